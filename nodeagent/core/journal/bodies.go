@@ -187,27 +187,3 @@ func DecodeSnapshot(b []byte) (s Snapshot, err error) {
 	s = Snapshot{ID: r.id16(), Created: int64(r.u64()), Name: r.name()}
 	return s, r.done()
 }
-
-// EncodeID is the body of delete-snapshot and rollback records: the snapshot's id.
-func EncodeID(id [16]byte) []byte { return append([]byte(nil), id[:]...) }
-
-// DecodeID reads what EncodeID wrote.
-func DecodeID(b []byte) (id [16]byte, err error) {
-	r := reader{b: b}
-	id = r.id16()
-	return id, r.done()
-}
-
-// EncodeResize is the body of a resize record: the new size in pages, u64.
-func EncodeResize(pages uint64) []byte {
-	var w writer
-	w.u64(pages)
-	return w.b
-}
-
-// DecodeResize reads what EncodeResize wrote.
-func DecodeResize(b []byte) (pages uint64, err error) {
-	r := reader{b: b}
-	pages = r.u64()
-	return pages, r.done()
-}

@@ -37,15 +37,11 @@ const (
 	TypeSeal                           // names a block and its id
 	TypeCheckpoint                     // a durable root and the position it covers
 	TypeSnapshot                       // a point in time
-	TypeDeleteSnapshot                 // ends a snapshot
-	TypeRollback                       // the volume's content becomes a snapshot's
-	TypeResize                         // the volume's size changes
 	TypeNoop                           // nothing; keeps write sequences whole
 	typeEnd
 )
 
-var typeNames = [typeEnd]string{"?", "open", "closed", "write", "index", "relocate", "discard", "seal", "checkpoint", "snapshot",
-	"delete-snapshot", "rollback", "resize", "noop"}
+var typeNames = [typeEnd]string{"?", "open", "closed", "write", "index", "relocate", "discard", "seal", "checkpoint", "snapshot", "noop"}
 
 // String is the type's name.
 func (t Type) String() string {
