@@ -92,7 +92,7 @@ func BenchmarkSorted(b *testing.B) {
 		o.Put(uint64(r.Int63n(tebibytePages)), 1, New(0, 6, 0))
 	}
 	for b.Loop() {
-		o.Sorted()
+		o.Sorted().Next()
 	}
 }
 
@@ -105,6 +105,18 @@ func BenchmarkOverlayPut(b *testing.B) {
 			o.Reset()
 		}
 		o.Put(uint64(r.Int63n(tebibytePages)), 1, New(0, 1, 0))
+	}
+}
+
+func BenchmarkOverlayPutRun240(b *testing.B) {
+	o := NewOverlay(1, nil)
+	r := rand.New(rand.NewSource(1))
+	b.ReportAllocs()
+	for b.Loop() {
+		if o.Len() >= 65536 {
+			o.Reset()
+		}
+		o.Put(uint64(r.Int63n(tebibytePages)), 240, New(0, 1, 0))
 	}
 }
 

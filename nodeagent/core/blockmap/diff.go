@@ -14,15 +14,15 @@ type PageChange struct {
 }
 
 // Diff visits, in page order, the runs of pages whose addresses differ between roots a and b, both relative to the same
-// volume (see Clone), and skips equal subtrees. visitNode, which may be nil, is told each pair of nodes that differ, with
+// volume (see Clone), and skips equal subtrees. It leaves out what lies below page from. visitNode, which may be nil, is told each pair of nodes that differ, with
 // 0 for none. An error of a visitor ends it and is returned as it is.
-func Diff(p Pager, a, b journal.MapRoot, visitNode func(level uint8, from, to Addr) error, visit func(PageChange) error) error {
+func Diff(p Pager, a, b journal.MapRoot, from uint64, visitNode func(level uint8, from, to Addr) error, visit func(PageChange) error) error {
 	for _, root := range []journal.MapRoot{a, b} {
 		if err := checkRoot(root); err != nil {
 			return err
 		}
 	}
-	d := differ{p: p, node: visitNode, visit: visit}
+	d := differ{p: p, from: from, node: visitNode, visit: visit}
 	top := max(a.Levels, b.Levels)
 	if top == 0 {
 		return nil
@@ -36,6 +36,7 @@ func Diff(p Pager, a, b journal.MapRoot, visitNode func(level uint8, from, to Ad
 
 type differ struct {
 	p     Pager
+	from  uint64
 	node  func(level uint8, from, to Addr) error
 	visit func(PageChange) error
 	side  [2]side
@@ -80,7 +81,7 @@ func actual(a Addr) Addr {
 }
 
 func (d *differ) diff(a, b Addr, level uint8, index uint64) error {
-	if a == b {
+	if a == b || (index+1)*span(level) <= d.from {
 		return nil
 	}
 	if level == 0 {
@@ -91,19 +92,17 @@ func (d *differ) diff(a, b Addr, level uint8, index uint64) error {
 			return err
 		}
 	}
-	from, err := d.side[0].load(d.p, a, level)
+	old, err := d.side[0].load(d.p, a, level)
 	if err != nil {
 		return fmt.Errorf("diff: %w", err)
 	}
-	to, err := d.side[1].load(d.p, b, level)
+	now, err := d.side[1].load(d.p, b, level)
 	if err != nil {
 		return fmt.Errorf("diff: %w", err)
 	}
-	for slot := range from {
-		if from[slot] != to[slot] {
-			if err := d.diff(from[slot], to[slot], level-1, index<<fanBits|uint64(slot)); err != nil {
-				return err
-			}
+	for slot := range old {
+		if err := d.diff(old[slot], now[slot], level-1, index<<fanBits|uint64(slot)); err != nil {
+			return err
 		}
 	}
 	return nil

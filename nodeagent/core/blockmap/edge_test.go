@@ -207,7 +207,7 @@ func TestDiffRuns(t *testing.T) {
 	}
 	m.reads = 0
 	var got []PageChange
-	if err := Diff(m, a, b, nil, func(c PageChange) error { got = append(got, c); return nil }); err != nil {
+	if err := Diff(m, a, b, 0, nil, func(c PageChange) error { got = append(got, c); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	want := []PageChange{
@@ -222,8 +222,16 @@ func TestDiffRuns(t *testing.T) {
 	if m.reads != 2*3+1+3 { // both paths to page 0, the node above them, the new path; nothing below page 1<<18
 		t.Errorf("%d reads", m.reads)
 	}
+	got = nil
+	if err := Diff(m, a, b, 4, nil, func(c PageChange) error { got = append(got, c); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	want[0] = PageChange{4, 2, New(0, 1, 4), New(0, 3, 9)}
+	if !slices.Equal(got, want) {
+		t.Errorf("changes from page 4 %v, want %v", got, want)
+	}
 	m.reads = 0
-	if err := Diff(m, b, b, nil, nil); err != nil || m.reads != 0 {
+	if err := Diff(m, b, b, 0, nil, nil); err != nil || m.reads != 0 {
 		t.Errorf("diff with itself: %d reads, %v", m.reads, err)
 	}
 }
@@ -237,7 +245,7 @@ func TestRoots(t *testing.T) {
 	} {
 		_, lookup := Lookup(m, root, 0)
 		_, merge := m.merge(root)
-		for _, err := range []error{lookup, merge, Walk(m, root, nil, nil), Diff(m, root, journal.MapRoot{}, nil, nil)} {
+		for _, err := range []error{lookup, merge, Walk(m, root, nil, nil), Diff(m, root, journal.MapRoot{}, 0, nil, nil)} {
 			if !errors.Is(err, ErrFormat) {
 				t.Errorf("root %v: %v", root, err)
 			}
@@ -282,7 +290,7 @@ func FuzzNode(f *testing.F) {
 			}
 			return true, visit()
 		}, func(uint64, Addr) error { return visit() }))
-		check(Diff(p, root, journal.MapRoot{}, nil, func(PageChange) error { return visit() }))
+		check(Diff(p, root, journal.MapRoot{}, 0, nil, func(PageChange) error { return visit() }))
 		edits := list{{page % MaxPages, 1, New(0, 9, 9)}, {page%MaxPages + 1, 600, 0}}
 		_, err = Merge(p, root, &edits, Sink{func([]byte, uint8, uint64) (Addr, error) { return New(0, 2, 0), nil },
 			func(Addr) {}, func(Addr, uint8) {}})

@@ -16,13 +16,24 @@ func TestModel(t *testing.T) {
 	})
 }
 
-// TestModelLong is TestModel with longer histories.
+// TestModelLong is TestModel with longer histories, which must meet all that matters.
 func TestModelLong(t *testing.T) {
-	for seed := range int64(20) {
-		if err := newWorld(seeded(seed), faults{}).run(200); err != nil {
+	did := map[string]int{}
+	for seed := range int64(40) {
+		w := newWorld(seeded(seed), faults{})
+		if err := w.run(200); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
+		for what, n := range w.did {
+			did[what] += n
+		}
 	}
+	for _, what := range []string{"cut", "growth", "empty", "rollback", "entry of generation 1", "entry of generation 2", "entry of generation 3"} {
+		if did[what] < 20 {
+			t.Errorf("%s: met %d times", what, did[what])
+		}
+	}
+	t.Log(did)
 }
 
 // TestModelNotices: the negative controls.

@@ -28,12 +28,13 @@ type Sink struct {
 	// those below a cut. Shared addresses (generation above 0, or named by a snapshot) are told too.
 	Drop func(a Addr)
 	// Cut is told of a whole subtree that is no longer named: its node, not yet dropped, and all below. To account
-	// for it, Walk MapRoot{a, level}.
+	// for it, walk MapRoot{a, level}, in steps if need be (pages then count from the subtree's first).
 	Cut func(a Addr, level uint8)
 }
 
 // Merge applies edits to the map at root and returns the new root. It visits touched subtrees only, in page order, holds
-// one path of nodes, and emits each changed node once. The tree grows as needed; holes beyond it are passed over. It
+// one path of nodes, and emits each changed node once; a node's old pages are borrowed only while it is decoded. An
+// address is taken to be mapped by one page at most. The tree grows as needed; holes beyond it are passed over. It
 // returns ErrEdit for edits out of order or range.
 func Merge(p Pager, root journal.MapRoot, edits Edits, sink Sink) (journal.MapRoot, error) {
 	return newMerger(p, edits, sink).run(root)

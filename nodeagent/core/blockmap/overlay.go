@@ -32,11 +32,12 @@ func NewOverlay(seed uint64, drop func(Addr)) *Overlay { return &Overlay{seed: s
 
 const minSlots = 64
 
-// home is the slot at which the search for key begins: a finalizer after splitmix64, keyed by the seed.
+// home is the slot at which the search for key begins: a finalizer after splitmix64, keyed by the seed. Four
+// neighbouring keys share a cache line.
 func (o *Overlay) home(key uint64) int {
-	x := (key ^ o.seed) * 0xbf58476d1ce4e5b9
+	x := (key>>2 ^ o.seed) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>31) * 0x94d049bb133111eb
-	return int((x ^ x>>32) & uint64(len(o.slots)-1))
+	return int(((x^x>>32)<<2 | key&3) & uint64(len(o.slots)-1))
 }
 
 // find is the slot of key, or the free one where it belongs. The table is not empty.
@@ -63,7 +64,7 @@ func (o *Overlay) put(key uint64, addr Addr) {
 	s := &o.slots[o.find(key)]
 	if s.key == 0 {
 		o.n++
-	} else {
+	} else if s.addr != addr {
 		o.dropped(s.addr)
 	}
 	*s = slot{key, addr}
@@ -212,7 +213,8 @@ func (o *Overlay) Reset() {
 // Release empties the overlay and gives its memory back. No address is dropped.
 func (o *Overlay) Release() { o.slots, o.n, o.holes = nil, 0, nil }
 
-// Sorted gives the edits in page order, runs merged. It is a copy: the overlay may change or be reset meanwhile.
+// Sorted gives the edits in page order, runs merged. It is a copy: the overlay may change or be reset meanwhile. The
+// sorting itself waits for the first call of Next, so that a lock need not be held for it.
 func (o *Overlay) Sorted() Edits {
 	it := &sorted{puts: make([]slot, 0, o.n), holes: slices.Clone(o.holes)}
 	for _, s := range o.slots {
@@ -220,17 +222,21 @@ func (o *Overlay) Sorted() Edits {
 			it.puts = append(it.puts, slot{s.key - 1, s.addr})
 		}
 	}
-	slices.SortFunc(it.puts, func(a, b slot) int { return cmp.Compare(a.key, b.key) })
 	return it
 }
 
 type sorted struct {
+	ready bool   // puts are in order
 	puts  []slot // key is the page; what is left
 	holes []interval
 }
 
 // Next implements Edits.
 func (s *sorted) Next() (e Edit, ok bool) {
+	if !s.ready {
+		slices.SortFunc(s.puts, func(a, b slot) int { return cmp.Compare(a.key, b.key) })
+		s.ready = true
+	}
 	if len(s.holes) > 0 && (len(s.puts) == 0 || s.holes[0].from < s.puts[0].key) {
 		h := &s.holes[0]
 		e = Edit{Page: h.from, Count: h.to - h.from}

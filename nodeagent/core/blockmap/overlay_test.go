@@ -95,6 +95,17 @@ func TestOverlayModel(t *testing.T) {
 	}
 }
 
+// TestPutAgain: the same put twice (a record replayed) drops nothing.
+func TestPutAgain(t *testing.T) {
+	o := NewOverlay(1, func(a Addr) { t.Errorf("%s dropped", a) })
+	for range 2 {
+		o.Put(5, 9, New(0, 1, 0))
+	}
+	if want := []Edit{{5, 9, New(0, 1, 0)}}; !slices.Equal(edits(o), want) {
+		t.Errorf("%v", edits(o))
+	}
+}
+
 // TestOverlayMemory: no allocation per put or look-up once the table has its size; a wide discard costs none either.
 func TestOverlayMemory(t *testing.T) {
 	o := NewOverlay(1, nil)

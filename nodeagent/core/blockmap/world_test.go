@@ -15,6 +15,7 @@ type world struct {
 	vols []*volume
 	draw func(lo, hi int) int
 	bad  faults
+	did  map[string]int // how often what matters was met
 }
 
 // faults are the negative controls: what a merge is made to do wrong.
@@ -52,7 +53,7 @@ type snapshot struct {
 }
 
 func newWorld(draw func(lo, hi int) int, bad faults) *world {
-	w := &world{draw: draw, bad: bad}
+	w := &world{draw: draw, bad: bad, did: map[string]int{}}
 	w.add(nil)
 	return w
 }
@@ -162,10 +163,14 @@ func (v *volume) merge() {
 			}
 			a := v.alloc(1)
 			v.nodes[a] = slices.Clone(node)
+			for i := 0; i < len(node); i += 8 {
+				v.w.did[fmt.Sprintf("entry of generation %d", node[i+6])]++
+			}
 			return a, nil
 		},
 		Drop: v.lose,
 		Cut: func(a Addr, level uint8) {
+			v.w.did["cut"]++
 			if !v.w.bad.forgetCut {
 				v.loseTree(journal.MapRoot{Addr: uint64(a), Levels: level})
 			}
@@ -179,6 +184,12 @@ func (v *volume) merge() {
 	if err != nil {
 		v.fail("merge: %w", err)
 		return
+	}
+	if root.Levels > v.root.Levels && v.root.Levels > 0 {
+		v.w.did["growth"]++
+	}
+	if root.Levels == 0 && v.root.Levels > 0 {
+		v.w.did["empty"]++
 	}
 	v.root = root
 	v.overlay.Reset()
@@ -219,7 +230,7 @@ func (v *volume) rollback(s snapshot) {
 			v.gain(to)
 		}
 	}
-	err := Diff(v, v.root, s.root, func(_ uint8, from, to Addr) error { swap(from, to); return nil }, func(c PageChange) error {
+	err := Diff(v, v.root, s.root, 0, func(_ uint8, from, to Addr) error { swap(from, to); return nil }, func(c PageChange) error {
 		for i := range Addr(c.Count) {
 			swap(c.From+min(i, c.From), c.To+min(i, c.To)) // a hole stays a hole
 		}
@@ -228,6 +239,7 @@ func (v *volume) rollback(s snapshot) {
 	if err != nil {
 		v.fail("diff: %w", err)
 	}
+	v.w.did["rollback"]++
 	v.root, v.model = s.root, maps.Clone(s.model)
 }
 
