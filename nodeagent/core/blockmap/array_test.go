@@ -134,7 +134,7 @@ func (w *arrayWorld) run(draw func(lo, hi int) int, steps int) error {
 	return nil
 }
 
-// TestArrayModel: invariant 7.
+// TestArrayModel: invariant B7.
 func TestArrayModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		draw := func(lo, hi int) int { return rapid.IntRange(lo, hi).Draw(rt, "n") }
@@ -207,7 +207,7 @@ type hostileRefs []byte
 
 func (h hostileRefs) Page(journal.Ref) ([]byte, error) { return h, nil }
 
-// FuzzArray: invariant 8 for arrays.
+// FuzzArray: invariant B8 for arrays.
 func FuzzArray(f *testing.F) {
 	f.Add([]byte{1}, uint8(6), uint64(1<<36), uint64(5))
 	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 0, 1}, uint8(2), uint64(4096), uint64(4095))

@@ -120,7 +120,7 @@ func TestMergeFailsWithItsSinkAndPager(t *testing.T) {
 	}
 }
 
-// TestMergeTouchesLittle: invariant 3. Reads and emits are those of the touched paths; a discard of whole subtrees
+// TestMergeTouchesLittle: invariant B3. Reads and emits are those of the touched paths; a discard of whole subtrees
 // reads nothing below them.
 func TestMergeTouchesLittle(t *testing.T) {
 	m := newMemory()
@@ -258,7 +258,7 @@ type hostile struct{ page []byte }
 
 func (h hostile) Node(Addr) ([]byte, error) { return h.page, nil }
 
-// FuzzNode: invariant 8. Whatever a node says, reading ends, in an answer or in ErrFormat.
+// FuzzNode: invariant B8. Whatever a node says, reading ends, in an answer or in ErrFormat.
 func FuzzNode(f *testing.F) {
 	f.Add([]byte{0, 1, 0, 0, 0, 0, 0, 0}, uint8(4), uint64(0)) // block 1, page 0: names itself
 	f.Add([]byte{0, 1, 0, 0, 0, 0, 1, 0}, uint8(3), uint64(0)) // an ancestor's, at each step one more up

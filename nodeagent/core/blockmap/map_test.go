@@ -6,7 +6,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestModel: invariants 1-6 over random histories of a family of volumes.
+// TestModel: invariants B1-B6 and B9 over random histories of a family of volumes.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		draw := func(lo, hi int) int { return rapid.IntRange(lo, hi).Draw(rt, "n") }
@@ -39,9 +39,13 @@ func TestModelLong(t *testing.T) {
 // TestModelNotices: the negative controls.
 func TestModelNotices(t *testing.T) {
 	for name, bad := range map[string]faults{
-		"a merge that forgets the shift": {forgetShift: true},
-		"a merge that forgets a drop":    {forgetDrop: 20},
-		"a merge that forgets a cut":     {forgetCut: true},
+		"a merge that forgets the shift":  {forgetShift: true},
+		"a merge that forgets a drop":     {forgetDrop: 20},
+		"a merge that forgets a cut":      {forgetCut: true},
+		"a node overwritten":              {reuseNode: true},
+		"a node emitted twice":            {emitTwice: true},
+		"a diff that leaves out pages":    {forgetDiff: true},
+		"an overlay where the first wins": {firstWins: true},
 	} {
 		for seed := range int64(5) {
 			if err := newWorld(seeded(seed), bad).run(200); err == nil {

@@ -23,6 +23,10 @@ type faults struct {
 	forgetShift bool // entries of an ancestor's node are copied as they stand
 	forgetDrop  int  // the n-th drop is not told
 	forgetCut   bool
+	reuseNode   bool // a new node takes an old one's address
+	emitTwice   bool // a node is emitted again
+	forgetDiff  bool // single pages that differ are not told
+	firstWins   bool // a put does not replace another
 }
 
 // place is an address in absolute terms.
@@ -138,7 +142,9 @@ func (v *volume) lose(a Addr) {
 
 func (v *volume) put(page, n uint64) {
 	a := v.alloc(n)
-	v.overlay.Put(page, n, a)
+	if _, known := v.overlay.Lookup(page); !known || !v.w.bad.firstWins {
+		v.overlay.Put(page, n, a)
+	}
 	for i := range n {
 		v.model[page+i] = v.place(a + Addr(i))
 	}
@@ -163,6 +169,11 @@ func (v *volume) merge() {
 			}
 			a := v.alloc(1)
 			v.nodes[a] = slices.Clone(node)
+			if v.w.bad.reuseNode && level == 1 {
+				for old := range v.nodes {
+					v.nodes[old] = v.nodes[a]
+				}
+			}
 			for i := 0; i < len(node); i += 8 {
 				v.w.did[fmt.Sprintf("entry of generation %d", node[i+6])]++
 			}
@@ -175,6 +186,12 @@ func (v *volume) merge() {
 				v.loseTree(journal.MapRoot{Addr: uint64(a), Levels: level})
 			}
 		},
+	}
+	if emit := sink.Emit; v.w.bad.emitTwice {
+		sink.Emit = func(node []byte, level uint8, index uint64) (Addr, error) {
+			_, _ = emit(node, level, index)
+			return emit(node, level, index)
+		}
 	}
 	m := newMerger(v, v.overlay.Sorted(), sink)
 	if v.w.bad.forgetShift {
@@ -231,6 +248,9 @@ func (v *volume) rollback(s snapshot) {
 		}
 	}
 	err := Diff(v, v.root, s.root, 0, func(_ uint8, from, to Addr) error { swap(from, to); return nil }, func(c PageChange) error {
+		if v.w.bad.forgetDiff && c.Count == 1 {
+			return nil
+		}
 		for i := range Addr(c.Count) {
 			swap(c.From+min(i, c.From), c.To+min(i, c.To)) // a hole stays a hole
 		}
