@@ -8,8 +8,8 @@
 //
 //  1. A request is answered to the kernel at most once, and Backend.Answered follows the answer, never precedes it.
 //  2. A request that is sent again carries the RequestID that it had the first time.
-//  3. Backend.Resent is called exactly once per server process and volume, after every request that a former process
-//     left unanswered has been handed to the backend.
+//  3. Backend.Resent is called exactly once per server process and volume, after Backend.Accepted was asked for every
+//     request that a former process left unanswered, and waits for no request: a full ring can be freed after it.
 //  4. A blocked Read, Write, Discard, WriteZeroes or Flush holds back no other request.
 //  5. The backend sees only ranges that lie inside the volume and are multiples of BlockSize.
 //

@@ -53,21 +53,24 @@ type Backend interface {
 	// TryWrite does what Write does if that needs no waiting. ok = false means that nothing was accepted: call Write
 	// where blocking does no harm.
 	TryWrite(id RequestID, p []byte, off int64) (ok bool, err error)
-	// Write accepts p, which is durable only after a Flush. It blocks for back-pressure. A request whose id is
-	// already in the volume's ring has been accepted before: it returns nil and changes nothing.
+	// Write accepts p, which is durable only after a Flush. It blocks for back-pressure.
 	Write(id RequestID, p []byte, off int64) error
-	// Discard makes a range read as zeros and frees its space. May block. The id has the meaning it has in Write.
+	// Discard makes a range read as zeros and frees its space. May block.
 	Discard(id RequestID, off, n int64) error
-	// WriteZeroes makes a range read as zeros; it may keep its space. May block. The id has the meaning it has in Write.
+	// WriteZeroes makes a range read as zeros; it may keep its space. May block.
 	WriteZeroes(id RequestID, off, n int64) error
 	// Flush returns when everything that was accepted before the call is durable.
 	Flush() error
 
+	// Accepted reports whether the ring holds the whole of a request with this id. Front ends ask it, and before Resent,
+	// for every Write, Discard and WriteZeroes that is sent again: what was accepted is answered, not applied again.
+	// It must not block.
+	Accepted(id RequestID) bool
 	// Answered tells that the answer to a Write, Discard or WriteZeroes that returned nil has been handed to the
 	// kernel: the request will not be sent again. It must not block.
 	Answered(id RequestID)
-	// Resent tells that all requests that a former server process left unanswered have been handed over (or that none
-	// was outstanding): what the ring holds without an answer will not be sent again. It must not block.
+	// Resent tells that Accepted was asked for all requests that a former server process left unanswered (or that there
+	// were none): what else the ring holds without an answer was answered by the former process. It must not block.
 	Resent()
 }
 
