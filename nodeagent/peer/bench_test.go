@@ -1,0 +1,88 @@
+package peer
+
+import (
+	"context"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// cpu is the processor time of this process, both ends of the connection included.
+func cpu() time.Duration {
+	var u syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// benchDepth keeps depth requests in flight: each callback sends the next.
+func benchDepth(b *testing.B, depth, size, reply int) {
+	answer := make([]byte, reply)
+	r := newRig(b, handlerFunc(func(_ Identity, q *Request) {
+		q.Reply(StatusOK, answer)
+		q.Release()
+	}), Settings{}, ServerOptions{})
+	c := r.dial(b, Settings{})
+	body, done := make([]byte, size), make(chan struct{})
+	meta := make([]byte, 32)
+	left, open := b.N, min(depth, b.N)
+	first := open
+	var cb Callback
+	cb = func(_ uint16, _ []byte, err error) {
+		if err != nil {
+			b.Error(err)
+		}
+		if left > 0 && err == nil {
+			left--
+			if err := c.SendExpect(1, reply, cb, meta, body); err != nil {
+				b.Error(err)
+			}
+			return
+		}
+		if open--; open == 0 {
+			close(done)
+		}
+	}
+	b.SetBytes(int64(size + reply))
+	b.ReportAllocs()
+	b.ResetTimer()
+	before := cpu()
+	left -= first
+	kick := make(chan struct{})
+	// The first requests go out from a callback too, because the state above belongs to the reader goroutine.
+	must(b, c.Send(1, func(uint16, []byte, error) {
+		for range first {
+			if err := c.SendExpect(1, reply, cb, meta, body); err != nil {
+				b.Error(err)
+			}
+		}
+		close(kick)
+	}))
+	<-kick
+	<-done
+	b.StopTimer()
+	b.ReportMetric(float64((cpu()-before).Nanoseconds())/float64(b.N)/1000, "cpu-µs/op")
+	c.Close()
+}
+
+func BenchmarkWrite4KDepth1(b *testing.B)  { benchDepth(b, 1, 4096, 0) }
+func BenchmarkWrite4KDepth32(b *testing.B) { benchDepth(b, 32, 4096, 0) }
+func BenchmarkRead4KDepth1(b *testing.B)   { benchDepth(b, 1, 0, 4096) }
+func BenchmarkRead4KDepth32(b *testing.B)  { benchDepth(b, 32, 0, 4096) }
+func BenchmarkWrite1MDepth4(b *testing.B)  { benchDepth(b, 4, 1<<20, 0) }
+func BenchmarkRead1MDepth4(b *testing.B)   { benchDepth(b, 4, 0, 1<<20) }
+
+// BenchmarkCall4K is the blocking call at depth 1.
+func BenchmarkCall4K(b *testing.B) {
+	r := newRig(b, handlerFunc(func(_ Identity, q *Request) { q.Reply(StatusOK); q.Release() }), Settings{}, ServerOptions{})
+	c := r.dial(b, Settings{})
+	body, ctx := make([]byte, 4096), context.Background()
+	b.ReportAllocs()
+	before := cpu()
+	for b.Loop() {
+		resp, err := c.Call(ctx, 1, body)
+		must(b, err)
+		resp.Release()
+	}
+	b.ReportMetric(float64((cpu()-before).Nanoseconds())/float64(b.N)/1000, "cpu-µs/op")
+	c.Close()
+}

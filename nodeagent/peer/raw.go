@@ -1,0 +1,107 @@
+package peer
+
+import (
+	"net"
+	"sync"
+	"syscall"
+)
+
+// rawConn lies between TLS and the socket. Once async, a Write never blocks: what the kernel does not take is kept, and
+// drain sends it. So a goroutine that must not wait for the other side can still seal and send by itself.
+type rawConn struct {
+	net.Conn
+	beforeRead func() // runs before each read from the socket, which may block
+
+	sys   syscall.RawConn // nil: the connection has no descriptor, and all goes through drain
+	tryFn func(fd uintptr) bool
+
+	mu     sync.Mutex
+	async  bool
+	rest   []byte // sealed, not yet sent
+	spare  []byte
+	try    []byte // argument of tryFn
+	tryN   int
+	tryErr error
+}
+
+func newRawConn(c net.Conn) *rawConn {
+	r := &rawConn{Conn: c, beforeRead: func() {}}
+	if sc, ok := c.(syscall.Conn); ok {
+		if sys, err := sc.SyscallConn(); err == nil {
+			r.sys = sys
+		}
+	}
+	r.tryFn = func(fd uintptr) bool {
+		for {
+			r.tryN, r.tryErr = syscall.Write(int(fd), r.try)
+			if r.tryErr != syscall.EINTR {
+				return true
+			}
+		}
+	}
+	return r
+}
+
+// Read implements net.Conn.
+func (r *rawConn) Read(p []byte) (int, error) {
+	r.beforeRead()
+	return r.Conn.Read(p)
+}
+
+// Write implements net.Conn.
+func (r *rawConn) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.async {
+		return r.Conn.Write(p)
+	}
+	n := 0
+	if len(r.rest) == 0 && r.sys != nil {
+		r.try = p
+		err := r.sys.Write(r.tryFn)
+		r.try = nil
+		if err == nil && r.tryErr != syscall.EAGAIN {
+			err = r.tryErr
+		}
+		if err != nil {
+			return 0, err
+		}
+		n = max(r.tryN, 0)
+	}
+	r.rest = append(r.rest, p[n:]...)
+	return len(p), nil
+}
+
+// behind reports whether sealed bytes wait for drain.
+func (r *rawConn) behind() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.rest) > 0
+}
+
+// drain sends what waits, and blocks until the kernel has taken it.
+func (r *rawConn) drain() error {
+	for {
+		r.mu.Lock()
+		p := r.rest
+		r.rest, r.spare = r.spare[:0], nil
+		r.mu.Unlock()
+		if len(p) == 0 {
+			r.giveBack(p)
+			return nil
+		}
+		_, err := r.Conn.Write(p)
+		r.giveBack(p)
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (r *rawConn) giveBack(p []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spare == nil && cap(p) <= 2*chunkSize {
+		r.spare = p[:0]
+	}
+}
