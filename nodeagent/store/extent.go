@@ -1,0 +1,408 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"syscall"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+)
+
+// extent is the index's entry of an extent.
+type extent struct {
+	id    block.ExtentID
+	shard uint8
+	log   file
+	dat   file
+
+	mu sync.Mutex // serialises whatever changes the extent; before Store.mu
+
+	// Guarded by Store.mu; changed only with mu held too, except by Commit.
+	chain   journal.Chain // staged end
+	pending journal.Chain // end as in the batch that is being written
+	durable journal.Chain // committed end
+	open    journal.Open
+	closed  *journal.Closed
+	synced  journal.Chain // what the files durably hold ...
+	upTo    LSN           // ... which is every entry up to here
+	oldest  LSN           // first log entry that is not covered by upTo; 0 if none
+	newest  LSN           // last log entry
+	cut     LSN           // of the last cut: appends wait until it is durable
+	freed   LSN           // of the free; 0 while it lives
+	space   int64         // bytes occupied or reserved
+	reopens bool          // a staged cut takes its closed record away
+	unknown bool
+	footer  bool // the footer is durable
+	batched bool // it is in the batch being staged
+	queued  bool // it is in closing
+}
+
+const (
+	sufLog    = ".log"
+	sufDat    = ".dat"
+	sufFooter = ".ftr"
+)
+
+func newExtent(id block.ExtentID) *extent { return &extent{id: id, shard: id.Key()[0]} }
+
+func shardDir(shard uint8) string { return fmt.Sprintf("ext/%02x", shard) }
+
+func (x *extent) path(suffix string) string { return shardDir(x.shard) + "/" + x.id.String() + suffix }
+
+// logShare is the room for log records that comes with a data capacity: rows and headers take about 1/19 of data that
+// is written page by page.
+func logShare(capacity uint32) int64 { return int64(capacity)/16 + 64<<10 }
+
+func roundUp(n int64) int64 { return (n + page - 1) / page * page }
+
+// footprint is the space that x needs: its reservation while open, its size when closed.
+func (x *extent) footprint() int64 {
+	size := roundUp(int64(x.chain.LogLen)) + roundUp(int64(x.chain.DataLen)) + page
+	if x.closed != nil {
+		return size
+	}
+	return max(size, roundUp(int64(x.open.Capacity))+roundUp(logShare(x.open.Capacity))+page)
+}
+
+// account brings own up to date with x; mu is held.
+func (s *Store) account(x *extent) {
+	n := x.footprint()
+	s.own += n - x.space
+	x.space = n
+}
+
+// insert adds x to the index; mu is held.
+func (s *Store) insert(x *extent) {
+	s.extents[x.id] = x
+	list := s.volumes[x.id.Volume]
+	i, _ := slices.BinarySearchFunc(list, x, func(a, b *extent) int { return compareExtents(a.id, b.id) })
+	s.volumes[x.id.Volume] = slices.Insert(list, i, x)
+	s.account(x)
+}
+
+// forget removes x from the index; mu is held.
+func (s *Store) forget(x *extent) {
+	delete(s.extents, x.id)
+	list := s.volumes[x.id.Volume]
+	if i := slices.Index(list, x); i >= 0 {
+		list = slices.Delete(list, i, i+1)
+	}
+	if len(list) == 0 {
+		delete(s.volumes, x.id.Volume)
+	} else {
+		s.volumes[x.id.Volume] = list
+	}
+	if i := slices.Index(s.dirty, x); i >= 0 {
+		s.dirty = slices.Delete(s.dirty, i, i+1)
+	}
+	s.own -= x.space
+	x.space = 0
+}
+
+// hold finds an extent and locks it. The caller unlocks x.mu.
+func (s *Store) hold(id block.ExtentID) (*extent, error) {
+	s.mu.Lock()
+	x, err := s.find(id)
+	s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	x.mu.Lock()
+	s.mu.Lock()
+	again, err := s.find(id)
+	s.mu.Unlock()
+	if err == nil && again != x {
+		err = fmt.Errorf("extent %s was replaced: %w", id, ErrBusy)
+	}
+	if err != nil {
+		x.mu.Unlock()
+		return nil, err
+	}
+	return x, nil
+}
+
+func (s *Store) find(id block.ExtentID) (*extent, error) {
+	if s.dead != nil {
+		return nil, s.dead
+	}
+	x := s.extents[id]
+	if x == nil || x.freed != 0 {
+		return nil, notHeld(id)
+	}
+	return x, nil
+}
+
+func notHeld(id block.ExtentID) error { return fmt.Errorf("extent %s: %w", id, ErrNotHeld) }
+
+// Append stages one encoded journal record with its payload, which the store copies. The record must follow the
+// extent's chain (journal.ErrChain); an open record makes the extent and reserves its capacity (ErrFull beyond the user
+// mark, ErrDeleted for a deleted volume); a seal record must name the id that the extent's own log gives (ErrMismatch).
+// ErrBusy: nothing was staged; Commit and Tidy make room.
+//
+// The payload's pages are not checked against their leaves: that is done at the door where bytes enter the process.
+func (s *Store) Append(id block.ExtentID, rec, payload []byte) (LSN, error) {
+	return s.append(id, rec, payload, userMark)
+}
+
+// AppendGC is Append for cleaning, which may fill the disk a little more than users may.
+func (s *Store) AppendGC(id block.ExtentID, rec, payload []byte) (LSN, error) {
+	return s.append(id, rec, payload, gcMark)
+}
+
+func (s *Store) append(id block.ExtentID, rec, payload []byte, mark int64) (LSN, error) {
+	r, n, err := journal.Parse(rec)
+	if err == nil && (n != len(rec) || int(r.Payload) != len(payload)) {
+		err = fmt.Errorf("record of %d bytes in %d, payload %d of %d: %w", n, len(rec), len(payload), r.Payload, journal.ErrFormat)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if r.Type == journal.TypeOpen {
+		return s.create(id, &r, rec, mark)
+	}
+	x, err := s.hold(id)
+	if err != nil {
+		return 0, err
+	}
+	defer x.mu.Unlock()
+	if err := s.admit(x, &r); err != nil {
+		return 0, err
+	}
+	var closed *journal.Closed
+	switch r.Type {
+	case journal.TypeSeal:
+		err = s.checkSeal(x, &r)
+	case journal.TypeClosed:
+		closed = new(journal.Closed)
+		*closed, err = journal.DecodeClosed(r.Body)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if err := s.write(x, &r, rec, payload); err != nil {
+		return 0, err
+	}
+	return s.stage(x, &r, rec, payload, closed)
+}
+
+// admit checks whether r may be appended to x.
+func (s *Store) admit(x *extent, r *journal.Record) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.dead != nil:
+		return s.dead
+	case x.cut > s.durable:
+		return fmt.Errorf("append to %s: a cut is not committed: %w", x.id, ErrBusy)
+	}
+	if err := x.chain.Check(r); err != nil {
+		return err
+	}
+	if x.open.Capacity > 0 && uint64(x.chain.DataLen)+uint64(r.Payload) > uint64(x.open.Capacity) {
+		return fmt.Errorf("append to %s: %d bytes more than %d: %w", x.id, r.Payload, x.open.Capacity, ErrExtentFull)
+	}
+	return s.room(r.Size()+int(r.Payload), false)
+}
+
+// write puts the bytes of r into the extent's files, from where reads come. It makes nothing durable.
+func (s *Store) write(x *extent, r *journal.Record, rec, payload []byte) error {
+	if err := s.writeTo(x, &x.log, sufLog, rec, int64(r.LogOff)); err != nil || len(payload) == 0 {
+		return err
+	}
+	return s.writeTo(x, &x.dat, sufDat, payload, int64(r.DataOff))
+}
+
+func (s *Store) writeTo(x *extent, f *file, suffix string, p []byte, off int64) error {
+	h, err := s.files.get(f, x, suffix, true)
+	if err != nil {
+		return s.fail(err)
+	}
+	defer s.files.put(f)
+	if _, err := h.WriteAt(p, off); errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("write to %s: %w", x.id, ErrFull)
+	} else if err != nil {
+		return s.fail(err)
+	}
+	return nil
+}
+
+// create makes the extent of an open record.
+func (s *Store) create(id block.ExtentID, r *journal.Record, rec []byte, mark int64) (LSN, error) {
+	open, err := journal.DecodeOpen(r.Body)
+	if err != nil {
+		return 0, err
+	}
+	if open.Extent != id {
+		return 0, fmt.Errorf("open record of %s for %s: %w", open.Extent, id, journal.ErrFormat)
+	}
+	x := newExtent(id)
+	x.open = open
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if err := s.reserve(x, r, mark); err != nil {
+		return 0, err
+	}
+	err = s.makeFiles(x)
+	if err == nil {
+		err = s.write(x, r, rec, nil)
+	}
+	var lsn LSN
+	if err == nil {
+		lsn, err = s.stage(x, r, rec, nil, nil)
+	}
+	if err != nil {
+		s.mu.Lock()
+		s.forget(x)
+		s.mu.Unlock()
+		s.removeFiles(x)
+	}
+	return lsn, err
+}
+
+// reserve checks whether x may be opened, and enters it into the index with its reservation.
+func (s *Store) reserve(x *extent, r *journal.Record, mark int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dead != nil {
+		return s.dead
+	}
+	if s.st.tombs[x.id.Volume] != nil {
+		return fmt.Errorf("open of %s: %w", x.id, ErrDeleted)
+	}
+	if old := s.extents[x.id]; old != nil {
+		if old.freed != 0 {
+			return fmt.Errorf("open of %s: its free is not committed: %w", x.id, ErrBusy)
+		}
+		return fmt.Errorf("open of %s, which is held: %w", x.id, journal.ErrChain)
+	}
+	if err := x.chain.Check(r); err != nil {
+		return err
+	}
+	if err := s.room(r.Size(), false); err != nil {
+		return err
+	}
+	total, used, err := s.space()
+	if err != nil {
+		return err
+	}
+	if used+x.footprint() > total/100*mark {
+		return fmt.Errorf("open of %s: %d of %d bytes in use: %w", x.id, used, total, ErrFull)
+	}
+	s.insert(x)
+	return nil
+}
+
+// makeFiles creates the files of x and preallocates them.
+func (s *Store) makeFiles(x *extent) error {
+	s.mu.Lock()
+	made := s.made[x.shard]
+	s.mu.Unlock()
+	if !made {
+		if err := s.fs.MkdirAll(shardDir(x.shard)); err != nil {
+			return s.fail(err)
+		}
+		if err := s.fs.SyncDir("ext"); err != nil {
+			return s.fail(err)
+		}
+		s.mu.Lock()
+		s.made[x.shard] = true
+		s.mu.Unlock()
+	}
+	for _, p := range []struct {
+		f      *file
+		suffix string
+		size   int64
+	}{{&x.log, sufLog, logShare(x.open.Capacity)}, {&x.dat, sufDat, int64(x.open.Capacity)}} {
+		f, err := s.fs.Create(x.path(p.suffix))
+		if err != nil {
+			return fmt.Errorf("open of %s: %w: %w", x.id, ErrIO, err)
+		}
+		s.files.mu.Lock()
+		err = s.files.adopt(p.f, f)
+		s.files.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		if err := f.Allocate(p.size); errors.Is(err, syscall.ENOSPC) {
+			return fmt.Errorf("open of %s: %w", x.id, ErrFull)
+		} else if err != nil {
+			return fmt.Errorf("open of %s: %w: %w", x.id, ErrIO, err)
+		}
+	}
+	return nil
+}
+
+// removeFiles removes whatever files x has. Their names are gone durably after the shard directory's sync.
+func (s *Store) removeFiles(x *extent) {
+	s.files.drop(&x.log)
+	s.files.drop(&x.dat)
+	for _, suffix := range []string{sufFooter, sufDat, sufLog} {
+		_ = s.fs.Remove(x.path(suffix)) // a file that stays is removed when the store is opened
+	}
+	s.mu.Lock()
+	s.unsynced[x.shard] = true
+	s.mu.Unlock()
+}
+
+// checkSeal recomputes the id of a sealed block from the extent's own log.
+func (s *Store) checkSeal(x *extent, r *journal.Record) error {
+	seal, err := journal.DecodeSeal(r.Body)
+	if err != nil {
+		return err
+	}
+	if uint64(seal.LogOff)+uint64(seal.LogLen) > uint64(x.chain.LogLen) {
+		return fmt.Errorf("block %d: log range ends after the log: %w", seal.Header.Number, ErrMismatch)
+	}
+	log := make([]byte, seal.LogLen)
+	if err := s.ReadLog(x.id, seal.LogOff, log); err != nil {
+		return err
+	}
+	rows, err := seal.BlockRows(log)
+	if err == nil {
+		_, err = block.NewTable(seal.Header, rows, seal.ID)
+	}
+	if err != nil {
+		return fmt.Errorf("seal of block %d in %s: %w: %w", seal.Header.Number, x.id, ErrMismatch, err)
+	}
+	return nil
+}
+
+// ReadLog reads exactly len(p) bytes at off of the extent's log stream, staged bytes included. ErrNotHeld beyond its
+// end or for an unknown extent; ErrIO or ErrCorrupt if the disk does not give them. Bytes are not verified.
+func (s *Store) ReadLog(id block.ExtentID, off uint32, p []byte) error {
+	return s.read(id, off, p, true)
+}
+
+// ReadData is ReadLog for the data stream. The reader checks each page against its leaf.
+func (s *Store) ReadData(id block.ExtentID, off uint32, p []byte) error {
+	return s.read(id, off, p, false)
+}
+
+func (s *Store) read(id block.ExtentID, off uint32, p []byte, log bool) error {
+	s.mu.Lock()
+	x, err := s.find(id)
+	if err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	end, f, suffix := x.chain.DataLen, &x.dat, sufDat
+	if log {
+		end, f, suffix = x.chain.LogLen, &x.log, sufLog
+	}
+	s.mu.Unlock()
+	if uint64(off)+uint64(len(p)) > uint64(end) {
+		return fmt.Errorf("%s: %d bytes at %d of %d: %w", id, len(p), off, end, ErrNotHeld)
+	}
+	h, err := s.files.get(f, x, suffix, false)
+	if err != nil {
+		return fmt.Errorf("read %s: %w: %w", id, ErrIO, err)
+	}
+	defer s.files.put(f)
+	if err := readFull(h, p, int64(off)); err != nil {
+		return fmt.Errorf("read %s%s: %w", id, suffix, err)
+	}
+	return nil
+}

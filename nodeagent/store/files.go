@@ -1,0 +1,150 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"mynetwork.io/mynetwork/nodeagent/disk"
+)
+
+// file is one of an extent's files; its descriptor comes and goes.
+type file struct {
+	f          disk.File // nil while closed
+	refs       int
+	dirty      bool // written since the last sync
+	prev, next *file
+}
+
+// fileSet bounds the number of open descriptors: the least recently used ones that nobody uses are closed, dirty ones
+// after a sync, because an error of write-back is only sure to be reported to a descriptor that was open.
+type fileSet struct {
+	fs   disk.FS
+	max  int
+	fail func(error) error // quarantines
+
+	mu   sync.Mutex
+	n    int
+	root file // ring of open files, most recent first
+}
+
+func (s *fileSet) init(d disk.FS, limit int, fail func(error) error) {
+	s.fs, s.max, s.fail = d, limit, fail
+	s.root.prev, s.root.next = &s.root, &s.root
+}
+
+func (f *file) unlink() {
+	f.prev.next, f.next.prev = f.next, f.prev
+	f.prev, f.next = nil, nil
+}
+
+func (s *fileSet) front(f *file) {
+	f.next, f.prev = s.root.next, &s.root
+	f.next.prev, f.prev.next = f, f
+}
+
+// get opens f under name if it is closed, and holds it open until put. write marks it as in need of a sync.
+func (s *fileSet) get(f *file, x *extent, suffix string, write bool) (disk.File, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f.f == nil {
+		opened, err := s.fs.Open(x.path(suffix))
+		if err != nil {
+			return nil, err
+		}
+		if err := s.adopt(f, opened); err != nil {
+			return nil, err
+		}
+	} else {
+		f.unlink()
+		s.front(f)
+	}
+	f.refs++
+	f.dirty = f.dirty || write
+	return f.f, nil
+}
+
+// adopt takes an open descriptor into the set; mu is held.
+func (s *fileSet) adopt(f *file, opened disk.File) error {
+	for v := s.root.prev; s.n >= s.max && v != &s.root; {
+		victim := v
+		v = v.prev
+		if victim.refs > 0 {
+			continue
+		}
+		if victim.dirty {
+			if err := victim.f.Sync(); err != nil {
+				return errors.Join(s.fail(err), opened.Close())
+			}
+			victim.dirty = false
+		}
+		s.close(victim)
+	}
+	f.f = opened
+	s.n++
+	s.front(f)
+	return nil
+}
+
+func (s *fileSet) close(f *file) {
+	_ = f.f.Close() // nothing is pending in it
+	f.f, f.dirty = nil, false
+	f.unlink()
+	s.n--
+}
+
+func (s *fileSet) put(f *file) {
+	s.mu.Lock()
+	f.refs--
+	s.mu.Unlock()
+}
+
+// drop closes f without a sync, because its file is removed or replaced. The caller excludes its writers; a reader
+// that still holds it closes nothing and reads the removed file.
+func (s *fileSet) drop(f *file) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f.f != nil {
+		s.close(f)
+	}
+}
+
+// sync makes what was written to f durable.
+func (s *fileSet) sync(f *file) error {
+	s.mu.Lock()
+	if !f.dirty {
+		s.mu.Unlock()
+		return nil
+	}
+	f.dirty = false
+	f.refs++
+	opened := f.f
+	s.mu.Unlock()
+	err := opened.Sync()
+	s.put(f)
+	if err != nil {
+		return s.fail(err)
+	}
+	return nil
+}
+
+func (s *fileSet) closeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.root.next != &s.root {
+		s.close(s.root.next)
+	}
+}
+
+// readFull reads exactly p. A file that ends too early has lost bytes.
+func readFull(f io.ReaderAt, p []byte, off int64) error {
+	n, err := f.ReadAt(p, off)
+	switch {
+	case n == len(p):
+		return nil
+	case err == nil, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%d of %d bytes at %d: %w", n, len(p), off, ErrCorrupt)
+	}
+	return fmt.Errorf("%d bytes at %d: %w: %w", len(p), off, ErrIO, err)
+}
