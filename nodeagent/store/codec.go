@@ -13,19 +13,19 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 var le = binary.LittleEndian
 
 const (
-	envelopeSize = 16
-	version      = 1
-	magicSuper   = "MNSB"
-	magicState   = "MNST"
-	magicFooter  = "MNFT"
-	maxBody      = 1 << 30
+	envelopeSize  = 16
+	formatVersion = 1
+	magicSuper    = "MNSB"
+	magicState    = "MNST"
+	magicFooter   = "MNFT"
+	maxBody       = 1 << 30
 )
 
 // seal wraps a body into an envelope.
 func seal(magic string, body []byte) []byte {
 	b := make([]byte, envelopeSize, envelopeSize+len(body))
 	copy(b, magic)
-	le.PutUint32(b[4:], version)
+	le.PutUint32(b[4:], formatVersion)
 	le.PutUint32(b[8:], uint32(len(body)))
 	b = append(b, body...)
 	le.PutUint32(b[12:], envelopeCRC(b))
@@ -41,7 +41,7 @@ func unseal(magic string, b []byte) ([]byte, error) {
 	if len(b) < envelopeSize || string(b[:4]) != magic {
 		return nil, fmt.Errorf("no %s envelope: %w", magic, ErrCorrupt)
 	}
-	if v := le.Uint32(b[4:]); v != version {
+	if v := le.Uint32(b[4:]); v != formatVersion {
 		return nil, fmt.Errorf("%s version %d: %w", magic, v, ErrCorrupt)
 	}
 	n := le.Uint32(b[8:])

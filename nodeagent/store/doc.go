@@ -25,7 +25,8 @@
 //	  0  batch  u64   number of the batch
 //	  8  index  u16   of this sector within the batch
 //	 10  count  u16   sectors of the batch
-//	 12  data   496   a part of the batch's stream
+//	 12  first  u32   low half of the LSN of the batch's first entry
+//	 16  data   492   a part of the batch's stream
 //	508  crc    u32   over [0:508], seeded with the store id and the segment, xor sector number * 0x9e3779b1
 //
 //	stream of a batch

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"slices"
 	"strings"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -23,6 +24,11 @@ type cutAt struct {
 	lsn    LSN
 	seq    uint64
 	logLen uint32
+}
+
+// undone reports whether a cut after lsn takes seq away.
+func (f *fate) undone(lsn LSN, seq uint64) bool {
+	return slices.ContainsFunc(f.cuts, func(c cutAt) bool { return c.lsn > lsn && c.seq < seq })
 }
 
 // recovery is the work of one Open.
@@ -274,19 +280,20 @@ func (x *extent) learn(rec *journal.Record) (err error) {
 	return err
 }
 
-// stray decides about files that neither the state nor the log knows. If its log is whole, ending in a closed record,
-// the extent lost its footer. Files of an open that was never committed are removed; not if the log is damaged, because
+// stray decides about files that neither the state nor the log knows. If its log was trimmed to a closed record, the
+// extent lost its footer. Files of an open that was never committed are removed; not if the log is damaged, because
 // then the open may have been there, and not if there was a footer.
 func (r *recovery) stray(x *extent, has uint8) error {
+	var size int64
 	h, err := r.s.files.get(&x.log, x, sufLog, false)
 	if err == nil {
-		size, _ := h.Size()
+		size, _ = h.Size()
 		err = walkLog(h, uint32(min(size, math.MaxUint32)), &x.chain, func(rec *journal.Record, _ block.Hash) error { return x.learn(rec) })
 		r.s.files.put(&x.log)
 	}
 	x.synced = x.chain
 	switch {
-	case x.chain.Closed && r.s.dataThere(x) == nil:
+	case x.chain.Closed && int64(x.chain.LogLen) == size && r.s.dataThere(x) == nil:
 		r.rep.damage("extent %s: found without its footer", x.id)
 	case has&hasFooter != 0 || r.damaged:
 		r.rep.damage("extent %s: found without its footer or its open record: %v", x.id, err)
@@ -339,10 +346,8 @@ func (r *recovery) applyExtent(e *entry) error {
 	if err != nil || n != len(e.rec) || e.kind == kindInline && int(rec.Payload) != len(e.payload) {
 		return fmt.Errorf("record in the log: %w: %w", ErrCorrupt, err)
 	}
-	for _, c := range f.cuts {
-		if c.lsn > e.lsn && c.seq < rec.Seq {
-			return nil // a later cut takes it away
-		}
+	if f.undone(e.lsn, rec.Seq) {
+		return nil
 	}
 	if x == nil {
 		x = newExtent(e.extent)
@@ -401,7 +406,7 @@ func (r *recovery) ensureFiles(x *extent) error {
 }
 
 func (r *recovery) applyCut(x *extent, e *entry) error {
-	if x == nil {
+	if x == nil || r.fates[e.extent].undone(e.lsn, e.seq) {
 		return nil
 	}
 	if x.chain.Seq != e.seq || x.chain.LogLen != e.logLen {

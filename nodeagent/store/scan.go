@@ -66,6 +66,7 @@ type found struct {
 	sector int // of its index 0
 	count  int
 	good   int
+	first  uint32 // low half of its first LSN
 }
 
 // scan is what the ring holds.
@@ -108,7 +109,7 @@ func (s *Store) note(sc *scan, at map[uint64]*found, p []byte, slot, sector int)
 	case kind == sectorGood:
 		f := at[in.batch]
 		if f == nil {
-			f = &found{number: in.batch, slot: slot, sector: sector - in.index, count: in.count}
+			f = &found{number: in.batch, slot: slot, sector: sector - in.index, count: in.count, first: in.first}
 			at[in.batch] = f
 		}
 		if f.slot == slot && f.sector == sector-in.index && f.count == in.count {
@@ -173,6 +174,9 @@ func (s *Store) liveLog(rep *Report) (log []logged, damaged bool) {
 			doubt(f.number, "the last batch is corrupt")
 		default:
 			rep.Torn = true
+			if f.first == uint32(wantLSN) {
+				doubts = nil
+			}
 		}
 	}
 	// A last batch of which nothing is good shows as a bad sector where it must begin.

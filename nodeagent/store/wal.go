@@ -10,8 +10,8 @@ import (
 
 const (
 	sectorSize = 512
-	sectorHead = 12
-	sectorData = 496
+	sectorHead = 16
+	sectorData = 492
 	crcAt      = 508
 	prologue   = 16
 	entryHead  = 8
@@ -103,12 +103,14 @@ func (b *batch) finish(align int) (sectors int) {
 
 // stamp writes the header and the checksum of each sector of a finished batch for the place it goes to.
 func stamp(buf []byte, number uint64, seed uint32, sector int) {
+	first := le.Uint32(buf[sectorHead:])
 	count := len(buf) / sectorSize
 	for i := range count {
 		p := buf[i*sectorSize : (i+1)*sectorSize]
 		le.PutUint64(p, number)
 		le.PutUint16(p[8:], uint16(i))
 		le.PutUint16(p[10:], uint16(count))
+		le.PutUint32(p[12:], first)
 		le.PutUint32(p[crcAt:], sectorCRC(p, seed, sector+i))
 	}
 }
@@ -138,22 +140,18 @@ const (
 type sectorInfo struct {
 	batch        uint64
 	index, count int
+	first        uint32 // low half of the first LSN
 }
 
 func readSector(p []byte, seed uint32, sector int) (sectorKind, sectorInfo) {
-	if le.Uint32(p[crcAt:]) == sectorCRC(p, seed, sector) {
-		in := sectorInfo{le.Uint64(p), int(le.Uint16(p[8:])), int(le.Uint16(p[10:]))}
-		if in.batch != 0 && in.index < in.count && in.index <= sector {
-			return sectorGood, in
-		}
+	if le.Uint64(p) == 0 && [sectorSize]byte(p) == [sectorSize]byte{} {
+		return sectorEmpty, sectorInfo{}
+	}
+	in := sectorInfo{le.Uint64(p), int(le.Uint16(p[8:])), int(le.Uint16(p[10:])), le.Uint32(p[12:])}
+	if le.Uint32(p[crcAt:]) != sectorCRC(p, seed, sector) || in.batch == 0 || in.index >= in.count || in.index > sector {
 		return sectorBad, in
 	}
-	for _, c := range p {
-		if c != 0 {
-			return sectorBad, sectorInfo{}
-		}
-	}
-	return sectorEmpty, sectorInfo{}
+	return sectorGood, in
 }
 
 // entry is one decoded log entry; its slices borrow from the stream.
