@@ -89,14 +89,17 @@ type rig struct {
 	ca   *CA
 	srv  *Server
 	addr string
-	rej  *rejections
+	rej  *rejections // connections that were refused
+
+	ended *rejections // connections that were served
 }
 
 // newRig starts a server, node "server", with a handler.
 func newRig(t testing.TB, h Handler, set Settings, opt ServerOptions) *rig {
 	t.Helper()
-	r := &rig{ca: testCA(t, testNetwork), rej: newRejections()}
+	r := &rig{ca: testCA(t, testNetwork), rej: newRejections(), ended: newRejections()}
 	opt.Rejected = r.rej.add
+	opt.Ended = func(_ Identity, err error) { r.ended.add(nil, err) }
 	srv, err := NewServer(testCreds(t, r.ca, "server", CredentialOptions{}), h, set, opt)
 	must(t, err)
 	r.srv = srv

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -77,6 +76,7 @@ type Server struct {
 	h        Handler
 	grants   *Authorizer
 	rejected func(remote net.Addr, err error)
+	ended    func(from Identity, err error)
 	bufs     buffers
 	requests sync.Pool
 
@@ -93,8 +93,10 @@ type Server struct {
 type ServerOptions struct {
 	// Grants takes the grants that peers present; nil refuses them all.
 	Grants *Authorizer
-	// Rejected is told of each connection that was refused or ended by an error, for the log. It must not block.
+	// Rejected is told of each connection that was refused, for the log. It must not block.
 	Rejected func(remote net.Addr, err error)
+	// Ended is told of the end of each connection that was served, and why: io.EOF when the other side closed it. It must not block.
+	Ended func(from Identity, err error)
 }
 
 // NewServer makes a server.
@@ -103,11 +105,14 @@ func NewServer(creds *Credentials, h Handler, set Settings, opt ServerOptions) (
 	if err := set.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{creds: creds, set: set, h: h, grants: opt.Grants, rejected: opt.Rejected,
+	s := &Server{creds: creds, set: set, h: h, grants: opt.Grants, rejected: opt.Rejected, ended: opt.Ended,
 		nets: map[net.Listener]struct{}{}, conns: map[*serverConn]struct{}{}, gates: map[string]*gate{}}
 	s.requests.New = func() any { return new(Request) }
 	if s.rejected == nil {
 		s.rejected = func(net.Addr, error) {}
+	}
+	if s.ended == nil {
+		s.ended = func(Identity, error) {}
 	}
 	return s, nil
 }
@@ -167,14 +172,15 @@ func (s *Server) serve(raw net.Conn) {
 	if err == nil {
 		err = s.join(c)
 	}
-	if err == nil {
-		err = c.run()
-	}
-	c.fail(err)
-	s.leave(c)
-	if !errors.Is(err, io.EOF) && !errors.Is(err, ErrClosed) {
+	if err != nil {
+		c.fail(err)
+		s.leave(c)
 		s.rejected(raw.RemoteAddr(), err)
+		return
 	}
+	err = c.run()
+	s.leave(c)
+	s.ended(c.remote, err)
 }
 
 // join counts a connection among those of its node.
