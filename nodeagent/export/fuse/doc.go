@@ -1,0 +1,36 @@
+// Package fuse serves one volume as one file of a FUSE mount, directly on /dev/fuse.
+//
+// The root directory (node 1) holds one regular file, FileName (node 2), whose size is the volume's. It is opened with
+// direct I/O, so the kernel keeps none of its pages, and a loop device on it sees what the backend holds.
+//
+// # Wire
+//
+// The kernel's own layout (include/uapi/linux/fuse.h, protocol 7.31 and up), in the machine's byte order, which must be
+// little endian:
+//
+//	request   0 length u32 · 4 opcode u32 · 8 unique u64 · 16 node u64 · 24 uid u32 · 28 gid u32 · 32 pid u32 · 36 ext 4
+//	          then the operation's own part: WRITE 40 bytes, so its payload starts at 80
+//	reply     0 length u32 · 4 errno i32 (negative) · 8 unique u64, then the operation's own part
+//
+// A reader's buffers are laid out so that the payload of a WRITE and of the reply to a READ lie at a page's start, and a
+// reply is one write(2).
+//
+// # Restart
+//
+// Whoever holds the descriptor keeps the connection alive without a server. The next server writes NOTIFY_RESEND: the
+// kernel puts all requests that were read but not answered before the pending ones, with bit 63 of their unique set. One
+// thread then reads until there is nothing to read or a request without the bit comes: the list is complete.
+//
+// # Invariants
+//
+//  1. ENOSYS is never the answer to READ, WRITE, FSYNC or FALLOCATE: the kernel would take it to mean "never again", and
+//     an FSYNC that is never sent again is a lost flush.
+//  2. The reader threads call nothing of the backend that may block: Size, TryRead, TryWrite, Accepted, Answered, Resent.
+//  3. A request is answered exactly once, also when its backend call fails.
+//  4. The server never opens its own mount for longer than one call: a killed process that has it open could not exit.
+//
+// # Concurrency
+//
+// Each reader is a goroutine locked to its thread; what may block moves to a worker goroutine. Requests are answered in
+// any order.
+package fuse
