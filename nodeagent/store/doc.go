@@ -44,7 +44,7 @@
 //	kind 1 inline   extent 28, record length u32, record, payload
 //	kind 2 extern   extent 28, record length u32, record              (payload is in the data file, fsynced before)
 //	kind 3 promise  volume 16, epoch 20, settles u8
-//	kind 4 cut      extent 28, last kept seq u64, log length u32, data length u32
+//	kind 4 cut      extent 28, last kept seq u64, log length u32, data length u32, hash 32
 //	kind 5 free     extent 28
 //	kind 6 drop     volume 16, signed deletion record
 //	kind 7 meta     key length u16, key, value
@@ -70,7 +70,8 @@
 //	state       generation u64, start of the log (batch u64, slot u32, sector u32, lsn u64), lsn u64, unsure u8,
 //	            then lists, each led by u32 count:
 //	            promises (volume 16, epoch 20, settled u8), tombstones (volume 16, u32 length, bytes),
-//	            values (u16 length, key, u32 length, value), open extents (extent 28, log length u32, lsn u64, unknown u8)
+//	            values (u16 length, key, u32 length, value), open extents (extent 28, log length u32, hash 32,
+//	            lsn u64, unknown u8)
 //
 // # Concurrency
 //

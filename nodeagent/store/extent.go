@@ -35,9 +35,10 @@ type extent struct {
 	space   int64         // bytes occupied or reserved
 	reopens bool          // a staged cut takes its closed record away
 	unknown bool
-	footer  bool // the footer is durable
-	batched bool // it is in the batch being staged
-	queued  bool // it is in closing
+	footer  bool   // the footer is durable
+	logCRC  uint32 // of the log, as in the footer
+	batched bool   // it is in the batch being staged
+	queued  bool   // it is in closing
 }
 
 const (

@@ -24,6 +24,7 @@ type cutAt struct {
 	lsn    LSN
 	seq    uint64
 	logLen uint32
+	hash   block.Hash
 }
 
 // undone reports whether a cut after lsn takes seq away.
@@ -100,7 +101,7 @@ func (r *recovery) note(e *entry) error {
 	case kindInline, kindExtern:
 		f.opened = f.opened || journal.Type(e.rec[3]) == journal.TypeOpen
 	case kindCut:
-		f.cuts = append(f.cuts, cutAt{e.lsn, e.seq, e.logLen})
+		f.cuts = append(f.cuts, cutAt{e.lsn, e.seq, e.logLen, e.hash})
 	case kindFree:
 		*f = fate{freed: e.lsn}
 	}
@@ -182,13 +183,13 @@ func (r *recovery) loadExtent(id block.ExtentID, has uint8) error {
 		s.insert(x)
 		return nil
 	}
-	limit := uint32(0)
+	limit, hash := uint32(0), block.Hash{}
 	switch {
 	case listed:
-		limit, x.upTo, x.unknown = o.logLen, o.lsn, o.unknown
+		limit, hash, x.upTo, x.unknown = o.logLen, o.hash, o.lsn, o.unknown
 		for _, c := range f.cuts {
-			if c.lsn > o.lsn {
-				limit = min(limit, c.logLen)
+			if c.lsn > o.lsn && c.logLen < limit {
+				limit, hash = c.logLen, c.hash
 			}
 		}
 	case f.opened:
@@ -198,7 +199,7 @@ func (r *recovery) loadExtent(id block.ExtentID, has uint8) error {
 	default:
 		return r.stray(x, has)
 	}
-	r.scanExtent(x, limit)
+	r.scanExtent(x, limit, hash)
 	s.insert(x)
 	return nil
 }
@@ -221,21 +222,34 @@ func (r *recovery) loadFooter(x *extent, f *fate) bool {
 		return false
 	}
 	x.chain, x.open, x.closed, x.upTo, x.footer = ft.chain, ft.open, &ft.closed, ft.lsn, true
-	x.synced = x.chain
+	x.synced, x.logCRC = x.chain, ft.logCRC
 	r.s.lsn = max(r.s.lsn, ft.lsn) // numbers of entries that were lost are not given out again
 	return true
 }
 
-// scanExtent reads limit bytes of x's log, all of which must be good.
-func (r *recovery) scanExtent(x *extent, limit uint32) {
+// scanExtent reads limit bytes of x's log, all of which must be good and lead to hash. If they do not, the last record
+// that can be read does not count: only the one after it would vouch for it.
+func (r *recovery) scanExtent(x *extent, limit uint32, hash block.Hash) {
+	var before journal.Chain
 	h, err := r.s.files.get(&x.log, x, sufLog, false)
 	if err == nil {
-		err = walkLog(h, limit, &x.chain, func(rec *journal.Record, _ block.Hash) error { return x.learn(rec) })
+		err = walkLog(h, limit, &x.chain, func(rec *journal.Record, _ block.Hash) error {
+			before = x.chain
+			return x.learn(rec)
+		})
 		r.s.files.put(&x.log)
+		if err == nil && x.chain.Hash != hash {
+			err = fmt.Errorf("log ends in %s, want %s: %w", x.chain.Hash, hash, ErrCorrupt)
+		}
 	} else if limit == 0 && errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
-	if err == nil {
+	if err != nil {
+		x.chain, x.closed = before, nil
+		if before.LogLen == 0 {
+			x.open = journal.Open{}
+		}
+	} else {
 		err = r.s.dataThere(x)
 	}
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 )
 
 // entrySlack bounds what an entry adds to its record and payload, in bytes.
-const entrySlack = 64
+const entrySlack = 128
 
 // room reports ErrBusy unless an entry with n bytes can be staged such that its batch certainly finds its place in the
 // log. Entries of the store itself may use the last free segment; mu is held.
@@ -166,13 +166,14 @@ func (s *Store) Cut(id block.ExtentID, afterSeq uint64) (LSN, error) {
 	if err := s.room(0, true); err != nil {
 		return 0, err
 	}
-	lsn := s.begin(kindCut, block.ExtentIDSize+16)
+	lsn := s.begin(kindCut, block.ExtentIDSize+16+len(end.Hash))
 	s.putExtent(id)
 	b := s.scratch[:16]
 	le.PutUint64(b, afterSeq)
 	le.PutUint32(b[8:], end.LogLen)
 	le.PutUint32(b[12:], end.DataLen)
 	s.cur.put(b)
+	s.cur.put(end.Hash[:])
 	s.touch(x)
 	s.cur.cuts = append(s.cur.cuts, x)
 	x.cut = lsn

@@ -61,7 +61,8 @@ type promise struct {
 // openExtent says what the files of an extent without a footer durably hold.
 type openExtent struct {
 	logLen  uint32
-	lsn     LSN // log entries of the extent up to here are in the files
+	hash    block.Hash // of the record that ends there
+	lsn     LSN        // log entries of the extent up to here are in the files
 	unknown bool
 }
 
@@ -125,6 +126,7 @@ func (st *state) encode() []byte {
 		o := st.open[x]
 		e.extent(x)
 		e.u32(o.logLen)
+		e.raw(o.hash[:])
 		e.u64(uint64(o.lsn))
 		e.flag(o.unknown)
 	}
@@ -151,9 +153,9 @@ func decodeState(file []byte) (*state, error) {
 		k := d.short()
 		st.meta[k] = bytes.Clone(d.long())
 	}
-	for range d.count(41) {
+	for range d.count(73) {
 		x := d.extent()
-		st.open[x] = openExtent{d.u32(), LSN(d.u64()), d.flag()}
+		st.open[x] = openExtent{d.u32(), d.hash(), LSN(d.u64()), d.flag()}
 	}
 	return st, d.done("state")
 }

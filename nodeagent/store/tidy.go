@@ -130,7 +130,7 @@ func (s *Store) finalise(x *extent) (int64, error) {
 		return n, err
 	}
 	s.mu.Lock()
-	x.footer = true
+	x.footer, x.logCRC = true, ft.logCRC
 	s.mu.Unlock()
 	return n, nil
 }
@@ -246,7 +246,7 @@ func (s *Store) writeState(start *place) error {
 	clear(s.st.open)
 	for _, x := range s.extents {
 		if !x.footer && (x.synced.LogLen > 0 || x.unknown) {
-			s.st.open[x.id] = openExtent{x.synced.LogLen, x.upTo, x.unknown}
+			s.st.open[x.id] = openExtent{x.synced.LogLen, x.synced.Hash, x.upTo, x.unknown}
 		}
 	}
 	b := s.st.encode()

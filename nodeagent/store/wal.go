@@ -164,9 +164,10 @@ type entry struct {
 	payload []byte // inline; drop: the signed record; meta: the value
 	epoch   block.Epoch
 	settles bool
-	seq     uint64 // cut
-	logLen  uint32 // cut
-	dataLen uint32 // cut
+	seq     uint64     // cut
+	logLen  uint32     // cut
+	dataLen uint32     // cut
+	hash    block.Hash // cut: of the last kept record
 	key     string
 }
 
@@ -208,7 +209,7 @@ func (e *entry) decode(d *dec) error {
 	case kindPromise:
 		e.volume, e.epoch, e.settles = d.id16(), d.epoch(), d.flag()
 	case kindCut:
-		e.extent, e.seq, e.logLen, e.dataLen = d.extent(), d.u64(), d.u32(), d.u32()
+		e.extent, e.seq, e.logLen, e.dataLen, e.hash = d.extent(), d.u64(), d.u32(), d.u32(), d.hash()
 	case kindFree:
 		e.extent = d.extent()
 	case kindDrop:
