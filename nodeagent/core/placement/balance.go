@@ -25,6 +25,9 @@ func (s *solver) balance(exact int) {
 		return
 	}
 	s.lacking()
+	for u, z := range s.zones.of {
+		s.tokens[z] = s.direct(uint16(u), s.tokens[z])
+	}
 	var under []uint16
 	for _, t := range s.tokens {
 		under = append(under, t...)
@@ -65,14 +68,14 @@ func (s *solver) passes(u, w uint16) int {
 	return -1
 }
 
-// even balances large networks: a drawn node that lacks copies takes one directly, or, when the zone rule allows no
-// direct move, along a shortest augmenting path. under names each node once for each copy it lacks.
+// even balances large networks after what zones can do within: a drawn node that lacks copies takes one directly, or,
+// when the zone rule allows no direct move, along a shortest augmenting path. under names each node once for each copy it lacks.
 func (s *solver) even(under []uint16) {
 	for o := range s.active {
 		u := uint16(o)
 		for s.load[u] > s.want[u] {
 			if under = s.direct(u, under); s.load[u] > s.want[u] && !s.augment(u) {
-				return // no node that lacks copies can be reached: nothing is left to gain
+				return // no node that lacks copies can be reached, or the budget is spent: every row is sound
 			}
 		}
 	}
@@ -105,10 +108,17 @@ type step struct {
 	shard uint32
 }
 
+// maxChecks bounds the steps of all augmenting searches of one computation, to about a second. Only networks far off
+// the zone rule's reach come near it; what it leaves uneven the next computation goes on with.
+const maxChecks = 1 << 26
+
 // augment takes one copy from u and, along the shortest path of nodes each handing a shard to the next, gives one to
 // a node that lacks it. A shortest path uses no shard twice, so all its moves fit together. Each node is reached
 // once: the cost is at most a pass over the table for each zone that has nodes left.
 func (s *solver) augment(u uint16) bool {
+	if s.checks > maxChecks {
+		return false
+	}
 	left := make([][]int, len(s.zones.nodes)) // not yet reached
 	var zones []int                           // with nodes left
 	for z, nodes := range s.zones.nodes {
@@ -120,6 +130,7 @@ func (s *solver) augment(u uint16) bool {
 		x := queue[at].node
 		for _, shard := range s.held[x] {
 			row := s.row(int(shard))
+			s.checks += len(zones)
 			for _, z := range zones {
 				if !s.crosses(row, s.zones.of[x], uint16(z)) {
 					continue

@@ -64,6 +64,7 @@ type solver struct {
 	held          [][]uint32 // shards of each node, from balance on
 	tokens        [][]uint16 // by zone, each node once for each copy it lacks
 	draw          stream
+	checks        int // of augment, against maxChecks
 }
 
 // newSolver numbers the active nodes and settles the sizes. Shards only ever split: keys keep their leading bits, so a
@@ -121,7 +122,7 @@ func (s *solver) keep(previous *Layout) {
 	if previous != nil {
 		s.carry(previous)
 	}
-	s.want = targets(s.active, s.zones, s.shards, s.width, s.load, s.seeds)
+	s.want = targets(s.active, &s.zones, s.shards, s.width, s.load, s.seeds)
 	for shard := 0; previous != nil && shard < s.shards; shard++ {
 		s.settle(shard)
 	}
@@ -217,12 +218,9 @@ func (s *solver) inZone(row []uint16, z uint16) int {
 
 // missing is the number of copies a row lacks to give every zone its lower count.
 func (s *solver) missing(row []uint16) int {
-	if len(s.zones.lo) > s.width || s.zones.lo[0] == 0 {
-		return 0 // the level is 0 or 1 for all zones alike, and with more zones than copies it is 0
-	}
 	sum := 0
-	for z, lo := range s.zones.lo {
-		sum += max(0, lo-s.inZone(row, uint16(z)))
+	for _, z := range s.zones.firm {
+		sum += max(0, s.zones.lo[z]-s.inZone(row, uint16(z)))
 	}
 	return sum
 }

@@ -8,6 +8,9 @@ import "slices"
 func (s *solver) fill() {
 	s.lacking()
 	lack := newContest(len(s.tokens), &s.draw)
+	if len(s.active) > flowNodes && len(s.tokens) <= flowNodes {
+		lack.steps = 20 // zones of many nodes: the draw in the zone spreads enough, and an exact rhythm leaves few misfits
+	}
 	for z, t := range s.tokens {
 		lack.whole[z] = len(t)
 		lack.set(z, len(t))
@@ -80,9 +83,10 @@ func (s *solver) take(row []uint16, z int) uint16 {
 }
 
 // contest is a winner tree over the zones: the one that still lacks the largest part of what it lacked at first, in
-// steps of 1/256, and among equals by a fresh draw, so that no combination of zones recurs more than chance has it.
+// coarse steps, and among equals by a fresh draw, so that no combination of zones recurs more than chance has it.
 type contest struct {
 	size  int
+	steps uint // log2 of the steps
 	key   []uint64
 	win   []int32
 	whole []int
@@ -90,7 +94,7 @@ type contest struct {
 }
 
 func newContest(n int, draw *stream) *contest {
-	c := &contest{size: 1, draw: draw, whole: make([]int, n)}
+	c := &contest{size: 1, steps: 8, draw: draw, whole: make([]int, n)}
 	for c.size < n {
 		c.size *= 2
 	}
@@ -119,7 +123,7 @@ func (c *contest) set(z, lack int) {
 		c.put(z, 0)
 		return
 	}
-	part := uint64(lack) << 8 / uint64(c.whole[z])
+	part := uint64(lack) << c.steps / uint64(c.whole[z])
 	c.put(z, part<<32|c.draw.next()>>32|1)
 }
 

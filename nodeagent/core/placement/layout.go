@@ -37,7 +37,7 @@ func (l *Layout) Version() uint64 { return l.version }
 // Shards is P, a power of two.
 func (l *Layout) Shards() int { return 1 << l.bits }
 
-// Replicas is R as asked for; Width is what each shard has: min(R, active members).
+// Replicas is R as asked for.
 func (l *Layout) Replicas() int { return l.replicas }
 
 // Width is the number of replicas of each shard: min(Replicas, active members).

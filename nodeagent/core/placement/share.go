@@ -13,6 +13,7 @@ type zoning struct {
 	of     []uint16 // zone of each active node
 	nodes  [][]int  // active nodes of each zone
 	lo, hi []int    // replicas that one shard may hold in each zone
+	firm   []int    // zones with lo > 0: not more than a shard has replicas
 }
 
 // newZoning numbers the zones in the order of first appearance and finds the level L of the package comment.
@@ -42,6 +43,21 @@ func newZoning(active []Node, width int, policy ZonePolicy) zoning {
 		z.lo[k], z.hi[k] = min(len(nodes), level), min(len(nodes), level+1)
 	}
 	return z
+}
+
+// tighten raises lo or lowers hi where the copies that a zone shall hold in all leave a shard no choice.
+func (z *zoning) tighten(totals []int, shards int) {
+	for k, total := range totals {
+		switch total {
+		case z.hi[k] * shards:
+			z.lo[k] = z.hi[k]
+		case z.lo[k] * shards:
+			z.hi[k] = z.lo[k]
+		}
+		if z.lo[k] > 0 {
+			z.firm = append(z.firm, k)
+		}
+	}
 }
 
 // fits reports whether every zone can give level replicas, or all its nodes, without exceeding width. Above width
@@ -98,8 +114,8 @@ func zoneShares(active []Node, z zoning, shards, width int) []uint64 {
 }
 
 // targets is the number of copies each active node shall hold: f_i of the package comment, rounded so that the sum is
-// exact and nodes above the lower value keep what they have.
-func targets(active []Node, z zoning, shards, width int, have []int, seeds []uint64) []int {
+// exact and nodes above the lower value keep what they have. It tightens the bounds of z to what the zones' totals imply.
+func targets(active []Node, z *zoning, shards, width int, have []int, seeds []uint64) []int {
 	limit := uint64(shards) << shareBits
 	held, ties := make([]int, len(z.nodes)), make([]uint64, len(z.nodes))
 	for i, k := range z.of {
@@ -110,7 +126,8 @@ func targets(active []Node, z zoning, shards, width int, have []int, seeds []uin
 	for k := range caps {
 		caps[k] = z.hi[k] * shards
 	}
-	totals := apportion(shards*width, zoneShares(active, z, shards, width), caps, held, ties)
+	totals := apportion(shards*width, zoneShares(active, *z, shards, width), caps, held, ties)
+	z.tighten(totals, shards)
 	want := make([]int, len(active))
 	for k, nodes := range z.nodes {
 		n := len(nodes)

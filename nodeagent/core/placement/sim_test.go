@@ -20,6 +20,17 @@ func city(n, zones int) []Node {
 	return members
 }
 
+// lopsided is a city in which half of the zones are one: it exceeds one replica a shard, and is held to that.
+func lopsided(n, zones int) []Node {
+	members := city(n, zones)
+	for i := range members {
+		if i%zones >= (zones+1)/2 {
+			members[i].Zone = "zone-1"
+		}
+	}
+	return members
+}
+
 // spread describes the copysets of a layout.
 type spread struct {
 	sets     int     // different sets of nodes that hold a shard
@@ -83,7 +94,8 @@ func spreadOf(l *Layout) spread {
 type simulation struct {
 	t     *testing.T
 	nodes int
-	zones int
+	zones string
+	base  []Node
 	out   *strings.Builder
 }
 
@@ -108,14 +120,17 @@ func (s simulation) step(event string, members []Node, previous *Layout) *Layout
 		}
 	}
 	w := spreadOf(l)
-	fmt.Fprintf(s.out, "| %d | %d | %d | %s | %.2f %% | %.2f %% | %d | %d | %s | %d | %d of %d | %.2f %% | %.1f |\n",
+	if 2*w.partners < w.possible {
+		s.t.Errorf("%d nodes, %s: a node shares shards with %d others of %d", s.nodes, event, w.partners, w.possible)
+	}
+	fmt.Fprintf(s.out, "| %d | %s | %d | %s | %.2f %% | %.2f %% | %d | %d | %s | %d | %d of %d | %.2f %% | %.1f |\n",
 		s.nodes, s.zones, l.Shards(), event, 100*f.raw, 100*max(0, f.firsts), moved, ideal, ratio,
 		w.sets, w.partners, w.possible, 100*w.heaviest, float64(took.Microseconds())/1000)
 	return l
 }
 
 func (s simulation) run() {
-	base := city(s.nodes, s.zones)
+	base := s.base
 	l := s.step("first", base, nil)
 	s.step("add one", append(slices.Clone(base), Node{ID: "new", Zone: "zone-1", Weight: 100}), l)
 	if s.nodes > 3 {
@@ -140,7 +155,7 @@ func (s simulation) run() {
 			last = must(s.t, churned, Params{Replicas: 3}, last)
 		}
 	}
-	s.step(fmt.Sprintf("replace one, for the %d. time", replaced), churned, last)
+	s.step(fmt.Sprintf("replace one, round %d", replaced), churned, last)
 }
 
 // TestSimulation checks and prints the table of DESIGN.md for small networks; with PLACEMENT_SIM=full for all. Times
@@ -152,7 +167,11 @@ func TestSimulation(t *testing.T) {
 		sizes = append(sizes, [2]int{2000, 10}, [2]int{16000, 20})
 	}
 	for _, size := range sizes {
-		simulation{t: t, nodes: size[0], zones: size[1], out: &out}.run()
+		n, zones := size[0], size[1]
+		simulation{t: t, nodes: n, zones: fmt.Sprint(zones), base: city(n, zones), out: &out}.run()
+	}
+	for _, size := range sizes[3:] {
+		simulation{t: t, nodes: size[0], zones: "lopsided", base: lopsided(size[0], 8), out: &out}.run()
 	}
 	t.Logf("\n| nodes | zones | shards | event | imbalance | firsts | moved | ideal | ratio | copysets | partners | heaviest | ms |\n"+
 		"|---|---|---|---|---|---|---|---|---|---|---|---|---|\n%s", out.String())
