@@ -1,0 +1,124 @@
+package agent
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"mynetwork.io/mynetwork/nodeagent/peer"
+)
+
+// ErrConfig is returned for a configuration that cannot work.
+var ErrConfig = errors.New("agent configuration")
+
+// Config is what an agent is made with. New fills the fields whose default is named, and validates.
+type Config struct {
+	Node    string // this node's name; Members must have it
+	Network string // uid of the network, as in the certificates
+	Version string // of the binary, for people; default "dev"
+
+	// Stores are the directories, or mount points, of this node's stores.
+	Stores []StoreConfig
+	// Format allows to make a store in a directory that is empty. Without it an empty directory is an error: a disk that
+	// was not mounted must not look like a new one.
+	Format bool
+
+	// Dir is the agent's own directory: devices are mounted below it. It may be emptied while the agent is down.
+	Dir string
+	// Listen is the address of the peer server. Default: the address that Members has for Node.
+	Listen string
+	// Control is the path of the control socket; its directory is made with mode 0700.
+	Control string
+	// Holder is the path of the holder's socket. Empty: rings and devices end with this process.
+	Holder string
+	// Registry is the directory of the file registry, shared by all agents of this machine.
+	Registry string
+
+	// Members are all nodes of the network, this one included.
+	Members []Member
+	// Credentials are this node's for mutual TLS.
+	Credentials *peer.Credentials
+	// ControlKey signs grants and deletion records. A single machine's agents share it.
+	ControlKey ed25519.PrivateKey
+
+	// CacheBytes bounds the cache of pages; 0 is the default of 64 MiB, below 0 there is none.
+	CacheBytes int64
+	// RingBytes is the size of a volume's write ring; 0 is ring.DefaultSize.
+	RingBytes int
+	// ProbeInterval is how often members are asked whether they are there. Default: 500 ms.
+	ProbeInterval time.Duration
+	// Log takes what happens. Default: slog.Default().
+	Log *slog.Logger
+}
+
+// StoreConfig is one store of this node.
+type StoreConfig struct {
+	Path     string
+	Capacity int64 // bytes it may use; 0 is the whole file system
+}
+
+// Member is a node of the network.
+type Member struct {
+	Node    string
+	Address string // host:port of its peer server
+	Zone    string // failure domain; empty: one for all
+	Weight  uint64 // share of the data; 0 is 1
+}
+
+// WithDefaults fills what is empty.
+func (c Config) WithDefaults() Config {
+	if c.Version == "" {
+		c.Version = "dev"
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = 64 << 20
+	}
+	if c.ProbeInterval == 0 {
+		c.ProbeInterval = 500 * time.Millisecond
+	}
+	if c.Listen == "" {
+		for _, m := range c.Members {
+			if m.Node == c.Node {
+				c.Listen = m.Address
+			}
+		}
+	}
+	return c
+}
+
+// Validate checks a configuration whose defaults are filled in.
+func (c Config) Validate() error {
+	switch {
+	case c.Node == "" || c.Network == "":
+		return fmt.Errorf("%w: node %q of network %q: both need a name", ErrConfig, c.Node, c.Network)
+	case c.Dir == "" || !filepath.IsAbs(c.Dir):
+		return fmt.Errorf("%w: directory %q is not an absolute path", ErrConfig, c.Dir)
+	case c.Control == "":
+		return fmt.Errorf("%w: no path for the control socket", ErrConfig)
+	case c.Registry == "":
+		return fmt.Errorf("%w: no directory for the registry", ErrConfig)
+	case c.Credentials == nil || len(c.ControlKey) != ed25519.PrivateKeySize:
+		return fmt.Errorf("%w: credentials or control key are missing", ErrConfig)
+	case c.Credentials.Self().Node != c.Node || c.Credentials.Self().Network != c.Network:
+		return fmt.Errorf("%w: credentials are for %s, this is node %s of network %s", ErrConfig, c.Credentials.Self().URI(), c.Node, c.Network)
+	case c.RingBytes != 0 && c.RingBytes < 1<<20:
+		return fmt.Errorf("%w: a ring of %d bytes, at least 1 MiB is needed", ErrConfig, c.RingBytes)
+	}
+	seen := map[string]bool{}
+	for _, m := range c.Members {
+		if m.Node == "" || m.Address == "" || seen[m.Node] {
+			return fmt.Errorf("%w: member %q at %q has no name, no address, or is named twice", ErrConfig, m.Node, m.Address)
+		}
+		seen[m.Node] = true
+	}
+	if !seen[c.Node] {
+		return fmt.Errorf("%w: node %s is not among the members", ErrConfig, c.Node)
+	}
+	return nil
+}
