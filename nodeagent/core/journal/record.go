@@ -28,16 +28,16 @@ type Type uint8
 
 // Record types. Write, Index and Relocate carry pages; the rest are control records with the bodies of bodies.go.
 const (
-	TypeOpen           Type = 1 + iota // first record of an extent
-	TypeClosed                         // last record of an extent; names the next
-	TypeWrite                          // pages of a WRITE
-	TypeIndex                          // pages of the map, of the block table or of the extent directory
-	TypeRelocate                       // pages copied by cleaning, with the rows they were born with
-	TypeDiscard                        // a range that reads as zeros from here on
-	TypeSeal                           // names a block and its id
-	TypeCheckpoint                     // a durable root and the position it covers
-	TypeSnapshot                       // a point in time
-	TypeNoop                           // nothing; keeps write sequences whole
+	TypeOpen       Type = 1 + iota // first record of an extent
+	TypeClosed                     // last record of an extent; names the next
+	TypeWrite                      // pages of a WRITE
+	TypeIndex                      // pages of the map, of the block table or of the extent directory
+	TypeRelocate                   // pages copied by cleaning, with the rows they were born with
+	TypeDiscard                    // a range that reads as zeros from here on
+	TypeSeal                       // names a block and its id
+	TypeCheckpoint                 // a durable root and the position it covers
+	TypeSnapshot                   // a point in time
+	TypeNoop                       // nothing; keeps write sequences whole
 	typeEnd
 )
 

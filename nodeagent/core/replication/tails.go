@@ -1,0 +1,93 @@
+package replication
+
+import (
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+)
+
+// Majority is the smallest number of members of which any two choices share one.
+func Majority(replicas int) int { return replicas/2 + 1 }
+
+// Tail is what a replica says about an extent after it promised.
+type Tail struct {
+	Store   block.StoreID
+	Held    bool          // it has the extent; if not, Chain is zero
+	Unknown bool          // its log ends in a bad record: the tail beyond Chain is not known
+	Chain   journal.Chain // durable end
+}
+
+// Tails gathers the promises for one extent and decides which log the volume goes on from.
+type Tails struct {
+	Replicas int // R of the extent
+	Quorum   int // W of the extent
+	got      map[block.StoreID]Tail
+}
+
+// Add takes one replica's answer. A later answer of the same store replaces the former.
+func (t *Tails) Add(a Tail) {
+	if t.got == nil {
+		t.got = make(map[block.StoreID]Tail)
+	}
+	t.got[a.Store] = a
+}
+
+// Granted is the number of replicas that have promised.
+func (t *Tails) Granted() int { return len(t.got) }
+
+// known is how many answers count for the tail: enough of them meet every quorum that a FLUSH can have had.
+func (t *Tails) known() (n int) {
+	for _, a := range t.got {
+		if !a.Unknown {
+			n++
+		}
+	}
+	return n
+}
+
+// Decide picks the log to go on from. ok is false as long as more answers are needed: a majority must have promised,
+// and the answers with a known tail must meet every write quorum (R-W+1 of them). A replica with an unknown tail
+// counts for the promise only, so the log is never shortened on its word (invariant R4). If no replica that counts
+// holds the extent, best is the zero Tail.
+func (t *Tails) Decide() (best Tail, ok bool) {
+	need := max(t.Replicas-t.Quorum+1, 1)
+	if len(t.got) < Majority(t.Replicas) || t.known() < need {
+		return Tail{}, false
+	}
+	for _, a := range t.got {
+		if !a.Held {
+			continue
+		}
+		if !best.Held || journal.Longer(&a.Chain, &best.Chain) || (a.Chain.Seq == best.Chain.Seq && a.Chain.Epoch == best.Chain.Epoch && less(a.Store, best.Store)) {
+			best = a
+		}
+	}
+	return best, true
+}
+
+func less(a, b block.StoreID) bool { return string(a[:]) < string(b[:]) }
+
+// Behind lists, in no order, the promised replicas whose log is not exactly the chosen one.
+func (t *Tails) Behind(best Tail) (out []Tail) {
+	for _, a := range t.got {
+		if !a.Held || a.Chain.Seq != best.Chain.Seq || a.Chain.Hash != best.Chain.Hash || a.Unknown {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// Has tells whether the store has promised.
+func (t *Tails) Has(s block.StoreID) bool {
+	_, ok := t.got[s]
+	return ok
+}
+
+// Clone is an independent copy.
+func (t *Tails) Clone() *Tails {
+	c := *t
+	c.got = make(map[block.StoreID]Tail, len(t.got))
+	for s, a := range t.got {
+		c.got[s] = a
+	}
+	return &c
+}

@@ -1,0 +1,258 @@
+package replica
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/replication"
+	"mynetwork.io/mynetwork/nodeagent/task"
+)
+
+// Transport carries requests to the node that holds a store.
+type Transport interface {
+	// Send queues a request; requests to one store from one caller arrive in order. parts are copied before it returns.
+	// done is called exactly once, from any goroutine, and must not block; it only borrows body.
+	Send(s block.StoreID, typ Type, done Done, parts ...[]byte)
+}
+
+// Done takes the outcome of a request. err is set, and wraps ErrUnreachable, when no answer came.
+type Done func(st Status, body []byte, err error)
+
+// Timeout bounds a control request; a pull has PullTimeout because it moves up to an extent.
+const (
+	Timeout     = 5 * time.Second
+	PullTimeout = 120 * time.Second
+)
+
+// Client asks stores and waits for answers. The zero value is not usable; fill in Env and Transport.
+type Client struct {
+	Env       task.Env
+	Transport Transport
+}
+
+// call is one blocking request; it survives its caller giving up.
+type call struct {
+	mu   sync.Mutex
+	done task.Event
+	gone bool // the caller gave up
+	over bool // the answer is here
+	err  error
+	take func(body []byte) error
+}
+
+func (c *call) finish(st Status, body []byte, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		return
+	}
+	c.over, c.err = true, err
+	switch {
+	case err != nil:
+	case st == StatusFenced:
+		c.err = fenced(body)
+	case st != StatusOK && st != StatusGap:
+		c.err = ErrorOf(st, append([]byte(nil), body...))
+	case c.take != nil:
+		c.err = c.take(body)
+		if c.err == nil {
+			c.err = ErrorOf(st, nil)
+		}
+	default:
+		c.err = ErrorOf(st, nil)
+	}
+	c.done.Set()
+}
+
+// FencedError carries the epoch that a replica has promised to a later writer.
+type FencedError struct{ Promised block.Epoch }
+
+// Error says which epoch won.
+func (e *FencedError) Error() string {
+	return fmt.Sprintf("epoch %s is promised: %v", e.Promised, replication.ErrFenced)
+}
+
+// Unwrap makes errors.Is(err, replication.ErrFenced) hold.
+func (e *FencedError) Unwrap() error { return replication.ErrFenced }
+
+func fenced(body []byte) error {
+	if len(body) < block.EpochSize {
+		return replication.ErrFenced
+	}
+	return &FencedError{Promised: block.GetEpoch(body)}
+}
+
+// Call sends a request and waits at most limit. take, if not nil, borrows the body of the answer.
+func (c *Client) Call(s block.StoreID, typ Type, limit time.Duration, take func(body []byte) error, parts ...[]byte) error {
+	w := &call{done: c.Env.NewEvent(), take: take}
+	c.Transport.Send(s, typ, w.finish, parts...)
+	if !w.done.WaitFor(limit) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if !w.over {
+			w.gone = true
+			return fmt.Errorf("store %s, no answer in %v: %w", s, limit, ErrUnreachable)
+		}
+	}
+	if w.err != nil {
+		return fmt.Errorf("store %s: %w", s, w.err)
+	}
+	return nil
+}
+
+func (c *Client) state(s block.StoreID, typ Type, limit time.Duration, parts ...[]byte) (st State, err error) {
+	err = c.Call(s, typ, limit, func(b []byte) (err error) {
+		st, err = DecodeState(b)
+		return err
+	}, parts...)
+	return st, err
+}
+
+// Stat asks for the state of an extent and of the volume's promise.
+func (c *Client) Stat(s block.StoreID, x block.ExtentID) (State, error) {
+	h := Head{Store: s, Extent: x}
+	return c.state(s, TypeStat, Timeout, h.Encode())
+}
+
+// Promise has the store refuse, durably, all writers of the volume below e.
+func (c *Client) Promise(s block.StoreID, e block.Epoch, x block.ExtentID) (State, error) {
+	h := Head{Store: s, Epoch: e, Extent: x}
+	return c.state(s, TypePromise, Timeout, h.Encode())
+}
+
+// Cut has the store drop the records of x after seq.
+func (c *Client) Cut(s block.StoreID, e block.Epoch, x block.ExtentID, after uint64) (State, error) {
+	h := Head{Store: s, Epoch: e, Extent: x}
+	return c.state(s, TypeCut, Timeout, h.Encode(binary.LittleEndian.AppendUint64(nil, after)...))
+}
+
+// Pull has the store fetch from source what it misses of x.
+func (c *Client) Pull(s block.StoreID, e block.Epoch, x block.ExtentID, source block.StoreID) (State, error) {
+	h := Head{Store: s, Epoch: e, Extent: x}
+	return c.state(s, TypePull, PullTimeout, h.Encode(source[:]...))
+}
+
+// Free has the store drop x.
+func (c *Client) Free(s block.StoreID, e block.Epoch, x block.ExtentID) error {
+	h := Head{Store: s, Epoch: e, Extent: x}
+	err := c.Call(s, TypeFree, Timeout, nil, h.Encode())
+	if errors.Is(err, ErrNotHeld) {
+		return nil
+	}
+	return err
+}
+
+// Drop has the store delete the volume for ever, on the word of the signed record.
+func (c *Client) Drop(s block.StoreID, e block.Epoch, v block.VolumeID, signed []byte) error {
+	h := Head{Store: s, Epoch: e, Extent: block.ExtentID{Volume: v}}
+	return c.Call(s, TypeDrop, Timeout, nil, h.Encode(signed...))
+}
+
+// Append sends one record and waits until it is durable there. Writers with many in flight use the Transport.
+func (c *Client) Append(s block.StoreID, e block.Epoch, x block.ExtentID, rec, payload []byte) error {
+	h := Head{Store: s, Epoch: e, Extent: x}
+	var head [AppendHeadSize]byte
+	PutAppendHead(head[:], &h, len(rec))
+	return c.Call(s, TypeAppend, Timeout, nil, head[:], rec, payload)
+}
+
+// Read fills p from the log or data stream (typ TypeReadLog or TypeReadData) of x at off, in pieces of MaxRead.
+func (c *Client) Read(s block.StoreID, typ Type, x block.ExtentID, off uint32, p []byte) error {
+	h := Head{Store: s, Extent: x}
+	for len(p) > 0 {
+		n := min(len(p), MaxRead)
+		var b [headSize + 8]byte
+		h.Put(b[:])
+		binary.LittleEndian.PutUint32(b[headSize:], off)
+		binary.LittleEndian.PutUint32(b[headSize+4:], uint32(n))
+		dst := p[:n]
+		err := c.Call(s, typ, Timeout, func(body []byte) error {
+			if len(body) != len(dst) {
+				return fmt.Errorf("%d bytes for %d: %w", len(body), len(dst), ErrBad)
+			}
+			copy(dst, body)
+			return nil
+		}, b[:])
+		if err != nil {
+			return err
+		}
+		p, off = p[n:], off+uint32(n)
+	}
+	return nil
+}
+
+// Repair has the store replace bytes of x by good ones, which it checks against the leaf or the chain first.
+func (c *Client) Repair(s block.StoreID, e block.Epoch, x block.ExtentID, off uint32, data bool, good []byte) error {
+	h := Head{Store: s, Epoch: e, Extent: x}
+	b := h.Encode(binary.LittleEndian.AppendUint32(nil, off)...)
+	return c.Call(s, TypeRepair, Timeout, nil, append(b, flag(data)), good)
+}
+
+// Lease is what a store knows of a volume's present writer.
+type Lease struct {
+	Promised block.Epoch
+	Age      time.Duration // since it last heard from that writer; MaxAge if never since it started
+}
+
+// MaxAge stands for "never".
+const MaxAge = time.Duration(1<<63 - 1)
+
+// Lease asks how fresh the present writer is. It changes nothing.
+func (c *Client) Lease(s block.StoreID, v block.VolumeID) (l Lease, err error) {
+	h := Head{Store: s, Extent: block.ExtentID{Volume: v}}
+	err = c.Call(s, TypeLease, Timeout, func(b []byte) error {
+		if len(b) != block.EpochSize+8 {
+			return ErrBad
+		}
+		l = Lease{Promised: block.GetEpoch(b), Age: time.Duration(binary.LittleEndian.Uint64(b[block.EpochSize:]))}
+		return nil
+	}, h.Encode())
+	return l, err
+}
+
+// Extents lists the extents of a volume that the store holds.
+func (c *Client) Extents(s block.StoreID, v block.VolumeID) (out []block.ExtentID, err error) {
+	h := Head{Store: s, Extent: block.ExtentID{Volume: v}}
+	err = c.Call(s, TypeExtents, Timeout, func(b []byte) error {
+		for ; len(b) >= block.ExtentIDSize; b = b[block.ExtentIDSize:] {
+			out = append(out, block.GetExtentID(b))
+		}
+		return nil
+	}, h.Encode())
+	return out, err
+}
+
+// Volumes lists the volumes of which the store holds extents.
+func (c *Client) Volumes(s block.StoreID) (out []block.VolumeID, err error) {
+	h := Head{Store: s}
+	err = c.Call(s, TypeVolumes, Timeout, func(b []byte) error {
+		for ; len(b) >= 16; b = b[16:] {
+			out = append(out, block.VolumeID(b[:16]))
+		}
+		return nil
+	}, h.Encode())
+	return out, err
+}
+
+// Finding is one damaged range that a scrub met.
+type Finding struct {
+	Off  uint32
+	N    uint32
+	Data bool // of the data stream; else of the log
+}
+
+// Scrub has the store check every byte of x. It returns what is damaged.
+func (c *Client) Scrub(s block.StoreID, x block.ExtentID) (out []Finding, err error) {
+	h := Head{Store: s, Extent: x}
+	err = c.Call(s, TypeScrub, PullTimeout, func(b []byte) error {
+		for ; len(b) >= 9; b = b[9:] {
+			out = append(out, Finding{Off: binary.LittleEndian.Uint32(b), N: binary.LittleEndian.Uint32(b[4:]), Data: b[8] == 1})
+		}
+		return nil
+	}, h.Encode())
+	return out, err
+}

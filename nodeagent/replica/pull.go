@@ -1,0 +1,172 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/store"
+)
+
+// pullChunk is how much of the source's log is fetched at a time, in bytes.
+const pullChunk = MaxRead
+
+// pull starts a task that copies from another store what this one misses of an extent: bytes moved are bytes missed.
+func (s *Server) pull(h *Head, rest []byte, to Replier) error {
+	if len(rest) != 16 {
+		return fmt.Errorf("pull: %w", ErrBad)
+	}
+	head, source := *h, block.StoreID(rest)
+	s.env.Go("pull", func() {
+		if err := s.pullFrom(&head, source); err != nil {
+			s.refuse(to, fmt.Errorf("pull of %s from %s: %w", head.Extent, source, err))
+			return
+		}
+		s.mu.Lock()
+		s.stateAfter(head.Extent, to)
+		s.mu.Unlock()
+	})
+	return nil
+}
+
+func (s *Server) pullFrom(h *Head, source block.StoreID) error {
+	want, err := s.client.Stat(source, h.Extent)
+	if err != nil {
+		return err
+	}
+	if !want.Held {
+		return ErrNotHeld
+	}
+	if err := s.dropDivergence(h, source, &want.Chain); err != nil {
+		return err
+	}
+	for {
+		var at journal.Chain
+		if st, ok := s.store.Stat(h.Extent); ok {
+			at = st.Chain
+		}
+		if at.LogLen >= want.Chain.LogLen {
+			return nil
+		}
+		log := make([]byte, min(pullChunk, int(want.Chain.LogLen-at.LogLen)))
+		if err := s.client.Read(source, TypeReadLog, h.Extent, at.LogLen, log); err != nil {
+			return err
+		}
+		if err := s.pullRecords(h, source, log); err != nil {
+			return err
+		}
+	}
+}
+
+// pullRecords appends the whole records at the start of log, with their payloads.
+func (s *Server) pullRecords(h *Head, source block.StoreID, log []byte) error {
+	for first := true; len(log) > 0; first = false {
+		r, n, err := journal.Parse(log)
+		if errors.Is(err, journal.ErrShort) && !first {
+			return nil // the rest comes with the next chunk
+		}
+		if err != nil {
+			return err
+		}
+		var payload []byte
+		if r.Payload > 0 {
+			payload = make([]byte, r.Payload)
+			if err := s.client.Read(source, TypeReadData, h.Extent, r.DataOff, payload); err != nil {
+				return err
+			}
+			if err := r.CheckPayload(payload); err != nil {
+				return err
+			}
+		}
+		if err := s.pullAppend(h, log[:n], payload); err != nil {
+			return err
+		}
+		log = log[n:]
+	}
+	return nil
+}
+
+func (s *Server) pullAppend(h *Head, rec, payload []byte) error {
+	for {
+		s.mu.Lock()
+		err := s.admit(h)
+		if err == nil {
+			_, err = s.store.Append(h.Extent, rec, payload)
+		}
+		s.mu.Unlock()
+		if !errors.Is(err, store.ErrBusy) {
+			return err
+		}
+		// the log is full: commit what is staged and let it be tidied
+		done := s.env.NewEvent()
+		s.mu.Lock()
+		s.wait(waiting{to: replyFunc(func() { done.Set() })})
+		s.mu.Unlock()
+		done.Wait()
+		if _, err := s.store.Tidy(tidyBudget); err != nil {
+			return err
+		}
+	}
+}
+
+type replyFunc func()
+
+func (f replyFunc) Reply(Status, ...[]byte) { f() }
+
+// dropDivergence cuts what this store holds beyond the last record that it shares with the source, if anything: such
+// records lost against a later epoch.
+func (s *Server) dropDivergence(h *Head, source block.StoreID, want *journal.Chain) error {
+	st, ok := s.store.Stat(h.Extent)
+	if !ok || st.Chain.LogLen == 0 || (st.Chain.Seq == want.Seq && st.Chain.Hash == want.Hash) {
+		return nil
+	}
+	mine, err := s.hashes(h.Extent, st.Chain.LogLen, s.localLog)
+	if err != nil {
+		return err
+	}
+	theirs, err := s.hashes(h.Extent, want.LogLen, func(x block.ExtentID, off uint32, p []byte) error {
+		return s.client.Read(source, TypeReadLog, x, off, p)
+	})
+	if err != nil {
+		return err
+	}
+	same := 0
+	for same < len(mine) && same < len(theirs) && mine[same] == theirs[same] {
+		same++
+	}
+	switch {
+	case same == len(mine):
+		return nil
+	case same == len(theirs):
+		return fmt.Errorf("source is behind: %w", ErrGap)
+	case !journal.Longer(want, &st.Chain):
+		return fmt.Errorf("source lost against this log: %w", ErrGap)
+	}
+	first := st.Chain.Seq + 1 - uint64(len(mine))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.admit(h); err != nil {
+		return err
+	}
+	_, err = s.store.Cut(h.Extent, first+uint64(same)-1)
+	return err
+}
+
+func (s *Server) localLog(x block.ExtentID, off uint32, p []byte) error {
+	return s.store.ReadLog(x, off, p)
+}
+
+// hashes gives the chain hash of each record of a log of n bytes.
+func (s *Server) hashes(x block.ExtentID, n uint32, read func(block.ExtentID, uint32, []byte) error) (out []block.Hash, err error) {
+	log := make([]byte, n)
+	if err := read(x, 0, log); err != nil {
+		return nil, err
+	}
+	var c journal.Chain
+	err = c.Walk(log, func(_ *journal.Record, h block.Hash) error {
+		out = append(out, h)
+		return nil
+	})
+	return out, err
+}

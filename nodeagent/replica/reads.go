@@ -1,0 +1,108 @@
+package replica
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/store"
+)
+
+// buffers for reads; a read never allocates once the pool is warm.
+var readPool = sync.Pool{New: func() any { return new([MaxRead]byte) }}
+
+func (s *Server) read(typ Type, h *Head, rest []byte, to Replier) error {
+	if len(rest) != 8 {
+		return fmt.Errorf("read: %w", ErrBad)
+	}
+	off, n := binary.LittleEndian.Uint32(rest), binary.LittleEndian.Uint32(rest[4:])
+	if n == 0 || n > MaxRead {
+		return fmt.Errorf("read of %d bytes, at most %d: %w", n, MaxRead, ErrBad)
+	}
+	buf := readPool.Get().(*[MaxRead]byte)
+	defer readPool.Put(buf)
+	p := buf[:n]
+	var err error
+	if typ == TypeReadLog {
+		err = s.store.ReadLog(h.Extent, off, p)
+	} else {
+		err = s.store.ReadData(h.Extent, off, p)
+	}
+	if err != nil {
+		return err
+	}
+	to.Reply(StatusOK, p)
+	return nil
+}
+
+func (s *Server) lease(h *Head, to Replier) {
+	v := h.Extent.Volume
+	s.mu.Lock()
+	at, heard := s.contact[v]
+	s.mu.Unlock()
+	age := MaxAge
+	if heard {
+		age = s.env.Now() - at
+	}
+	b := make([]byte, block.EpochSize+8)
+	promised := s.store.Promised(v)
+	promised.Put(b)
+	binary.LittleEndian.PutUint64(b[block.EpochSize:], uint64(age))
+	to.Reply(StatusOK, b)
+}
+
+func (s *Server) extents(h *Head, to Replier) {
+	ids := s.store.Extents(h.Extent.Volume)
+	b := make([]byte, len(ids)*block.ExtentIDSize)
+	for i, x := range ids {
+		x.Put(b[i*block.ExtentIDSize:])
+	}
+	to.Reply(StatusOK, b)
+}
+
+func (s *Server) volumes(to Replier) {
+	var b []byte
+	for _, v := range s.store.Volumes() {
+		b = append(b, v.Volume[:]...)
+	}
+	to.Reply(StatusOK, b)
+}
+
+func (s *Server) repair(h *Head, rest []byte, to Replier) error {
+	if len(rest) < 5 {
+		return fmt.Errorf("repair: %w", ErrBad)
+	}
+	off, data, good := binary.LittleEndian.Uint32(rest), rest[4] == 1, rest[5:]
+	var err error
+	if data {
+		err = s.store.RepairData(h.Extent, off, good)
+	} else {
+		err = s.store.RepairLog(h.Extent, off, good)
+	}
+	if err != nil {
+		return err
+	}
+	to.Reply(StatusOK)
+	return nil
+}
+
+func (s *Server) scrub(h *Head, to Replier) {
+	x := h.Extent
+	s.env.Go("scrub", func() {
+		var b []byte
+		err := s.store.Scrub(x, func(f store.Finding) {
+			b = binary.LittleEndian.AppendUint32(b, f.Off)
+			b = binary.LittleEndian.AppendUint32(b, f.Len)
+			b = append(b, flag(!f.Log))
+		})
+		if err != nil {
+			s.refuse(to, err)
+			return
+		}
+		to.Reply(StatusOK, b)
+	})
+}
+
+// LocalError gives an error of a store of this process the form in which a remote one's arrives.
+func LocalError(err error) error { return ErrorOf(statusOf(err), []byte(err.Error())) }

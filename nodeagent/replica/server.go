@@ -1,0 +1,465 @@
+package replica
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/core/replication"
+	"mynetwork.io/mynetwork/nodeagent/store"
+	"mynetwork.io/mynetwork/nodeagent/task"
+)
+
+// Replier takes the answer to one request, exactly once, from any goroutine; parts are copied before it returns.
+type Replier interface {
+	Reply(st Status, parts ...[]byte)
+}
+
+// Verb is what a grant may allow.
+type Verb uint8
+
+// Verbs of requests.
+const (
+	VerbRead Verb = iota
+	VerbWrite
+	VerbRepair
+	VerbDelete
+)
+
+// Authorizer decides who may do what; from is the authenticated node name. It returns the reason for a refusal.
+type Authorizer interface {
+	Allow(from string, v block.VolumeID, epoch uint64, verb Verb) error
+}
+
+// Server is the door of one store.
+type Server struct {
+	env    task.Env
+	store  *store.Store
+	id     block.StoreID
+	auth   Authorizer
+	client *Client // to the sources of pulls
+
+	mu      sync.Mutex // admission: the promise check and the staging are one step
+	contact map[block.VolumeID]time.Duration
+	pending []waiting
+	blocked []blocked // appends that wait for room in the store's log, in order
+	stopped bool
+
+	commit task.Signal
+	tidy   task.Signal
+}
+
+// waiting is an answer that is due when its LSN is durable.
+type waiting struct {
+	lsn   store.LSN
+	to    Replier
+	seq   uint64                 // appends: the durable sequence to answer
+	state func() (State, Status) // others: made at the time of the answer
+}
+
+// blocked is an append that the store had no room for yet. It owns body.
+type blocked struct {
+	typ  Type
+	head Head
+	body []byte
+	to   Replier
+}
+
+// NewServer makes the door of st and starts its commit and tidy tasks. client reaches the stores to pull from.
+func NewServer(env task.Env, st *store.Store, id block.StoreID, auth Authorizer, client *Client) *Server {
+	s := &Server{env: env, store: st, id: id, auth: auth, client: client, contact: make(map[block.VolumeID]time.Duration),
+		commit: env.NewSignal(), tidy: env.NewSignal()}
+	env.Go("commit", s.commitLoop)
+	env.Go("tidy", s.tidyLoop)
+	return s
+}
+
+// Stop ends the tasks after what is staged has been committed. The store stays open.
+func (s *Server) Stop() {
+	s.mu.Lock()
+	s.stopped = true
+	s.mu.Unlock()
+	s.commit.Notify()
+	s.tidy.Notify()
+}
+
+func (s *Server) isStopped() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopped
+}
+
+// commitLoop makes staged changes durable and answers for them. While one commit runs, the next batch gathers.
+func (s *Server) commitLoop() {
+	var batch []waiting
+	for {
+		s.commit.Wait()
+		for {
+			s.mu.Lock()
+			batch = append(batch[:0], s.pending...)
+			clear(s.pending)
+			s.pending = s.pending[:0]
+			stopped := s.stopped
+			s.mu.Unlock()
+			if len(batch) == 0 {
+				if stopped {
+					return
+				}
+				break
+			}
+			_, err := s.store.Commit()
+			s.answer(batch, err)
+			clear(batch)
+			s.unblock()
+			s.tidy.Notify()
+		}
+	}
+}
+
+func (s *Server) answer(batch []waiting, err error) {
+	var seq [AppendReplySize]byte
+	for i := range batch {
+		w := &batch[i]
+		switch {
+		case err != nil:
+			s.refuse(w.to, err)
+		case w.state != nil:
+			st, code := w.state()
+			w.to.Reply(code, st.Encode())
+		default:
+			binary.LittleEndian.PutUint64(seq[:], w.seq)
+			w.to.Reply(StatusOK, seq[:])
+		}
+	}
+}
+
+// tidyBudget is the most bytes that one step of background work may sync, so that it never holds up commits long.
+const tidyBudget = 8 << 20
+
+func (s *Server) tidyLoop() {
+	for !s.isStopped() {
+		s.tidy.Wait()
+		for more := true; more && !s.isStopped(); {
+			var err error
+			if more, err = s.store.Tidy(tidyBudget); err != nil {
+				break
+			}
+			s.unblock()
+		}
+	}
+}
+
+// Handle takes one request. It does not block, and borrows body only until it returns.
+func (s *Server) Handle(from string, typ Type, body []byte, to Replier) {
+	if typ == TypeVolumes {
+		s.volumes(to)
+		return
+	}
+	h, rest, err := getHead(body)
+	if err == nil && h.Store != s.id {
+		err = fmt.Errorf("store %s is not here (this is %s): %w", h.Store, s.id, ErrNotHeld)
+	}
+	if err == nil {
+		err = s.allow(from, typ, &h)
+	}
+	if err != nil {
+		s.refuse(to, err)
+		return
+	}
+	switch typ {
+	case TypeAppend, TypeAppendGC:
+		err = s.append(typ, &h, rest, to)
+	case TypePromise:
+		err = s.promise(&h, to)
+	case TypeStat:
+		st := s.state(h.Extent)
+		to.Reply(StatusOK, st.Encode())
+	case TypeReadLog, TypeReadData:
+		err = s.read(typ, &h, rest, to)
+	case TypeCut:
+		err = s.cut(&h, rest, to)
+	case TypePull:
+		err = s.pull(&h, rest, to)
+	case TypeFree:
+		err = s.free(&h, to)
+	case TypeLease:
+		s.lease(&h, to)
+	case TypeExtents:
+		s.extents(&h, to)
+	case TypeDrop:
+		err = s.drop(&h, rest, to)
+	case TypeRepair:
+		err = s.repair(&h, rest, to)
+	case TypeScrub:
+		s.scrub(&h, to)
+	default:
+		err = fmt.Errorf("request type %d: %w", typ, ErrBad)
+	}
+	if err != nil {
+		s.refuse(to, err)
+	}
+}
+
+func (s *Server) allow(from string, typ Type, h *Head) error {
+	verb := VerbRead
+	switch typ {
+	case TypeAppend, TypeAppendGC, TypePromise, TypeCut, TypeFree:
+		verb = VerbWrite
+	case TypePull, TypeRepair:
+		verb = VerbRepair
+	case TypeDrop:
+		verb = VerbDelete
+	}
+	if err := s.auth.Allow(from, h.Extent.Volume, h.Epoch.Number, verb); err != nil {
+		return fmt.Errorf("%w: %w", ErrDenied, err)
+	}
+	return nil
+}
+
+func (s *Server) refuse(to Replier, err error) {
+	var f *FencedError
+	switch {
+	case errors.As(err, &f):
+		var b [block.EpochSize]byte
+		f.Promised.Put(b[:])
+		to.Reply(StatusFenced, b[:])
+	default:
+		to.Reply(statusOf(err), []byte(err.Error()))
+	}
+}
+
+func statusOf(err error) Status {
+	for _, c := range [...]struct {
+		err error
+		st  Status
+	}{
+		{ErrBad, StatusBad}, {ErrDenied, StatusDenied}, {ErrNotHeld, StatusNotHeld}, {store.ErrNotHeld, StatusNotHeld}, {journal.ErrChain, StatusGap},
+		{store.ErrFull, StatusFull}, {store.ErrBusy, StatusBusy}, {block.ErrMismatch, StatusMismatch}, {store.ErrDeleted, StatusDeleted},
+		{store.ErrQuarantined, StatusQuarantined}, {journal.ErrFormat, StatusBad}, {journal.ErrShort, StatusBad},
+	} {
+		if errors.Is(err, c.err) {
+			return c.st
+		}
+	}
+	return StatusError
+}
+
+// admit checks and, if needed, stages the raising of the promise. The caller holds s.mu.
+func (s *Server) admit(h *Head) error {
+	v := h.Extent.Volume
+	promised := s.store.Promised(v)
+	raise, err := replication.Admit(promised, h.Epoch)
+	if err != nil {
+		return &FencedError{Promised: promised}
+	}
+	unsure := s.store.Unsure(v)
+	switch {
+	case unsure && h.Epoch.Session != 0:
+		// Damage may have cost this store a higher promise. Only a number that was just taken from the registry is
+		// known to be the highest; its first session settles the doubt.
+		return fmt.Errorf("volume %s: damage may have lost a promise here, only a new epoch settles it: %w", v, ErrUnsure)
+	case unsure:
+		_, err = s.store.Settle(v, h.Epoch)
+	case raise:
+		_, err = s.store.Promise(v, h.Epoch)
+	}
+	if err != nil {
+		return err
+	}
+	s.contact[h.Extent.Volume] = s.env.Now()
+	return nil
+}
+
+// wait registers an answer that is due once lsn is durable. The caller holds s.mu.
+func (s *Server) wait(w waiting) {
+	s.pending = append(s.pending, w)
+	s.commit.Notify()
+}
+
+func (s *Server) append(typ Type, h *Head, rest []byte, to Replier) error {
+	r, rec, payload, err := splitAppend(h, rest)
+	if err != nil {
+		return err
+	}
+	if err := r.CheckPayload(payload); err != nil {
+		return err
+	}
+	if r.Type == journal.TypeOpen {
+		if err := s.checkOpen(h, r); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.isBlocked(h.Extent) {
+		s.block(typ, h, rest, to)
+		return nil
+	}
+	err = s.stage(typ, h, r, rec, payload, to)
+	if errors.Is(err, store.ErrBusy) {
+		s.block(typ, h, rest, to)
+		s.commit.Notify()
+		s.tidy.Notify()
+		return nil
+	}
+	return err
+}
+
+// splitAppend takes the rest of an append request apart.
+func splitAppend(h *Head, rest []byte) (r *journal.Record, rec, payload []byte, err error) {
+	if len(rest) < 4 {
+		return nil, nil, nil, fmt.Errorf("append of %d bytes: %w", len(rest), ErrBad)
+	}
+	n := binary.LittleEndian.Uint32(rest)
+	rest = rest[4:]
+	if uint64(n) > uint64(len(rest)) {
+		return nil, nil, nil, fmt.Errorf("append: record of %d bytes in %d: %w", n, len(rest), ErrBad)
+	}
+	rec, payload = rest[:n], rest[n:]
+	got, size, err := journal.Parse(rec)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if size != len(rec) || h.Epoch.Number < got.Epoch.Number {
+		return nil, nil, nil, fmt.Errorf("append of seq %d: %d of %d bytes, record of epoch %s sent under %s: %w", got.Seq, size, len(rec), got.Epoch, h.Epoch, ErrBad)
+	}
+	return &got, rec, payload, nil
+}
+
+// stage admits one append and hands it to the store. The caller holds s.mu.
+func (s *Server) stage(typ Type, h *Head, r *journal.Record, rec, payload []byte, to Replier) error {
+	if err := s.admit(h); err != nil {
+		return err
+	}
+	if st, ok := s.store.Stat(h.Extent); ok && st.Chain.Seq == r.Seq && st.Chain.Hash == journal.HashOf(rec) {
+		s.wait(waiting{to: to, seq: r.Seq}) // sent again: durable with the next commit at the latest
+		return nil
+	}
+	add := s.store.Append
+	if typ == TypeAppendGC {
+		add = s.store.AppendGC
+	}
+	lsn, err := add(h.Extent, rec, payload)
+	if err != nil {
+		return fmt.Errorf("seq %d of %s: %w", r.Seq, h.Extent, err)
+	}
+	s.wait(waiting{lsn: lsn, to: to, seq: r.Seq})
+	return nil
+}
+
+func (s *Server) isBlocked(x block.ExtentID) bool {
+	for i := range s.blocked {
+		if s.blocked[i].head.Extent == x {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Server) block(typ Type, h *Head, rest []byte, to Replier) {
+	s.blocked = append(s.blocked, blocked{typ, *h, append([]byte(nil), rest...), to})
+}
+
+// unblock tries again, in order, the appends that the store had no room for.
+func (s *Server) unblock() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.blocked) > 0 {
+		b := &s.blocked[0]
+		r, rec, payload, err := splitAppend(&b.head, b.body)
+		if err == nil {
+			err = s.stage(b.typ, &b.head, r, rec, payload, b.to)
+		}
+		if errors.Is(err, store.ErrBusy) {
+			return
+		}
+		if err != nil {
+			s.refuse(b.to, err)
+		}
+		s.blocked[0] = blocked{}
+		s.blocked = s.blocked[1:]
+	}
+	s.blocked = nil
+}
+
+// checkOpen makes sure that an extent is opened on the stores that its open record lists and on no other: who is not
+// on the literal list has no vote (PROTOCOL 2).
+func (s *Server) checkOpen(h *Head, r *journal.Record) error {
+	o, err := journal.DecodeOpen(r.Body)
+	if err != nil {
+		return err
+	}
+	if o.Extent != h.Extent {
+		return fmt.Errorf("open record of %s sent for %s: %w", o.Extent, h.Extent, ErrBad)
+	}
+	return nil
+}
+
+func (s *Server) state(x block.ExtentID) State {
+	st := State{Promised: s.store.Promised(x.Volume)}
+	if e, ok := s.store.Stat(x); ok {
+		st.Held, st.Unknown, st.Chain = true, e.Unknown, e.Durable
+	}
+	return st
+}
+
+// stateAfter answers with the state of x as it is when the change that was staged is durable.
+func (s *Server) stateAfter(x block.ExtentID, to Replier) {
+	s.wait(waiting{to: to, state: func() (State, Status) { return s.state(x), StatusOK }})
+}
+
+func (s *Server) promise(h *Head, to Replier) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.admit(h); err != nil {
+		return err
+	}
+	s.stateAfter(h.Extent, to)
+	return nil
+}
+
+func (s *Server) cut(h *Head, rest []byte, to Replier) error {
+	if len(rest) != 8 {
+		return fmt.Errorf("cut: %w", ErrBad)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.admit(h); err != nil {
+		return err
+	}
+	if _, err := s.store.Cut(h.Extent, binary.LittleEndian.Uint64(rest)); err != nil {
+		return err
+	}
+	s.stateAfter(h.Extent, to)
+	return nil
+}
+
+func (s *Server) free(h *Head, to Replier) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.admit(h); err != nil {
+		return err
+	}
+	if _, err := s.store.Free(h.Extent); err != nil {
+		return err
+	}
+	s.stateAfter(h.Extent, to)
+	return nil
+}
+
+func (s *Server) drop(h *Head, signed []byte, to Replier) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.admit(h); err != nil {
+		return err
+	}
+	if _, err := s.store.DropVolume(h.Extent.Volume, append([]byte(nil), signed...)); err != nil {
+		return err
+	}
+	s.stateAfter(h.Extent, to)
+	return nil
+}

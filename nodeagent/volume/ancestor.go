@@ -1,0 +1,149 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/replica"
+)
+
+// ancestor is a volume that this one was cloned from, as far as a reader of shared pages needs it: where its blocks
+// lie. It may be old, as the ancestor's own writer goes on and cleans; then a page is not found, and it is loaded again.
+type ancestor struct {
+	volume block.VolumeID
+	cat    catalog
+	state  journal.Checkpoint
+	stale  bool
+}
+
+// catalogOf gives the catalogue of the volume gen generations up, and that volume.
+func (e *Engine) catalogOf(gen uint16, local bool) (*catalog, block.VolumeID, error) {
+	if gen == 0 {
+		return &e.cat, e.spec.ID, nil
+	}
+	e.mu.RLock()
+	if int(gen) > len(e.lineage) {
+		e.mu.RUnlock()
+		return nil, block.VolumeID{}, fmt.Errorf("generation %d of %d ancestors: %w", gen, len(e.lineage), block.ErrFormat)
+	}
+	v := e.lineage[gen-1]
+	for _, a := range e.ancestors {
+		if a.volume == v && !a.stale {
+			e.mu.RUnlock()
+			return &a.cat, v, nil
+		}
+	}
+	e.mu.RUnlock()
+	if local {
+		return nil, v, errElsewhere
+	}
+	a, err := e.loadAncestor(v)
+	if err != nil {
+		return nil, v, fmt.Errorf("ancestor %s: %w", v, err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	keep := e.ancestors[:0:0]
+	for _, old := range e.ancestors {
+		if old.volume != v {
+			keep = append(keep, old)
+		}
+	}
+	e.ancestors = append(keep, a)
+	return &a.cat, v, nil
+}
+
+// refreshAncestors has ancestors loaded again at their next use.
+func (e *Engine) refreshAncestors() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, a := range e.ancestors {
+		a.stale = true
+	}
+}
+
+// loadAncestor reads a volume's latest checkpoint without taking it over.
+func (e *Engine) loadAncestor(v block.VolumeID) (*ancestor, error) {
+	c, err := e.peek(v)
+	if err != nil {
+		return nil, err
+	}
+	a := &ancestor{volume: v, cat: newCatalog(), state: c}
+	a.cat.table, a.cat.dir = c.Table, c.Dir
+	return a, a.cat.loadExtents(v, refPager{reader{e: e}, v})
+}
+
+// peek follows a volume's journal from the registry's anchor to its end, as far as replicas show it, and returns its
+// latest checkpoint. It takes no promise: the writer goes on.
+func (e *Engine) peek(v block.VolumeID) (c journal.Checkpoint, err error) {
+	f, err := e.Registry.Load(v)
+	if err != nil {
+		return c, err
+	}
+	var logs []extentLog
+	x := f.Anchor.Extent
+	for !x.IsZero() {
+		l, err := e.longestLog(x)
+		if err != nil {
+			if len(logs) > 0 && errors.Is(err, replica.ErrNotHeld) {
+				break // named, not yet opened
+			}
+			return c, err
+		}
+		logs = append(logs, l)
+		next, err := lastClosed(l.log)
+		if err != nil {
+			return c, err
+		}
+		x = next.Next
+	}
+	if len(logs) == 0 {
+		return c, fmt.Errorf("volume %s was never opened: %w", v, ErrNotFound)
+	}
+	if c, _, ok := lastCheckpoint(logs); ok {
+		return c, nil
+	}
+	at := logs[0].open.Checkpoint
+	if at.Extent.IsZero() {
+		return c, fmt.Errorf("volume %s has no checkpoint yet: %w", v, ErrNotFound)
+	}
+	l, err := e.longestLog(at.Extent)
+	if err != nil {
+		return c, err
+	}
+	if c, _, ok := lastCheckpoint([]extentLog{l}); ok {
+		return c, nil
+	}
+	return c, fmt.Errorf("volume %s: checkpoint at seq %d of %s: %w", v, at.Seq, at.Extent, ErrLost)
+}
+
+// longestLog reads an extent's log from the replica that has most of it.
+func (e *Engine) longestLog(x block.ExtentID) (l extentLog, err error) {
+	var best block.StoreID
+	var st replica.State
+	err = fmt.Errorf("extent %s: %w", x, replica.ErrNotHeld)
+	for _, s := range e.whoHolds(x) {
+		got, serr := e.Client.Stat(s, x)
+		switch {
+		case serr != nil:
+			err = worse(err, serr)
+		case got.Held && (!st.Held || journal.Longer(&got.Chain, &st.Chain)):
+			best, st = s, got
+		}
+	}
+	if !st.Held {
+		return l, err
+	}
+	log, err := e.readChain(best, x, &st.Chain)
+	if err != nil {
+		return l, err
+	}
+	r, _, err := journal.Parse(log)
+	if err != nil {
+		return l, err
+	}
+	open, err := journal.DecodeOpen(r.Body)
+	return extentLog{id: x, log: log, open: open, members: open.Members, chain: st.Chain}, err
+}

@@ -1,0 +1,172 @@
+package volume
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+)
+
+// catalog says where the blocks of one volume lie: the block table (paged, with what changed since the checkpoint kept
+// here) and the extent directory (in memory whole: 128 bytes an extent). Guarded by Engine.mu.
+type catalog struct {
+	table   journal.ArrayRoot
+	dir     journal.ArrayRoot
+	blocks  map[uint64]blockmap.BlockEntry // changed since the checkpoint
+	deltas  map[uint64]int                 // pages dropped from blocks that are not in blocks
+	extents []blockmap.ExtentEntry         // by ordinal; 0 unused
+	dirty   map[uint32]bool                // ordinals changed since the checkpoint
+	byID    map[block.ExtentID]uint32
+}
+
+func newCatalog() catalog {
+	return catalog{blocks: make(map[uint64]blockmap.BlockEntry), deltas: make(map[uint64]int), extents: make([]blockmap.ExtentEntry, 1),
+		dirty: make(map[uint32]bool), byID: make(map[block.ExtentID]uint32)}
+}
+
+func (c *catalog) setBlock(number uint64, b blockmap.BlockEntry) {
+	if d := c.deltas[number]; d != 0 {
+		b.Live = uint16(max(int(b.Live)-d, 0))
+		delete(c.deltas, number)
+	}
+	c.blocks[number] = b
+}
+
+// drop counts one page of a block as no longer named.
+func (c *catalog) drop(number uint64) {
+	if b, ok := c.blocks[number]; ok {
+		if b.Live > 0 {
+			b.Live--
+			c.blocks[number] = b
+		}
+		return
+	}
+	c.deltas[number]++
+}
+
+// addExtent enters an extent and returns its ordinal; an extent that is known keeps it.
+func (c *catalog) addExtent(v block.VolumeID, x blockmap.ExtentEntry) uint32 {
+	id := block.ExtentID{Volume: v, Epoch: x.Epoch, N: x.N}
+	if o, ok := c.byID[id]; ok {
+		return o
+	}
+	o := uint32(len(c.extents))
+	c.extents = append(c.extents, x)
+	c.byID[id] = o
+	c.dirty[o] = true
+	return o
+}
+
+func (c *catalog) setExtent(ordinal uint32, x blockmap.ExtentEntry) {
+	c.extents[ordinal] = x
+	c.dirty[ordinal] = true
+}
+
+func (c *catalog) count() (n int) {
+	for i := range c.extents {
+		if s := c.extents[i].State; s == blockmap.ExtentOpen || s == blockmap.ExtentClosed {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *catalog) degraded() (n int) {
+	for i := range c.extents {
+		if x := &c.extents[i]; x.Flags&extentDegraded != 0 && x.State == blockmap.ExtentClosed {
+			n++
+		}
+	}
+	return n
+}
+
+// loadExtents reads the whole directory.
+func (c *catalog) loadExtents(v block.VolumeID, p blockmap.RefPager) error {
+	a := blockmap.Array{Pager: p, Root: c.dir, Size: blockmap.ExtentEntrySize}
+	return a.Walk(0, func(i uint64, entry []byte) error {
+		x, err := blockmap.GetExtentEntry(entry)
+		if err != nil {
+			return err
+		}
+		if i != uint64(uint32(i)) || i == 0 {
+			return fmt.Errorf("extent ordinal %d: %w", i, blockmap.ErrFormat)
+		}
+		for uint64(len(c.extents)) <= i {
+			c.extents = append(c.extents, blockmap.ExtentEntry{})
+		}
+		c.extents[i] = x
+		c.byID[block.ExtentID{Volume: v, Epoch: x.Epoch, N: x.N}] = uint32(i)
+		return nil
+	})
+}
+
+// sortedEdits is a blockmap.ArrayEdits over entries encoded beforehand.
+type sortedEdits struct {
+	index   []uint64
+	entries []byte
+	size    int
+	at      int
+}
+
+func (s *sortedEdits) Next() (uint64, []byte, bool) {
+	if s.at == len(s.index) {
+		return 0, nil, false
+	}
+	i := s.at
+	s.at++
+	return s.index[i], s.entries[i*s.size : (i+1)*s.size], true
+}
+
+func (s *sortedEdits) add(i uint64, put func(b []byte)) {
+	s.index = append(s.index, i)
+	n := len(s.entries)
+	s.entries = append(s.entries, make([]byte, s.size)...)
+	put(s.entries[n:])
+}
+
+// extentEdits encodes the changed part of the directory and marks it clean.
+func (c *catalog) extentEdits() *sortedEdits {
+	s := &sortedEdits{size: blockmap.ExtentEntrySize}
+	for _, o := range slices.Sorted(maps.Keys(c.dirty)) {
+		x := c.extents[o]
+		s.add(uint64(o), func(b []byte) { x.Put(b) })
+	}
+	clear(c.dirty)
+	return s
+}
+
+// blockChange is one changed entry of the block table, or a count of dropped pages.
+type blockChange struct {
+	number uint64
+	entry  blockmap.BlockEntry
+	delta  int
+}
+
+// blockChanges lists what changed in the table, in order. The catalogue keeps it until blocksMerged.
+func (c *catalog) blockChanges() (out []blockChange) {
+	for n, b := range c.blocks {
+		out = append(out, blockChange{number: n, entry: b})
+	}
+	for n, d := range c.deltas {
+		out = append(out, blockChange{number: n, delta: d})
+	}
+	slices.SortFunc(out, func(a, b blockChange) int { return cmp.Compare(a.number, b.number) })
+	return out
+}
+
+// blocksMerged forgets the changes that a checkpoint has taken, as far as they did not change again.
+func (c *catalog) blocksMerged(taken []blockChange) {
+	for _, t := range taken {
+		if t.delta != 0 {
+			if c.deltas[t.number] -= t.delta; c.deltas[t.number] <= 0 {
+				delete(c.deltas, t.number)
+			}
+		} else if c.blocks[t.number] == t.entry {
+			delete(c.blocks, t.number)
+		}
+	}
+}

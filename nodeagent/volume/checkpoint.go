@@ -1,0 +1,340 @@
+package volume
+
+import (
+	"fmt"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+)
+
+// Checkpoint merges what the overlays hold into the map, writes the changed nodes, and makes a root durable from which
+// the volume opens without replaying what came before.
+func (e *Engine) Checkpoint() error {
+	if err := e.exclusive(); err != nil {
+		return err
+	}
+	defer e.release()
+	return e.checkpointNow(nil)
+}
+
+// checkpointNow makes a checkpoint; change, if not nil, edits what it says before it is written. The caller has the
+// exclusive right. Order (invariant C1): data blocks sealed, map nodes, block table, directory, then the record that
+// names them; the former checkpoint stays in force until the record is durable at a quorum.
+func (e *Engine) checkpointNow(change func(c *journal.Checkpoint)) error {
+	c, frozen, err := e.freezeAll()
+	if err != nil {
+		return err
+	}
+	w := &indexWriter{e: e}
+	defer e.unpin()
+	if err := w.mergeMap(&c, frozen); err != nil {
+		return fmt.Errorf("merging the map: %w", err)
+	}
+	e.mu.Lock()
+	e.view = view{root: c.Map, layers: e.view.layers[:len(e.view.layers)-len(frozen)]}
+	for _, a := range w.drops {
+		e.dropOld(a)
+	}
+	e.snapshots = c.Snapshots
+	taken := e.cat.blockChanges()
+	e.mu.Unlock()
+	if err := w.mergeTable(&c, taken); err != nil {
+		return fmt.Errorf("merging the block table: %w", err)
+	}
+	if err := w.mergeDir(&c); err != nil {
+		return fmt.Errorf("merging the extent directory: %w", err)
+	}
+	if change != nil {
+		change(&c)
+	}
+	if err := e.writeCheckpoint(&c); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	e.view.root, e.snapshots, e.pages = c.Map, c.Snapshots, c.Pages
+	e.cat.table, e.cat.dir = c.Table, c.Dir
+	e.cat.blocksMerged(taken)
+	e.lastCheck = e.Env.Now()
+	e.stats.Checkpoints++
+	e.mu.Unlock()
+	e.moveAnchor()
+	return e.countCuts(w.cuts)
+}
+
+// freezeAll seals the open block, ends the present layer, and notes where replay starts.
+func (e *Engine) freezeAll() (c journal.Checkpoint, frozen []*layer, err error) {
+	if err := e.lockFor(journal.HeaderSize+256, 0); err != nil {
+		return c, nil, err
+	}
+	defer e.jmu.Unlock()
+	e.sealBlock()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.freeze(nil)
+	e.dirty = 0
+	frozen = e.view.layers[1:]
+	c = journal.Checkpoint{Pages: e.pages, Map: e.view.root, Table: e.cat.table, Dir: e.cat.dir, NextBlock: e.nextBlock, WSeq: e.pumped,
+		Lineage: e.lineage, Snapshots: append([]journal.SnapshotRoot(nil), e.snapshots...),
+		Replay: journal.Position{Extent: e.log.extent, LogOff: e.log.chain.LogLen, Seq: e.log.chain.Seq + 1, Members: e.holders[e.log.extent]}}
+	return c, frozen, nil
+}
+
+// dropOld counts a page or node that the new root no longer names, unless a snapshot may. The caller holds mu.
+func (e *Engine) dropOld(a blockmap.Addr) {
+	if a.Gen() != 0 {
+		return
+	}
+	for i := range e.snapshots {
+		if a.Block() < e.snapshots[i].NextBlock {
+			return
+		}
+	}
+	e.cat.drop(a.Block())
+}
+
+// indexWriter writes what merges emit: map nodes many to a block, pages of the table and the directory one by one.
+type indexWriter struct {
+	e     *Engine
+	block *openBlock
+	rows  []byte
+	pages [][]byte
+	drops []blockmap.Addr
+	cuts  []journal.MapRoot
+}
+
+func (w *indexWriter) mergeMap(c *journal.Checkpoint, frozen []*layer) error {
+	for i := len(frozen) - 1; i >= 0; i-- {
+		l := frozen[i]
+		w.e.mu.Lock()
+		edits := l.edits.Sorted()
+		w.e.mu.Unlock()
+		root, err := blockmap.Merge(reader{e: w.e}, c.Map, edits, blockmap.Sink{
+			Emit: w.emitNode,
+			Drop: func(a blockmap.Addr) { w.drops = append(w.drops, a) },
+			Cut: func(a blockmap.Addr, level uint8) {
+				w.cuts = append(w.cuts, journal.MapRoot{Addr: uint64(a), Levels: level})
+			},
+		})
+		if err != nil {
+			return err
+		}
+		c.Map = root
+		if l.snapshot != nil {
+			w.e.mu.RLock()
+			next := w.e.nextBlock
+			w.e.mu.RUnlock()
+			c.Snapshots = append(c.Snapshots, journal.SnapshotRoot{Snapshot: *l.snapshot, Root: root, Pages: l.pages, NextBlock: next})
+		}
+	}
+	return w.flush()
+}
+
+func indexRow(e *Engine, page []byte, addr uint64, idx int) block.Row {
+	epoch := e.epochNow()
+	return block.Row{Leaf: block.Sum(page), Addr: addr, Epoch: epoch.Number, Token: epoch.Token, Idx: uint16(idx), Len: block.PageSize}
+}
+
+// what the address of an index row says: which tree, level, index.
+const (
+	rowMap   = uint64(0) << 62
+	rowTable = uint64(1) << 62
+	rowDir   = uint64(2) << 62
+)
+
+func rowAddr(tree uint64, level uint8, index uint64) uint64 { return tree | uint64(level)<<56 | index }
+
+func (w *indexWriter) emitNode(node []byte, level uint8, index uint64) (blockmap.Addr, error) {
+	if w.block == nil {
+		w.e.jmu.Lock()
+		w.block = w.e.newBlock(block.TypeIndex, block.EncryptionNone, block.CompressionNone)
+		w.e.jmu.Unlock()
+	}
+	i := len(w.pages)
+	page := append([]byte(nil), node...)
+	row := indexRow(w.e, page, rowAddr(rowMap, level, index), i)
+	n := len(w.rows)
+	w.rows = append(w.rows, make([]byte, block.RowSize)...)
+	row.Put(w.rows[n:])
+	w.pages = append(w.pages, page)
+	a := blockmap.New(0, w.block.header.Number, uint8(i))
+	w.e.pin(pinKey{a: uint64(a)}, page)
+	if len(w.pages) == journal.MaxRecordPages {
+		return a, w.flush()
+	}
+	return a, nil
+}
+
+// flush writes the gathered nodes as one record and seals their block.
+func (w *indexWriter) flush() error {
+	if w.block == nil {
+		return nil
+	}
+	if err := w.e.lockFor(journal.HeaderSize+len(w.rows), len(w.pages)*block.PageSize); err != nil {
+		return err
+	}
+	defer w.e.jmu.Unlock()
+	w.e.sealBlock()
+	w.block.ordinal = w.e.log.ordinal
+	w.e.pagesRecord(journal.TypeIndex, w.block, 0, w.rows, w.pages, uint32(len(w.pages)*block.PageSize))
+	w.e.seal(w.block)
+	w.block, w.rows, w.pages = nil, w.rows[:0], w.pages[:0]
+	return nil
+}
+
+// emitPage writes one page of a literal tree and gives its reference.
+func (w *indexWriter) emitPage(tree uint64) func(page []byte, level uint8, index uint64) (journal.Ref, error) {
+	return func(page []byte, level uint8, index uint64) (journal.Ref, error) {
+		e := w.e
+		row := indexRow(e, page, rowAddr(tree, level, index), 0)
+		var rows [block.RowSize]byte
+		row.Put(rows[:])
+		if err := e.lockFor(journal.HeaderSize+block.RowSize, block.PageSize); err != nil {
+			return journal.Ref{}, err
+		}
+		defer e.jmu.Unlock()
+		e.sealBlock()
+		b := e.newBlock(block.TypeIndex, block.EncryptionNone, block.CompressionNone)
+		ref := journal.Ref{Epoch: e.log.extent.Epoch, N: e.log.extent.N, Off: e.log.chain.DataLen, Leaf: row.Leaf}
+		copied := append([]byte(nil), page...)
+		e.pin(pinKey{a: ref.Epoch<<32 | uint64(ref.N), b: uint64(ref.Off), ref: true}, copied)
+		e.pagesRecord(journal.TypeIndex, b, 0, rows[:], [][]byte{copied}, block.PageSize)
+		e.mu.Lock()
+		delete(e.openBlocks, b.header.Number)
+		e.mu.Unlock()
+		return ref, nil
+	}
+}
+
+func (w *indexWriter) mergeTable(c *journal.Checkpoint, taken []blockChange) error {
+	a := blockmap.Array{Pager: refPager{reader{e: w.e}, w.e.spec.ID}, Root: c.Table, Size: blockmap.BlockEntrySize}
+	s := &sortedEdits{size: blockmap.BlockEntrySize}
+	for i := range taken {
+		t := &taken[i]
+		entry := t.entry
+		if t.delta != 0 {
+			var b [blockmap.BlockEntrySize]byte
+			if err := a.Get(t.number, b[:]); err != nil {
+				return err
+			}
+			var err error
+			if entry, err = blockmap.GetBlockEntry(b[:]); err != nil {
+				return err
+			}
+			if entry.Kind == blockmap.KindNone {
+				continue
+			}
+			entry.Live = uint16(max(int(entry.Live)-t.delta, 0))
+		}
+		s.add(t.number, func(b []byte) { entry.Put(b) })
+	}
+	root, err := a.Merge(s, blockmap.ArraySink{Emit: w.emitPage(rowTable), Drop: func(journal.Ref) {}})
+	c.Table = root
+	return err
+}
+
+func (w *indexWriter) mergeDir(c *journal.Checkpoint) error {
+	w.e.mu.Lock()
+	edits := w.e.cat.extentEdits()
+	w.e.mu.Unlock()
+	a := blockmap.Array{Pager: refPager{reader{e: w.e}, w.e.spec.ID}, Root: c.Dir, Size: blockmap.ExtentEntrySize}
+	root, err := a.Merge(edits, blockmap.ArraySink{Emit: w.emitPage(rowDir), Drop: func(journal.Ref) {}})
+	c.Dir = root
+	return err
+}
+
+// writeCheckpoint appends the record and waits until a quorum has it.
+func (e *Engine) writeCheckpoint(c *journal.Checkpoint) error {
+	body := c.Encode()
+	if len(body) > journal.MaxBody {
+		return fmt.Errorf("checkpoint of %d bytes, at most %d: too many snapshots", len(body), journal.MaxBody)
+	}
+	if err := e.lockFor(journal.HeaderSize+len(body), 0); err != nil {
+		return err
+	}
+	at := journal.Position{Extent: e.log.extent, LogOff: e.log.chain.LogLen, Members: e.holdersOf(e.log.extent)}
+	at.Seq = e.append(&journal.Record{Type: journal.TypeCheckpoint, Body: body})
+	e.jmu.Unlock()
+	if err := e.committed(at.Seq); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	e.checkpoint = at
+	e.mu.Unlock()
+	return nil
+}
+
+func (e *Engine) holdersOf(x block.ExtentID) []block.StoreID {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.holders[x]
+}
+
+// moveAnchor lets the registry's anchor follow the journal. It may fail: the chain from the old anchor stays good.
+func (e *Engine) moveAnchor() {
+	e.jmu.Lock()
+	x := e.log.extent
+	e.jmu.Unlock()
+	e.mu.RLock()
+	f := e.anchor
+	same := f.Anchor.Extent == x
+	f.Anchor = journal.Position{Extent: x, Members: e.holders[x]}
+	e.mu.RUnlock()
+	if same {
+		return
+	}
+	rev, err := e.Registry.Swap(e.spec.ID, f)
+	if err != nil {
+		e.Logf("volume %s: registry does not take the new anchor (tried again later): %v", e.spec.ID, err)
+		return
+	}
+	f.Revision = rev
+	e.mu.Lock()
+	e.anchor = f
+	e.mu.Unlock()
+}
+
+// countCuts walks subtrees that discards have cut, to keep the live counts near the truth.
+func (e *Engine) countCuts(cuts []journal.MapRoot) error {
+	for _, r := range cuts {
+		err := blockmap.Walk(reader{e: e}, r, func(a blockmap.Addr, _ uint8, _ uint64) (bool, error) {
+			e.mu.Lock()
+			e.dropOld(a)
+			e.mu.Unlock()
+			return true, nil
+		}, func(_ uint64, a blockmap.Addr) error {
+			e.mu.Lock()
+			e.dropOld(a)
+			e.mu.Unlock()
+			return nil
+		})
+		if err != nil {
+			e.Logf("volume %s: counting a discarded range: %v (its space returns with the next recount)", e.spec.ID, err)
+		}
+	}
+	return nil
+}
+
+// pins keep what a checkpoint in progress has emitted readable until replicas can be asked for it.
+type pinKey struct {
+	a, b uint64
+	ref  bool
+}
+
+func (e *Engine) pin(k pinKey, page []byte) {
+	e.mu.Lock()
+	e.pins[k] = page
+	e.mu.Unlock()
+}
+
+func (e *Engine) pinned(k pinKey) []byte {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.pins[k]
+}
+
+func (e *Engine) unpin() {
+	e.mu.Lock()
+	clear(e.pins)
+	e.mu.Unlock()
+}

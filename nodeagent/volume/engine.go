@@ -1,0 +1,255 @@
+package volume
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/core/replication"
+	"mynetwork.io/mynetwork/nodeagent/task"
+	"mynetwork.io/mynetwork/nodeagent/volume/ring"
+)
+
+// Engine is an open volume. Make one with Open. Safe for concurrent use.
+type Engine struct {
+	Deps
+	spec  Spec
+	codec *codec
+	owner uint64 // mark of this opening in cache keys
+
+	// journal: what is appended, in which order. Guarded by jmu.
+	jmu     sync.Mutex
+	log     logState
+	paused  bool // nothing may be appended (rolling, recovering)
+	resumed []task.Event
+
+	// what readers and waiters see. Guarded by mu.
+	mu           sync.RWMutex
+	epoch        block.Epoch
+	ring         *ring.Ring
+	pending      map[uint64]uint64 // page → highest write sequence in the ring
+	pumped       uint64            // highest write sequence that is in the journal
+	pumpedSeq    uint64            // its journal sequence
+	givenUp      uint64            // write sequences below it that are not committed never will be
+	ringDiscards []ringDiscard
+	slotSeq      map[uint64]uint64 // write sequence → journal sequence, for slots not freed
+	progress     *replication.Progress
+	flushes      []flushWaiter
+	room         []task.Event // writers waiting for room in the ring
+	view         view
+	cat          catalog
+	openBlocks   map[uint64]*openBlock
+	snapshots    []journal.SnapshotRoot
+	lineage      []block.VolumeID
+	ancestors    []*ancestor
+	pages        uint64
+	full         bool
+	failed       error // set once: fenced, lost or closed; every request ends with it
+	failedSet    task.Event
+	nextBlock    uint64
+	holders      map[block.ExtentID][]block.StoreID
+	checkpoint   journal.Position // latest durable one
+	anchor       Fact
+	dirty        int64 // journal bytes since the checkpoint began
+	lastCheck    time.Duration
+	suspects     map[block.StoreID]time.Duration // last failure of a store
+	lastQuorum   time.Duration                   // when a majority last took this epoch
+	behind       map[block.StoreID]time.Duration // since when a replica lags
+	pins         map[pinKey][]byte               // emitted by a checkpoint in progress
+	stats        Stats
+
+	busy     bool // a checkpoint, snapshot change or recovery is under way (see exclusive)
+	idle     task.Signal
+	wake     task.Signal // pump
+	heal     task.Signal // healer
+	stopping bool
+	tasks    int
+	tasksEnd task.Event
+}
+
+// view is what a read starts from. Layers are newest first; only layers[0] changes.
+type view struct {
+	root   journal.MapRoot
+	layers []*layer
+}
+
+// layer is an overlay; if it ends in a snapshot, the root that results from merging it is kept.
+type layer struct {
+	edits    *blockmap.Overlay
+	snapshot *journal.Snapshot
+	pages    uint64 // volume size at the snapshot
+}
+
+// flushWaiter waits for journal sequence seq, or, as long as that is 0, for that of write sequence wseq.
+type flushWaiter struct {
+	wseq uint64
+	seq  uint64
+	done task.Event
+}
+
+// Stats counts since the engine was opened.
+type Stats struct {
+	Writes, Reads, Flushes         uint64
+	WrittenBytes, ReadBytes        uint64
+	JournalBytes                   uint64
+	Checkpoints, Rolls, Recoveries uint64
+	Repaired, BadPages             uint64
+	Cleaned, Freed                 uint64
+}
+
+// Status is what a person asks about an open volume.
+type Status struct {
+	Volume    block.VolumeID
+	Epoch     block.Epoch
+	Size      int64
+	Extent    block.ExtentID
+	Committed uint64 // journal sequence durable at a quorum
+	Appended  uint64
+	Members   []MemberStatus
+	Degraded  int // extents with fewer than R good copies
+	Extents   int
+	Snapshots []journal.SnapshotRoot
+	RingUsed  int64
+	Full      bool
+	Failed    error
+	Stats     Stats
+}
+
+// MemberStatus is one replica of the open extent.
+type MemberStatus struct {
+	Store   block.StoreID
+	Durable uint64
+	Failed  bool
+}
+
+// Status gives the present state.
+func (e *Engine) Status() Status {
+	e.jmu.Lock()
+	extent, appended := e.log.extent, e.log.chain.Seq
+	e.jmu.Unlock()
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	s := Status{Volume: e.spec.ID, Epoch: e.epoch, Size: int64(e.pages) * block.PageSize, Extent: extent, Appended: appended,
+		Extents: e.cat.count(), Degraded: e.cat.degraded(), Snapshots: append([]journal.SnapshotRoot(nil), e.snapshots...),
+		Full: e.full, Failed: e.failed, Stats: e.stats}
+	if e.ring != nil {
+		s.RingUsed = e.ring.Used()
+	}
+	if e.progress != nil {
+		s.Committed = e.progress.Committed()
+		if xs := e.progress.Extents(); len(xs) > 0 {
+			for _, m := range xs[len(xs)-1].Members {
+				s.Members = append(s.Members, MemberStatus{m.Store, m.Durable, m.Failed})
+			}
+		}
+	}
+	return s
+}
+
+// Size is the volume's size in bytes.
+func (e *Engine) Size() int64 {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return int64(e.pages) * block.PageSize
+}
+
+// Err is nil as long as the engine serves, else why it ended.
+func (e *Engine) Err() error {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.failed
+}
+
+// Done is set once the engine has ended.
+func (e *Engine) Done() task.Event { return e.failedSet }
+
+// fail ends the engine: every request, present and future, gets EIO. The first reason stays.
+func (e *Engine) fail(err error) {
+	e.mu.Lock()
+	if e.failed != nil {
+		e.mu.Unlock()
+		return
+	}
+	e.failed = eio(fmt.Errorf("volume %s: %w", e.spec.ID, err))
+	flushes, room := e.flushes, e.room
+	e.flushes, e.room = nil, nil
+	e.mu.Unlock()
+	for _, f := range flushes {
+		f.done.Set()
+	}
+	for _, w := range room {
+		w.Set()
+	}
+	e.failedSet.Set()
+	e.wake.Notify()
+	e.heal.Notify()
+	e.idle.Notify()
+	e.Logf("volume %s ended: %v", e.spec.ID, err)
+}
+
+// start runs f as one of the engine's tasks.
+func (e *Engine) start(name string, f func()) {
+	e.mu.Lock()
+	e.tasks++
+	e.mu.Unlock()
+	e.Env.Go(name, func() {
+		defer func() {
+			e.mu.Lock()
+			e.tasks--
+			last := e.tasks == 0 && e.failed != nil
+			e.mu.Unlock()
+			if last {
+				e.tasksEnd.Set()
+			}
+		}()
+		f()
+	})
+}
+
+// exclusive lets one at a time of: checkpoint, snapshot change, recovery, healing of the open extent, cleaning step.
+func (e *Engine) exclusive() error {
+	for {
+		e.mu.Lock()
+		if e.failed != nil {
+			err := e.failed
+			e.mu.Unlock()
+			return err
+		}
+		if !e.busy {
+			e.busy = true
+			e.mu.Unlock()
+			return nil
+		}
+		e.mu.Unlock()
+		e.idle.WaitFor(retryPause)
+	}
+}
+
+func (e *Engine) release() {
+	e.mu.Lock()
+	e.busy = false
+	e.mu.Unlock()
+	e.idle.Notify()
+}
+
+// Close stops the engine. With flush, everything is made durable and checkpointed first; without quorum that waits.
+// The device has been detached before.
+func (e *Engine) Close(flush bool) error {
+	var err error
+	if flush {
+		if err = e.Flush(); err == nil {
+			err = e.Checkpoint()
+		}
+	}
+	e.fail(ErrClosed)
+	e.mu.Lock()
+	none := e.tasks == 0
+	e.mu.Unlock()
+	if !none {
+		e.tasksEnd.Wait()
+	}
+	return err
+}

@@ -1,0 +1,274 @@
+package volume
+
+import (
+	"errors"
+	"time"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
+	"mynetwork.io/mynetwork/nodeagent/core/replication"
+	"mynetwork.io/mynetwork/nodeagent/replica"
+)
+
+// keepLoop renews the lease, finds slow replicas, and makes checkpoints.
+func (e *Engine) keepLoop() {
+	var renewed time.Duration
+	for e.Err() == nil {
+		e.failedSet.WaitFor(healPause / 2)
+		if e.Err() != nil {
+			return
+		}
+		now := e.Env.Now()
+		e.failSlow(now)
+		if now-renewed > Lease/4 {
+			renewed = now
+			e.renew()
+		}
+		e.mu.RLock()
+		due := e.dirty > checkpointBytes || (e.dirty > 0 && now-e.lastCheck > checkpointAge) || len(e.view.layers) > 1
+		e.mu.RUnlock()
+		if due {
+			if err := e.Checkpoint(); err != nil && e.Err() == nil {
+				e.Logf("volume %s: checkpoint: %v (tried again)", e.spec.ID, err)
+			}
+		}
+	}
+}
+
+// renew tells the replicas of the open extent that this writer lives, and learns whether it is fenced.
+func (e *Engine) renew() {
+	e.jmu.Lock()
+	x := e.log.extent
+	e.jmu.Unlock()
+	members := e.holdersOf(x)
+	e.Env.Go("renew", func() {
+		ok := make(chan bool, len(members))
+		e.each(members, func(s block.StoreID) {
+			_, err := e.Client.Promise(s, e.epochNow(), x)
+			var f *replica.FencedError
+			if errors.As(err, &f) {
+				e.fencedBy(s, f.Promised)
+			}
+			ok <- err == nil
+		}, nil)
+		good := 0
+		for range members {
+			if <-ok {
+				good++
+			}
+		}
+		if good >= replication.Majority(len(members)) {
+			e.mu.Lock()
+			e.lastQuorum = e.Env.Now()
+			e.mu.Unlock()
+		}
+	})
+}
+
+// failSlow takes out a replica that leaves its records unanswered for longer than slowReplica while others answer.
+func (e *Engine) failSlow(now time.Duration) {
+	type slow struct {
+		x block.ExtentID
+		s block.StoreID
+	}
+	var out []slow
+	e.mu.Lock()
+	if e.progress != nil {
+		for _, x := range e.progress.Extents() {
+			for i := range x.Members {
+				m := &x.Members[i]
+				if m.Failed || m.Durable >= min(x.Last, e.progress.Committed()) {
+					e.behind[m.Store] = 0
+					continue
+				}
+				if since := e.behind[m.Store]; since == 0 {
+					e.behind[m.Store] = now
+				} else if now-since > slowReplica {
+					e.behind[m.Store] = 0
+					out = append(out, slow{x.ID, m.Store})
+				}
+			}
+		}
+	}
+	e.mu.Unlock()
+	for _, s := range out {
+		e.memberFailed(s.x, s.s, errSlow)
+	}
+}
+
+var errSlow = errors.New("replica is behind the others for more than a second")
+
+// healLoop brings the open extent back to R living replicas, and closed extents back to R copies.
+func (e *Engine) healLoop() {
+	for e.Err() == nil {
+		e.heal.WaitFor(healPause)
+		if e.Err() != nil {
+			return
+		}
+		live, quorum := e.liveMembers()
+		e.mu.RLock()
+		full := e.full
+		e.mu.RUnlock()
+		switch {
+		case full && live >= quorum:
+			e.probeSpace()
+		case live < quorum:
+			e.healQuorum()
+		case live < e.spec.Replicas && e.better(live):
+			e.healOpen()
+		}
+		e.healClosed()
+	}
+}
+
+// liveMembers is the lowest number of living replicas over the extents that are not settled.
+func (e *Engine) liveMembers() (live, quorum int) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	live, quorum = e.spec.Replicas, e.spec.Quorum()
+	if e.progress == nil {
+		return live, quorum
+	}
+	xs := e.progress.Extents()
+	for i, x := range xs {
+		if i == len(xs)-1 || x.Durable() < x.Last {
+			live = min(live, x.Live())
+		}
+	}
+	return live, quorum
+}
+
+// better tells whether a new extent would have more living replicas than live.
+func (e *Engine) better(live int) bool {
+	_, alive := e.pick(block.ExtentID{Volume: e.spec.ID, N: ^uint32(0)}, e.spec.Replicas)
+	return alive > live
+}
+
+// healOpen rolls to an extent with more living replicas. What the old one lacks is restored afterwards.
+func (e *Engine) healOpen() {
+	if e.pause() != nil {
+		return
+	}
+	_ = e.openNext() // fails only when the engine has ended
+	e.resume()
+}
+
+// healQuorum is for an open extent that has lost its quorum: once a majority answers again, the tail is recovered.
+func (e *Engine) healQuorum() {
+	if e.exclusive() != nil {
+		return
+	}
+	defer e.release()
+	if live, quorum := e.liveMembers(); live >= quorum {
+		return
+	}
+	if err := e.recoverInPlace(); err != nil && e.Err() == nil {
+		if errors.Is(err, replication.ErrFenced) || errors.Is(err, ErrLost) {
+			e.fail(err)
+			return
+		}
+		e.Logf("volume %s: recovery: %v (tried again)", e.spec.ID, err)
+		e.Env.Sleep(retryPause)
+		e.heal.Notify()
+	}
+}
+
+// healClosed has replicas that lack a part of a closed extent pull it from one that has it all.
+func (e *Engine) healClosed() {
+	e.mu.RLock()
+	var todo []uint32
+	for o := range e.cat.extents {
+		x := &e.cat.extents[o]
+		if x.Flags&extentDegraded != 0 && x.State == blockmap.ExtentClosed {
+			todo = append(todo, uint32(o))
+		}
+	}
+	e.mu.RUnlock()
+	for _, o := range todo {
+		if e.Err() != nil {
+			return
+		}
+		e.healExtent(o)
+	}
+}
+
+// replaceAfter is how long a store must be gone before its copies are made anew elsewhere.
+const replaceAfter = 30 * time.Second
+
+// healExtent brings one closed extent to R whole copies.
+func (e *Engine) healExtent(ordinal uint32) {
+	e.mu.RLock()
+	ent := e.cat.extents[ordinal]
+	e.mu.RUnlock()
+	x := extentID(e.spec.ID, &ent)
+	members := append([]block.StoreID(nil), e.membersOf(x, &ent)...)
+	var good, lacking []block.StoreID
+	for _, s := range members {
+		st, err := e.Client.Stat(s, x)
+		if err == nil && st.Held && st.Chain.Seq == ent.LastSeq && st.Chain.Hash == ent.LastHash {
+			good = append(good, s)
+		} else {
+			lacking = append(lacking, s)
+		}
+	}
+	if len(good) == 0 {
+		return
+	}
+	for _, s := range lacking {
+		target := s
+		if !e.believedAlive(s) {
+			if target = e.substitute(x, s, members); target == s {
+				continue
+			}
+		}
+		st, err := e.Client.Pull(target, e.epochNow(), x, good[0])
+		if err != nil || st.Chain.Hash != ent.LastHash {
+			continue
+		}
+		good = append(good, target)
+		for i := range members {
+			if members[i] == s {
+				members[i] = target
+			}
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	ent = e.cat.extents[ordinal]
+	if len(good) >= int(ent.Replicas) {
+		ent.Flags &^= extentDegraded
+	}
+	setMembers(&ent, members)
+	e.holders[x] = members
+	e.cat.setExtent(ordinal, ent)
+}
+
+// membersOf lists who holds, or should hold, an extent of this volume.
+func (e *Engine) membersOf(x block.ExtentID, ent *blockmap.ExtentEntry) []block.StoreID {
+	if m := e.holdersOf(x); m != nil {
+		return m
+	}
+	return ent.Members[:min(int(ent.Count), blockmap.InlineMembers)]
+}
+
+// substitute finds a living store for the copy of one that has been gone for replaceAfter; itself if there is none.
+func (e *Engine) substitute(x block.ExtentID, gone block.StoreID, members []block.StoreID) block.StoreID {
+	e.mu.RLock()
+	at, known := e.suspects[gone]
+	e.mu.RUnlock()
+	if known && e.Env.Now()-at < replaceAfter {
+		return gone
+	}
+next:
+	for _, s := range e.Placer.Candidates(x.Key()) {
+		for _, m := range members {
+			if m == s {
+				continue next
+			}
+		}
+		if e.believedAlive(s) {
+			return s
+		}
+	}
+	return gone
+}

@@ -1,0 +1,290 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/core/replication"
+	"mynetwork.io/mynetwork/nodeagent/replica"
+	"mynetwork.io/mynetwork/nodeagent/volume/ring"
+)
+
+// Options of Open.
+type Options struct {
+	// Ring is the shared memory of the write ring. All zeros: a new ring is made in it. With content, the engine resumes
+	// the epoch that it was filled under, and brings what it holds to the replicas; ErrFenced if a later writer took over.
+	Ring []byte
+	// Force takes the volume although its present writer's lease is fresh. It never overrides a promise.
+	Force bool
+	// Anchor is where to look for the journal if the registry cannot be asked (resume only).
+	Anchor journal.Position
+}
+
+// Open takes the volume over and returns its engine, ready for requests. It fails with ErrHeld while another writer's
+// lease is fresh, ErrFenced when a later writer won meanwhile, and otherwise tries until a majority answers.
+func Open(d Deps, spec Spec, o Options) (*Engine, error) {
+	e, err := newEngine(d, spec)
+	if err != nil {
+		return nil, err
+	}
+	resume := len(o.Ring) > 4 && string(o.Ring[:4]) == "MNRG"
+	if resume {
+		err = e.openResume(o)
+	} else {
+		err = e.openNew(o)
+	}
+	if err != nil {
+		e.fail(err)
+		return nil, fmt.Errorf("open volume %s: %w", spec.ID, err)
+	}
+	e.resume()
+	e.start("pump", e.pumpLoop)
+	e.start("heal", e.healLoop)
+	e.start("keep", e.keepLoop)
+	e.wake.Notify()
+	return e, nil
+}
+
+func newEngine(d Deps, spec Spec) (*Engine, error) {
+	if spec.Replicas < 1 || spec.Replicas > journal.MaxMembers {
+		return nil, fmt.Errorf("volume %s: %d replicas, 1 to %d are possible: %w", spec.ID, spec.Replicas, journal.MaxMembers, ErrRange)
+	}
+	if spec.Extent == 0 {
+		spec.Extent = DefaultExtent
+	}
+	c, err := newCodec(spec.Key, spec.Compression)
+	if err != nil {
+		return nil, fmt.Errorf("volume %s: %w", spec.ID, err)
+	}
+	e := &Engine{Deps: d, spec: spec, codec: c, owner: d.Env.Rand(), paused: true,
+		pending: make(map[uint64]uint64), slotSeq: make(map[uint64]uint64), openBlocks: make(map[uint64]*openBlock),
+		holders: make(map[block.ExtentID][]block.StoreID), suspects: make(map[block.StoreID]time.Duration), pins: make(map[pinKey][]byte), behind: make(map[block.StoreID]time.Duration),
+		cat: newCatalog(), pages: spec.Pages, nextBlock: 1,
+		idle: d.Env.NewSignal(), wake: d.Env.NewSignal(), heal: d.Env.NewSignal(), failedSet: d.Env.NewEvent(), tasksEnd: d.Env.NewEvent()}
+	e.view = view{layers: []*layer{e.newLayer()}}
+	e.lastCheck, e.lastQuorum = d.Env.Now(), d.Env.Now()
+	return e, nil
+}
+
+// openNew takes the next epoch from the registry.
+func (e *Engine) openNew(o Options) error {
+	f, err := e.Registry.Load(e.spec.ID)
+	if err != nil {
+		return err
+	}
+	if !o.Force {
+		if err := e.checkLease(f.Epoch); err != nil {
+			return err
+		}
+	}
+	for {
+		f.Epoch = block.Epoch{Number: f.Epoch.Number + 1, Token: e.Env.Rand() | 1}
+		rev, err := e.Registry.Swap(e.spec.ID, f)
+		if err != nil {
+			return err
+		}
+		f.Revision = rev
+		e.mu.Lock()
+		e.epoch, e.anchor = f.Epoch, f
+		e.mu.Unlock()
+		err = e.takeOver(f.Anchor)
+		var fenced *replica.FencedError
+		if !errors.As(err, &fenced) || fenced.Promised.Number <= f.Epoch.Number {
+			if err == nil {
+				return e.begin(o)
+			}
+			return err
+		}
+		// Replicas have promised a number that the registry does not know (it was restored from a copy): go above it,
+		// unless the writer that holds it is alive.
+		if !o.Force {
+			if err := e.checkLease(fenced.Promised); err != nil {
+				return err
+			}
+		}
+		if f, err = e.Registry.Load(e.spec.ID); err != nil {
+			return err
+		}
+		if f.Epoch.Number > e.epochNow().Number {
+			return fmt.Errorf("the registry is at %s: %w", f.Epoch, replication.ErrFenced)
+		}
+		f.Epoch.Number = fenced.Promised.Number
+	}
+}
+
+// checkLease refuses while a store has heard, within a lease, of the writer that holds the volume.
+func (e *Engine) checkLease(held block.Epoch) error {
+	if held.Number == 0 {
+		return nil
+	}
+	stores := e.Placer.Candidates(block.ExtentID{Volume: e.spec.ID}.Key())
+	found := make(chan replica.Lease, len(stores))
+	e.each(stores, func(s block.StoreID) {
+		l, err := e.Client.Lease(s, e.spec.ID)
+		if err == nil && l.Age < Lease && l.Promised.Number >= held.Number {
+			found <- l
+		}
+	}, nil)
+	select {
+	case l := <-found:
+		return fmt.Errorf("epoch %s was heard of %v ago; detach it there first, or force: %w", l.Promised, l.Age, ErrHeld)
+	default:
+		return nil
+	}
+}
+
+// takeOver brings the journal under this epoch: from the anchor on, or from nothing for a volume never opened.
+func (e *Engine) takeOver(anchor journal.Position) error {
+	if !anchor.Extent.IsZero() {
+		return e.recover(anchor)
+	}
+	e.jmu.Lock()
+	e.log = logState{}
+	e.jmu.Unlock()
+	e.mu.Lock()
+	e.progress = replication.NewProgress(0)
+	e.mu.Unlock()
+	if e.spec.Parent.IsZero() {
+		return e.openNext()
+	}
+	if err := e.becomeClone(); err != nil {
+		return err
+	}
+	return e.openNext()
+}
+
+// begin makes the ring, and the anchor if there was none; after it, writes may be acknowledged.
+func (e *Engine) begin(o Options) error {
+	e.jmu.Lock()
+	seq := e.log.chain.Seq
+	e.jmu.Unlock()
+	if err := e.committed(seq); err != nil {
+		return err
+	}
+	e.moveAnchor()
+	e.mu.RLock()
+	set := !e.anchor.Anchor.Extent.IsZero()
+	e.mu.RUnlock()
+	if !set {
+		return errors.New("the registry did not take the anchor; nothing was written")
+	}
+	r, err := ring.Format(o.Ring, e.spec.ID, e.epochNow())
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	r.StartAt(e.pumped + 1)
+	e.ring, e.givenUp = r, 0
+	clone := !e.spec.Parent.IsZero() && e.checkpoint.Extent.IsZero()
+	e.mu.Unlock()
+	if clone {
+		e.resume()
+		return e.Checkpoint()
+	}
+	return nil
+}
+
+// openResume goes on under the epoch of the ring, one session later, and fences the former process of this agent.
+func (e *Engine) openResume(o Options) error {
+	r, err := ring.Open(o.Ring, e.spec.ID)
+	if err != nil {
+		return err
+	}
+	anchor := o.Anchor
+	f, err := e.Registry.Load(e.spec.ID)
+	switch {
+	case err == nil && (f.Epoch.Number != r.Epoch().Number || f.Epoch.Token != r.Epoch().Token):
+		return fmt.Errorf("the ring is of epoch %s, the registry is at %s: %w", r.Epoch(), f.Epoch, replication.ErrFenced)
+	case err == nil:
+		anchor = f.Anchor
+	case anchor.Extent.IsZero():
+		return fmt.Errorf("registry: %w", err)
+	}
+	epoch := r.Epoch()
+	epoch.Session++
+	r.SetEpoch(epoch)
+	e.mu.Lock()
+	e.epoch, e.anchor, e.ring, e.givenUp = epoch, f, r, r.Next()
+	e.mu.Unlock()
+	if err := e.recover(anchor); err != nil {
+		return err
+	}
+	e.refillPending()
+	return nil
+}
+
+// refillPending makes what the ring holds readable, and counts what the journal has of it as pumped.
+func (e *Engine) refillPending() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	clear(e.pending)
+	e.ringDiscards = nil
+	for w := e.ring.Low(); w < e.ring.Next(); w++ {
+		s, ok := e.ring.Get(w)
+		switch {
+		case !ok:
+		case s.Op == ring.OpWrite:
+			e.addPending(w, s.Page, s.Pages)
+		case w > e.pumped:
+			e.pendingDiscard(w, s.Page, s.Pages)
+		default:
+			e.forgetPending(w, s.Page, s.Pages)
+		}
+	}
+	e.pumped = max(e.pumped, e.ring.Low()-1)
+	e.pumpedSeq = e.progress.Committed()
+	e.freeSlots()
+}
+
+// recoverInPlace takes the volume over from itself, one session later: too few replicas of the open extent are left to
+// close it. The exclusive right is the caller's.
+func (e *Engine) recoverInPlace() error {
+	if err := e.pause(); err != nil {
+		return err
+	}
+	defer e.resume()
+	e.mu.Lock()
+	e.epoch.Session++
+	e.ring.SetEpoch(e.epoch)
+	oldest := e.progress.Extents()[0].ID
+	anchor := journal.Position{Extent: oldest, Members: e.holders[oldest]}
+	e.givenUp = 0
+	e.mu.Unlock()
+	if err := e.recover(anchor); err != nil {
+		return err
+	}
+	e.refillPending()
+	return nil
+}
+
+// becomeClone starts the volume from its parent's snapshot.
+func (e *Engine) becomeClone() error {
+	e.mu.Lock()
+	e.lineage = []block.VolumeID{e.spec.Parent}
+	e.ancestors = nil
+	e.mu.Unlock()
+	a, err := e.loadAncestor(e.spec.Parent)
+	if err != nil {
+		return fmt.Errorf("parent %s: %w", e.spec.Parent, err)
+	}
+	for _, s := range a.state.Snapshots {
+		if s.ID != e.spec.Snapshot {
+			continue
+		}
+		root, err := blockmap.Clone(s.Root)
+		if err != nil {
+			return err
+		}
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.lineage = append([]block.VolumeID{e.spec.Parent}, a.state.Lineage...)
+		e.view.root = root
+		e.pages = max(e.spec.Pages, s.Pages)
+		return nil
+	}
+	return fmt.Errorf("snapshot %x of parent %s: %w", e.spec.Snapshot, e.spec.Parent, ErrNotFound)
+}

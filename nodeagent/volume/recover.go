@@ -1,0 +1,473 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/core/replication"
+	"mynetwork.io/mynetwork/nodeagent/replica"
+)
+
+// each runs f for every store at once, as tasks, and returns when enough says so or all are through.
+func (e *Engine) each(stores []block.StoreID, f func(s block.StoreID), enough func() bool) {
+	news := e.Env.NewSignal()
+	var mu sync.Mutex
+	left := len(stores)
+	for _, s := range stores {
+		e.Env.Go("ask", func() {
+			f(s)
+			mu.Lock()
+			left--
+			mu.Unlock()
+			news.Notify()
+		})
+	}
+	for {
+		mu.Lock()
+		n := left
+		mu.Unlock()
+		if n == 0 || (enough != nil && enough()) {
+			return
+		}
+		news.Wait()
+	}
+}
+
+// promise has a majority of an extent's members refuse all writers below this epoch, and decides which of their logs
+// the volume goes on from. It asks until that is possible or the engine is fenced.
+func (e *Engine) promise(x block.ExtentID, members []block.StoreID) (tails *replication.Tails, best replication.Tail, err error) {
+	quorum := replication.Majority(len(members))
+	if e.spec.Weak {
+		quorum = 1
+	}
+	var mu sync.Mutex
+	tails = &replication.Tails{Replicas: len(members), Quorum: quorum}
+	for round := 0; ; round++ {
+		e.each(members, func(s block.StoreID) {
+			st, perr := e.Client.Promise(s, e.epochNow(), x)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case errors.Is(perr, replication.ErrFenced):
+				err = perr
+			case perr == nil:
+				tails.Add(replication.Tail{Store: s, Held: st.Held, Unknown: st.Unknown, Chain: st.Chain})
+			}
+		}, func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			_, ok := tails.Decide()
+			return ok || err != nil
+		})
+		mu.Lock()
+		best, ok := tails.Decide()
+		ferr := err
+		mu.Unlock()
+		switch {
+		case ferr != nil:
+			return nil, best, ferr
+		case ok:
+			mu.Lock()
+			frozen := *tails.Clone()
+			mu.Unlock()
+			return &frozen, best, nil
+		case e.Err() != nil:
+			return nil, best, e.Err()
+		case round%25 == 24:
+			e.Logf("volume %s: waiting for a majority of extent %s: %d of %d replicas answer", e.spec.ID, x, tails.Granted(), len(members))
+		}
+		e.Env.Sleep(retryPause)
+	}
+}
+
+// tail is the end of the journal as recovery found it.
+type tail struct {
+	extent  block.ExtentID
+	members []block.StoreID
+	good    []block.StoreID // hold exactly chain
+	chain   journal.Chain
+	open    journal.Open
+	log     []byte
+}
+
+// findTail follows the chain of extents from the anchor to its end, taking promises on the way, and restores the end
+// to a quorum.
+func (e *Engine) findTail(anchor journal.Position) (*tail, error) {
+	x, members := anchor.Extent, anchor.Members
+	for {
+		tails, best, err := e.promise(x, members)
+		if err != nil {
+			return nil, err
+		}
+		if !best.Held {
+			return nil, fmt.Errorf("extent %s: %w", x, ErrLost)
+		}
+		log, err := e.readChain(best.Store, x, &best.Chain)
+		if err != nil {
+			return nil, fmt.Errorf("journal of extent %s: %w", x, err)
+		}
+		first, _, err := journal.Parse(log)
+		if err != nil {
+			return nil, err
+		}
+		open, err := journal.DecodeOpen(first.Body)
+		if err != nil {
+			return nil, err
+		}
+		if !best.Chain.Closed {
+			t := &tail{extent: x, members: members, chain: best.Chain, log: log, open: open}
+			return t, e.restore(t, tails, best)
+		}
+		closed, err := lastClosed(log)
+		if err != nil {
+			return nil, err
+		}
+		x, members = closed.Next, closed.Members
+	}
+}
+
+// readChain reads an extent's log and checks that it ends exactly as c says. It asks until the store answers; it gives
+// up when what it gets is wrong.
+func (e *Engine) readChain(s block.StoreID, x block.ExtentID, c *journal.Chain) ([]byte, error) {
+	log := make([]byte, c.LogLen)
+	for {
+		err := e.readStream(s, replica.TypeReadLog, x, 0, log)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, replica.ErrUnreachable) || e.Err() != nil {
+			return nil, err
+		}
+		e.Env.Sleep(retryPause)
+	}
+	return log, checkLog(log, c.Seq, c.Hash)
+}
+
+// checkLog verifies that log is an extent's whole log that ends in record seq with hash h.
+func checkLog(log []byte, seq uint64, h block.Hash) error {
+	var c journal.Chain
+	if err := c.Walk(log, func(*journal.Record, block.Hash) error { return nil }); err != nil {
+		return err
+	}
+	if c.Seq != seq || c.Hash != h {
+		return fmt.Errorf("log ends in seq %d, want %d: %w", c.Seq, seq, journal.ErrChain)
+	}
+	return nil
+}
+
+func lastClosed(log []byte) (c journal.Closed, err error) {
+	err = errors.Join(walkLog(log, func(r *journal.Record) error {
+		if r.Type == journal.TypeClosed {
+			c, err = journal.DecodeClosed(r.Body)
+		}
+		return err
+	}), err)
+	return c, err
+}
+
+// walkLog visits the records of an extent's log that was checked before.
+func walkLog(log []byte, visit func(r *journal.Record) error) error {
+	for len(log) > 0 {
+		r, n, err := journal.Parse(log)
+		if err != nil {
+			return err
+		}
+		if err := visit(&r); err != nil {
+			return err
+		}
+		log = log[n:]
+	}
+	return nil
+}
+
+// restore brings the chosen log to a quorum of the tail extent, this writer's records included, before anything is
+// served from it.
+func (e *Engine) restore(t *tail, tails *replication.Tails, best replication.Tail) error {
+	var mu sync.Mutex
+	good := map[block.StoreID]bool{best.Store: true}
+	behind := map[block.StoreID]bool{}
+	for _, b := range tails.Behind(best) {
+		behind[b.Store] = true
+	}
+	for _, s := range t.members {
+		if tails.Has(s) && !behind[s] {
+			good[s] = true
+		}
+	}
+	for {
+		var rest []block.StoreID
+		for _, s := range t.members {
+			if !good[s] {
+				rest = append(rest, s)
+			}
+		}
+		var fence error
+		e.each(rest, func(s block.StoreID) {
+			if _, err := e.Client.Promise(s, e.epochNow(), t.extent); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				if errors.Is(err, replication.ErrFenced) {
+					fence = err
+				}
+				return
+			}
+			st, err := e.Client.Pull(s, e.epochNow(), t.extent, best.Store)
+			mu.Lock()
+			defer mu.Unlock()
+			if errors.Is(err, replication.ErrFenced) {
+				fence = err
+			}
+			if err == nil && st.Chain.Seq == t.chain.Seq && st.Chain.Hash == t.chain.Hash {
+				good[s] = true
+			}
+		}, nil)
+		if fence != nil {
+			return fence
+		}
+		if err := e.Err(); err != nil {
+			return err
+		}
+		if len(good) >= e.spec.Quorum() && len(good) >= replication.Majority(len(t.members)) {
+			break
+		}
+		e.Env.Sleep(retryPause)
+	}
+	for _, s := range t.members {
+		if good[s] {
+			t.good = append(t.good, s)
+		}
+	}
+	return nil
+}
+
+// recover takes the volume over at the present epoch, from the anchor on: it finds and restores the tail, loads the
+// state, seals what the former writer left, and opens a new extent. The journal is paused by the caller. When it
+// returns nil, everything before is durable at a quorum under this epoch, and reads and writes may be served.
+func (e *Engine) recover(anchor journal.Position) error {
+	t, err := e.findTail(anchor)
+	if err != nil {
+		return err
+	}
+	logs, err := e.loadLogs(t)
+	if err != nil {
+		return fmt.Errorf("journal before %s: %w", t.extent, err)
+	}
+	if err := e.load(t, logs); err != nil {
+		return fmt.Errorf("state at %s: %w", t.extent, err)
+	}
+	e.adopt(t)
+	if err := e.openNext(); err != nil {
+		return err
+	}
+	e.jmu.Lock()
+	seq := e.log.chain.Seq
+	e.jmu.Unlock()
+	if err := e.committed(seq); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	e.stats.Recoveries++
+	e.freeSlots()
+	e.mu.Unlock()
+	return nil
+}
+
+// adopt makes the tail extent the present one, with the replicas that hold it.
+func (e *Engine) adopt(t *tail) {
+	e.jmu.Lock()
+	defer e.jmu.Unlock()
+	l := &e.log
+	l.extent, l.chain, l.capacity = t.extent, t.chain, t.open.Capacity+1<<20 // the closing records always fit
+	l.senders = nil
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l.ordinal = e.cat.byID[t.extent]
+	e.progress = replication.NewProgress(t.chain.Seq)
+	quorum := max(e.spec.Quorum(), 1)
+	x := e.progress.Open(t.extent, t.chain.Seq, quorum, t.members)
+	for i := range x.Members {
+		m := &x.Members[i]
+		m.Failed = true
+		for _, s := range t.good {
+			if s == m.Store {
+				m.Failed, m.Durable = false, t.chain.Seq
+			}
+		}
+		w := e.newSender(t.extent, m.Store)
+		w.failed = m.Failed
+		l.senders = append(l.senders, w)
+	}
+	if l.block != nil {
+		l.block.ordinal = l.ordinal
+	}
+}
+
+// extentLog is a whole extent's log, checked.
+type extentLog struct {
+	id      block.ExtentID
+	log     []byte
+	open    journal.Open
+	members []block.StoreID
+	chain   journal.Chain
+}
+
+// loadLogs reads, from the tail backwards, the logs that state has to be replayed from. Each is pinned by the one
+// behind it: an open record carries the hash of the closed record before.
+func (e *Engine) loadLogs(t *tail) ([]extentLog, error) {
+	logs := []extentLog{{id: t.extent, log: t.log, open: t.open, members: t.members, chain: t.chain}}
+	var need block.ExtentID // earliest extent that replay needs
+	for {
+		first := &logs[0]
+		if c, _, ok := lastCheckpoint(logs); ok {
+			need = c.Replay.Extent
+		} else if need.IsZero() {
+			need = first.open.Checkpoint.Extent // the checkpoint itself lies there, or this is the volume's first
+		}
+		if first.open.Previous.IsZero() || (first.id == need && haveCheckpoint(logs)) {
+			return logs, nil
+		}
+		r, _, err := journal.Parse(first.log)
+		if err != nil {
+			return nil, err
+		}
+		log, err := e.fetchLog(first.open.Previous, r.Seq-1, r.Prev)
+		if err != nil {
+			return nil, err
+		}
+		rec, _, err := journal.Parse(log)
+		if err != nil {
+			return nil, err
+		}
+		open, err := journal.DecodeOpen(rec.Body)
+		if err != nil {
+			return nil, err
+		}
+		x := extentLog{id: open.Extent, log: log, open: open, members: open.Members, chain: journal.Chain{Seq: r.Seq - 1, Hash: r.Prev, LogLen: uint32(len(log))}}
+		_ = walkLog(log, func(r *journal.Record) error { x.chain.DataLen += r.Payload; return nil })
+		logs = append([]extentLog{x}, logs...)
+	}
+}
+
+func haveCheckpoint(logs []extentLog) bool {
+	_, _, ok := lastCheckpoint(logs)
+	return ok
+}
+
+// lastCheckpoint finds the latest checkpoint record in logs, and where it is.
+func lastCheckpoint(logs []extentLog) (c journal.Checkpoint, at journal.Position, ok bool) {
+	c, at, _, ok = latestCheckpoint(logs)
+	return c, at, ok
+}
+
+// latestCheckpoint is lastCheckpoint with the epoch that wrote it.
+func latestCheckpoint(logs []extentLog) (c journal.Checkpoint, at journal.Position, by block.Epoch, ok bool) {
+	for i := len(logs) - 1; i >= 0 && !ok; i-- {
+		_ = walkLog(logs[i].log, func(r *journal.Record) error {
+			if r.Type != journal.TypeCheckpoint {
+				return nil
+			}
+			d, err := journal.DecodeCheckpoint(r.Body)
+			if err == nil {
+				c, by, ok = d, r.Epoch, true
+				at = journal.Position{Extent: logs[i].id, LogOff: r.LogOff, Seq: r.Seq, Members: logs[i].members}
+			}
+			return err
+		})
+	}
+	return c, at, by, ok
+}
+
+// fetchLog gets the log of a closed extent, which ends in record seq with hash h, from whoever holds it whole.
+func (e *Engine) fetchLog(x block.ExtentID, seq uint64, h block.Hash) ([]byte, error) {
+	deadline := e.Env.Now() + 30*time.Second
+	for {
+		var last error
+		for _, s := range e.whoHolds(x) {
+			st, err := e.Client.Stat(s, x)
+			if err == nil && !st.Held {
+				err = replica.ErrNotHeld
+			}
+			if err == nil {
+				log := make([]byte, st.Chain.LogLen)
+				if err = e.readStream(s, replica.TypeReadLog, x, 0, log); err == nil {
+					if err = checkLog(log, seq, h); err == nil {
+						return log, nil
+					}
+				}
+			}
+			last = err
+		}
+		if e.Err() != nil {
+			return nil, e.Err()
+		}
+		if e.Env.Now() > deadline {
+			return nil, fmt.Errorf("extent %s: no replica has its log up to seq %d: %w", x, seq, errors.Join(ErrLost, last))
+		}
+		e.Env.Sleep(retryPause)
+	}
+}
+
+// whoHolds lists where to ask for an extent: who is known to hold it, then everybody in the layout's order.
+func (e *Engine) whoHolds(x block.ExtentID) []block.StoreID {
+	e.mu.RLock()
+	known := e.holders[x]
+	if o, ok := e.cat.byID[x]; ok && known == nil {
+		ent := &e.cat.extents[o]
+		known = ent.Members[:min(int(ent.Count), blockmap.InlineMembers)]
+	}
+	e.mu.RUnlock()
+	out := append([]block.StoreID(nil), known...)
+	for _, s := range e.Placer.Candidates(x.Key()) {
+		seen := false
+		for _, k := range known {
+			seen = seen || k == s
+		}
+		if !seen {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// load rebuilds the engine's state: the latest checkpoint, then every record behind it in journal order.
+func (e *Engine) load(t *tail, logs []extentLog) error {
+	c, at, by, found := latestCheckpoint(logs)
+	e.mu.Lock()
+	e.cat = newCatalog()
+	e.view = view{layers: []*layer{e.newLayer()}}
+	e.openBlocks = make(map[uint64]*openBlock)
+	e.snapshots, e.checkpoint = nil, journal.Position{}
+	e.nextBlock = 1
+	e.owner = e.Env.Rand() // nothing that was cached of a lost tail is found again
+	e.slotSeq = make(map[uint64]uint64)
+	e.dirty, e.pumped = 0, 0
+	if found {
+		e.view.root, e.pages, e.snapshots = c.Map, c.Pages, c.Snapshots
+		e.cat.table, e.cat.dir = c.Table, c.Dir
+		e.nextBlock, e.checkpoint, e.lineage = c.NextBlock, at, c.Lineage
+		if by.Number == e.epoch.Number && by.Token == e.epoch.Token {
+			e.pumped = c.WSeq
+		}
+	}
+	e.mu.Unlock()
+	if found {
+		cat := newCatalog()
+		cat.table, cat.dir = c.Table, c.Dir
+		if err := cat.loadExtents(e.spec.ID, refPager{reader{e: e}, e.spec.ID}); err != nil {
+			return fmt.Errorf("extent directory: %w", err)
+		}
+		e.mu.Lock()
+		e.cat = cat
+		e.mu.Unlock()
+	}
+	from := uint64(0)
+	if found {
+		from = c.Replay.Seq
+	}
+	return e.replay(t, logs, from)
+}

@@ -1,0 +1,318 @@
+package volume
+
+import (
+	"errors"
+	"sync"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/replica"
+)
+
+// opening is one try to open an extent on its members.
+type opening struct {
+	e       *Engine
+	id      block.ExtentID
+	members []block.StoreID
+	open    journal.Record
+	rec     []byte
+	hash    block.Hash
+	closed  *journal.Record // of the extent before; nil for a volume's first
+
+	mu       sync.Mutex
+	acks     map[block.StoreID]bool // true: durable, false: failed
+	full     bool
+	urgent   bool // what was acknowledged needs a place: the users' mark does not hold
+	switched bool
+	news     interface{ Notify() }
+}
+
+// openNext opens a new extent and goes on there. The order is what recovery relies on (invariant R5): the open record
+// is durable at a quorum of the new extent before the closed record, which names it, is sent to the old one; and nothing
+// in the new extent counts as committed before the closed record is durable at a quorum of the old one (Progress).
+//
+// The caller has paused the journal. It tries until it succeeds or the engine ends.
+func (e *Engine) openNext() error {
+	urgent := false
+	e.jmu.Lock()
+	if e.log.extent != (block.ExtentID{}) {
+		e.syncSenders()
+		e.sealBlock()
+	}
+	e.jmu.Unlock()
+	for {
+		if err := e.Err(); err != nil {
+			return err
+		}
+		o := e.propose(urgent)
+		if o == nil {
+			e.Env.Sleep(retryPause)
+			continue
+		}
+		if o.try() {
+			e.switchTo(o)
+			return nil
+		}
+		e.giveUp(o)
+		urgent = o.full
+		e.Env.Sleep(retryPause)
+	}
+}
+
+// propose mints an extent id whose first R stores are believed alive; if there are too few it takes, literally, what
+// there is and names the missing ones, as long as a majority of R is alive. nil: not even that.
+func (e *Engine) propose(urgent bool) *opening {
+	r := e.spec.Replicas
+	need := r/2 + 1
+	var id block.ExtentID
+	var members []block.StoreID
+	best := -1
+	for range 16 {
+		x := block.ExtentID{Volume: e.spec.ID, Epoch: e.epochNow().Number, N: e.mintN()}
+		m, alive := e.pick(x, r)
+		if alive > best {
+			id, members, best = x, m, alive
+		}
+		if alive == r {
+			break
+		}
+	}
+	if best < need || len(members) < r {
+		return nil
+	}
+	e.jmu.Lock()
+	defer e.jmu.Unlock()
+	o := e.newOpening(id, members)
+	o.urgent = urgent
+	return o
+}
+
+// giveUp frees what a failed try has left, and notes whether it failed for want of space.
+func (e *Engine) giveUp(o *opening) {
+	e.mu.Lock()
+	e.full = o.full || o.urgent
+	e.mu.Unlock()
+	e.Env.Go("free", o.abandon)
+}
+
+// probeSpace opens a new extent, once, to learn whether there is space again; writes are refused until it succeeds.
+func (e *Engine) probeSpace() {
+	if e.pause() != nil {
+		return
+	}
+	defer e.resume()
+	e.jmu.Lock()
+	e.syncSenders()
+	e.sealBlock()
+	e.jmu.Unlock()
+	o := e.propose(false)
+	switch {
+	case o == nil:
+	case o.try():
+		e.switchTo(o)
+	default:
+		e.giveUp(o)
+	}
+}
+
+func (e *Engine) mintN() uint32 {
+	e.jmu.Lock()
+	defer e.jmu.Unlock()
+	n := e.log.nextN
+	e.log.nextN++
+	return n
+}
+
+// pick takes the first r living candidates, then dead ones to make up the number.
+func (e *Engine) pick(x block.ExtentID, r int) (members []block.StoreID, alive int) {
+	candidates := e.Placer.Candidates(x.Key())
+	for _, s := range candidates {
+		if len(members) < r && e.believedAlive(s) {
+			members = append(members, s)
+		}
+	}
+	alive = len(members)
+	for _, s := range candidates {
+		if len(members) < r && !e.believedAlive(s) {
+			members = append(members, s)
+		}
+	}
+	return members, alive
+}
+
+// suspicion is how long a store that failed is not chosen for a new extent.
+const suspicion = 5 * slowReplica
+
+func (e *Engine) believedAlive(s block.StoreID) bool {
+	e.mu.RLock()
+	at, bad := e.suspects[s]
+	e.mu.RUnlock()
+	return e.Placer.Alive(s) && (!bad || e.Env.Now()-at > suspicion)
+}
+
+// newOpening builds the closed and the open record. The caller holds jmu.
+func (e *Engine) newOpening(id block.ExtentID, members []block.StoreID) *opening {
+	o := &opening{e: e, id: id, members: members, acks: make(map[block.StoreID]bool), news: nil}
+	chain := e.log.chain
+	epoch := e.epochNow()
+	var previous block.ExtentID
+	if chain.Seq != 0 {
+		c := journal.Closed{Next: id, Members: members}
+		o.closed = &journal.Record{Type: journal.TypeClosed, Body: c.Encode(), Seq: chain.Seq + 1, Epoch: epoch, Prev: chain.Hash,
+			LogOff: chain.LogLen, DataOff: chain.DataLen}
+		_, h := o.closed.Append(nil)
+		chain = journal.Chain{Seq: chain.Seq + 1, Hash: h}
+		previous = e.log.extent
+	}
+	e.mu.RLock()
+	body := journal.Open{Extent: id, Previous: previous, Layout: e.Placer.Version(), Replicas: uint8(len(members)), Quorum: uint8(e.spec.Quorum()),
+		Capacity: e.spec.Extent, Checkpoint: e.checkpoint, Members: members}
+	e.mu.RUnlock()
+	o.open = journal.Record{Type: journal.TypeOpen, Body: body.Encode(), Seq: chain.Seq + 1, Epoch: epoch, Prev: chain.Hash}
+	o.rec, o.hash = o.open.Append(nil)
+	return o
+}
+
+// try sends the open record and reports whether a quorum has it durable.
+func (o *opening) try() bool {
+	news := o.e.Env.NewSignal()
+	o.news = news
+	epoch := o.e.epochNow()
+	for _, s := range o.members {
+		var head [replica.AppendHeadSize]byte
+		h := replica.Head{Store: s, Epoch: epoch, Extent: o.id}
+		replica.PutAppendHead(head[:], &h, len(o.rec))
+		typ := replica.TypeAppend
+		if o.urgent {
+			typ = replica.TypeAppendGC
+		}
+		o.e.Client.Transport.Send(s, typ, o.answer(s), head[:], o.rec)
+	}
+	quorum := o.e.spec.Quorum()
+	deadline := o.e.Env.Now() + slowReplica
+	for {
+		good, all := o.count()
+		left := deadline - o.e.Env.Now()
+		switch {
+		case all:
+			return good >= quorum
+		case left <= 0 || o.e.Err() != nil:
+			return good >= quorum && o.e.Err() == nil
+		}
+		news.WaitFor(left)
+	}
+}
+
+func (o *opening) answer(s block.StoreID) replica.Done {
+	return func(st replica.Status, body []byte, err error) {
+		ok := err == nil && st == replica.StatusOK
+		if err == nil && st == replica.StatusFenced {
+			o.e.fenced(s, body)
+		}
+		o.mu.Lock()
+		switched := o.switched
+		o.acks[s] = ok
+		o.full = o.full || (err == nil && st == replica.StatusFull)
+		o.mu.Unlock()
+		switch {
+		case !switched:
+			o.news.Notify()
+		case ok:
+			o.e.acked(o.id, s, o.open.Seq)
+		default:
+			if err == nil {
+				err = replica.ErrorOf(st, append([]byte(nil), body...))
+			}
+			o.e.memberFailed(o.id, s, err)
+		}
+	}
+}
+
+func (o *opening) count() (good int, all bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, ok := range o.acks {
+		if ok {
+			good++
+		}
+	}
+	return good, len(o.acks) == len(o.members)
+}
+
+// abandon frees what a failed try has left.
+func (o *opening) abandon() {
+	o.mu.Lock()
+	for s, ok := range o.acks {
+		if !ok {
+			o.e.suspect(s)
+		}
+	}
+	o.mu.Unlock()
+	for _, s := range o.members {
+		_ = o.e.Client.Free(s, o.e.epochNow(), o.id) // a store that cannot be reached frees it as an orphan later
+	}
+}
+
+func (e *Engine) suspect(s block.StoreID) {
+	e.mu.Lock()
+	e.suspects[s] = e.Env.Now()
+	e.mu.Unlock()
+}
+
+// switchTo closes the present extent and makes the opened one the present.
+func (e *Engine) switchTo(o *opening) {
+	e.jmu.Lock()
+	defer e.jmu.Unlock()
+	if o.closed != nil {
+		e.append(o.closed)
+	}
+	l := &e.log
+	old := l.ordinal
+	oldChain := l.chain
+	l.extent, l.capacity, l.block = o.id, e.spec.Extent, nil
+	l.chain = journal.Chain{}
+	l.chain.Advance(&o.open, o.hash)
+	l.senders = l.senders[:0:0]
+	e.mu.Lock()
+	x := e.progress.Open(o.id, o.open.Seq, e.spec.Quorum(), o.members)
+	x.Last = o.open.Seq
+	ent := blockmap.ExtentEntry{Epoch: o.id.Epoch, N: o.id.N, State: blockmap.ExtentOpen, Replicas: uint8(len(o.members)), Quorum: uint8(e.spec.Quorum())}
+	setMembers(&ent, o.members)
+	l.ordinal = e.cat.addExtent(e.spec.ID, ent)
+	e.holders[o.id] = o.members
+	if o.closed != nil {
+		e.closeEntry(old, &oldChain)
+	}
+	e.full = o.urgent
+	e.stats.Rolls++
+	e.mu.Unlock()
+	o.mu.Lock()
+	o.switched = true
+	acks := o.acks
+	o.mu.Unlock()
+	for _, s := range o.members {
+		w := e.newSender(o.id, s)
+		if ok, known := acks[s]; known && ok {
+			e.acked(o.id, s, o.open.Seq)
+		} else if known {
+			w.failed = true
+			e.memberFailed(o.id, s, errors.New("did not take the open record"))
+		}
+		l.senders = append(l.senders, w)
+	}
+}
+
+// closeEntry notes in the directory how an extent ended. The caller holds mu.
+func (e *Engine) closeEntry(ordinal uint32, c *journal.Chain) {
+	ent := e.cat.extents[ordinal]
+	ent.State = blockmap.ExtentClosed
+	ent.DataBytes, ent.LogBytes, ent.LastSeq, ent.LastHash = c.DataLen, c.LogLen, c.Seq, c.Hash
+	e.cat.setExtent(ordinal, ent)
+}
+
+func setMembers(ent *blockmap.ExtentEntry, members []block.StoreID) {
+	ent.Count = uint8(len(members))
+	ent.Members = [blockmap.InlineMembers]block.StoreID{}
+	copy(ent.Members[:], members)
+}

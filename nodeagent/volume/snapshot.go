@@ -1,0 +1,202 @@
+package volume
+
+import (
+	"fmt"
+
+	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+)
+
+// Snapshot keeps the volume's content as it is now, under id. It covers every write that was acknowledged before the
+// call. It returns when the snapshot is durable; its cost does not depend on the volume's size.
+func (e *Engine) Snapshot(s journal.Snapshot) error {
+	if len(s.Name) > journal.MaxName {
+		return fmt.Errorf("snapshot name of %d bytes, at most %d: %w", len(s.Name), journal.MaxName, ErrRange)
+	}
+	if err := e.Flush(); err != nil {
+		return err
+	}
+	body := s.Encode()
+	if err := e.lockFor(journal.HeaderSize+len(body), 0); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	err := e.mayAdd(&s)
+	e.mu.Unlock()
+	if err != nil {
+		e.jmu.Unlock()
+		return err
+	}
+	seq := e.append(&journal.Record{Type: journal.TypeSnapshot, Body: body})
+	e.mu.Lock()
+	e.freeze(&s)
+	e.mu.Unlock()
+	e.jmu.Unlock()
+	return e.committed(seq)
+}
+
+// mayAdd refuses a snapshot whose id or name is taken, and one too many. The caller holds mu.
+func (e *Engine) mayAdd(s *journal.Snapshot) error {
+	all := e.allSnapshots()
+	if len(all) >= journal.MaxSnapshots {
+		return fmt.Errorf("volume %s has %d snapshots, the most possible", e.spec.ID, len(all))
+	}
+	for i := range all {
+		if all[i].ID == s.ID || (s.Name != "" && all[i].Name == s.Name) {
+			return fmt.Errorf("snapshot %q of volume %s: %w", s.Name, e.spec.ID, ErrExists)
+		}
+	}
+	return nil
+}
+
+// allSnapshots lists kept roots and, last, snapshots that no checkpoint has merged yet. The caller holds mu.
+func (e *Engine) allSnapshots() []journal.SnapshotRoot {
+	out := append([]journal.SnapshotRoot(nil), e.snapshots...)
+	for i := len(e.view.layers) - 1; i >= 0; i-- {
+		if l := e.view.layers[i]; l.snapshot != nil {
+			out = append(out, journal.SnapshotRoot{Snapshot: *l.snapshot, Pages: l.pages})
+		}
+	}
+	return out
+}
+
+// Snapshots lists the volume's snapshots, oldest first.
+func (e *Engine) Snapshots() []journal.SnapshotRoot {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.allSnapshots()
+}
+
+// DeleteSnapshot ends a snapshot; its space returns with cleaning. No clone of it may exist: the caller has checked.
+func (e *Engine) DeleteSnapshot(id [16]byte) error {
+	if err := e.exclusive(); err != nil {
+		return err
+	}
+	defer e.release()
+	found := false
+	err := e.checkpointNow(func(c *journal.Checkpoint) {
+		keep := c.Snapshots[:0]
+		for _, s := range c.Snapshots {
+			if s.ID == id {
+				found = true
+			} else {
+				keep = append(keep, s)
+			}
+		}
+		c.Snapshots = keep
+	})
+	if err != nil {
+		return err
+	}
+	if !found {
+		return fmt.Errorf("snapshot %x of volume %s: %w", id, e.spec.ID, ErrNotFound)
+	}
+	return e.recount()
+}
+
+// Rollback makes the volume's content that of a snapshot. No device may be attached: what a file system has in memory
+// would be written over it.
+func (e *Engine) Rollback(id [16]byte) error {
+	if err := e.exclusive(); err != nil {
+		return err
+	}
+	defer e.release()
+	if err := e.Flush(); err != nil {
+		return err
+	}
+	if err := e.checkpointNow(nil); err != nil {
+		return err
+	}
+	var to *journal.SnapshotRoot
+	err := e.checkpointNow(func(c *journal.Checkpoint) {
+		for i := range c.Snapshots {
+			if c.Snapshots[i].ID == id {
+				to = &c.Snapshots[i]
+				c.Map, c.Pages = to.Root, to.Pages
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if to == nil {
+		return fmt.Errorf("snapshot %x of volume %s: %w", id, e.spec.ID, ErrNotFound)
+	}
+	return e.recount()
+}
+
+// Resize grows the volume to size bytes. Shrinking is refused: it would destroy data.
+func (e *Engine) Resize(size int64) error {
+	if size <= 0 || size%4096 != 0 || uint64(size/4096) > blockmap.MaxPages {
+		return einval(fmt.Errorf("resize to %d bytes: %w", size, ErrUnaligned))
+	}
+	if err := e.exclusive(); err != nil {
+		return err
+	}
+	defer e.release()
+	if size < e.Size() {
+		return einval(fmt.Errorf("resize from %d to %d bytes: volumes do not shrink", e.Size(), size))
+	}
+	return e.checkpointNow(func(c *journal.Checkpoint) { c.Pages = uint64(size / 4096) })
+}
+
+// recount sets the live count of every block from what the roots really name. The caller has the exclusive right, and
+// has just made a checkpoint.
+func (e *Engine) recount() error {
+	live := make(map[uint64]int)
+	seen := make(map[blockmap.Addr]bool)
+	e.mu.RLock()
+	roots := []journal.MapRoot{e.view.root}
+	for i := range e.snapshots {
+		roots = append(roots, e.snapshots[i].Root)
+	}
+	e.mu.RUnlock()
+	for _, r := range roots {
+		err := blockmap.Walk(reader{e: e}, r, func(a blockmap.Addr, _ uint8, _ uint64) (bool, error) {
+			if seen[a] {
+				return false, nil
+			}
+			seen[a] = true
+			if a.Gen() == 0 {
+				live[a.Block()]++
+			}
+			return true, nil
+		}, func(_ uint64, a blockmap.Addr) error {
+			if a.Gen() == 0 && !seen[a] {
+				seen[a] = true
+				live[a.Block()]++
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("counting live pages: %w", err)
+		}
+	}
+	return e.setLive(live)
+}
+
+// setLive enters counted pages into the table; blocks younger than the checkpoint keep theirs.
+func (e *Engine) setLive(live map[uint64]int) error {
+	e.mu.RLock()
+	root := e.cat.table
+	e.mu.RUnlock()
+	a := blockmap.Array{Pager: refPager{reader{e: e}, e.spec.ID}, Root: root, Size: blockmap.BlockEntrySize}
+	return a.Walk(0, func(i uint64, entry []byte) error {
+		b, err := blockmap.GetBlockEntry(entry)
+		if err != nil {
+			return err
+		}
+		n := uint16(min(live[i], int(b.Rows)))
+		if b.Kind == blockmap.KindNone || b.Live == n {
+			return nil
+		}
+		b.Live = n
+		e.mu.Lock()
+		if _, changed := e.cat.blocks[i]; !changed {
+			delete(e.cat.deltas, i)
+			e.cat.blocks[i] = b
+		}
+		e.mu.Unlock()
+		return nil
+	})
+}

@@ -1,0 +1,423 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/volume/ring"
+)
+
+// pageRange turns a byte range into pages and refuses one that is not whole pages of the volume.
+func (e *Engine) pageRange(off, n int64) (page, pages uint64, err error) {
+	e.mu.RLock()
+	size := int64(e.pages) * block.PageSize
+	e.mu.RUnlock()
+	if off < 0 || n <= 0 || off%block.PageSize != 0 || n%block.PageSize != 0 || off+n > size || off+n < 0 {
+		return 0, 0, einval(fmt.Errorf("bytes %d+%d of a volume of %d: %w", off, n, size, ErrRange))
+	}
+	return uint64(off / block.PageSize), uint64(n / block.PageSize), nil
+}
+
+// Write takes p as the content at off. It returns when the write is in the ring, which survives this process; a Flush
+// makes it survive the node. id, if not zero, is the front end's name for the request: one that is in the ring already
+// is not applied again, and the caller says Answered(id) once its sender has the reply. It waits while the ring is full
+// and returns ENOSPC while the network has no space, EIO once the engine has ended.
+func (e *Engine) Write(id ring.ID, p []byte, off int64) error {
+	page, pages, err := e.pageRange(off, int64(len(p)))
+	if err != nil {
+		return err
+	}
+	for pages > 0 {
+		n := min(pages, ring.SlotPages)
+		part := ring.ID{}
+		if n == pages {
+			part = id // the last slot stands for the whole request
+		}
+		if err := e.put(part, ring.OpWrite, page, n, p[:n*block.PageSize]); err != nil {
+			return err
+		}
+		page, pages, p = page+n, pages-n, p[n*block.PageSize:]
+	}
+	return nil
+}
+
+// TryWrite is Write if that needs no waiting: ok = false means that nothing was accepted.
+func (e *Engine) TryWrite(id ring.ID, p []byte, off int64) (ok bool, err error) {
+	if len(p) > ring.SlotPages*block.PageSize {
+		return false, nil
+	}
+	page, pages, err := e.pageRange(off, int64(len(p)))
+	if err != nil {
+		return true, err
+	}
+	w, payload, err := e.tryReserve(id, ring.OpWrite, page, pages)
+	if errors.Is(err, ring.ErrFull) {
+		return false, nil
+	}
+	if err == nil && w != 0 {
+		e.fill(w, ring.OpWrite, page, pages, payload, p)
+	}
+	return true, err
+}
+
+// Accepted tells whether the ring holds the whole of a request with this id.
+func (e *Engine) Accepted(id ring.ID) bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	w, ok := e.ring.Find(id)
+	if !ok {
+		return false
+	}
+	_, committed := e.ring.Get(w)
+	return committed
+}
+
+// Discard makes a range read as zeros from now on. Rules as for Write.
+func (e *Engine) Discard(id ring.ID, off, n int64) error {
+	page, pages, err := e.pageRange(off, n)
+	if err != nil {
+		return err
+	}
+	return e.put(id, ring.OpDiscard, page, pages, nil)
+}
+
+// put brings one slot into the ring; it waits for room.
+func (e *Engine) put(id ring.ID, op ring.Op, page, pages uint64, p []byte) error {
+	for {
+		w, payload, err := e.tryReserve(id, op, page, pages)
+		if err == nil && w != 0 {
+			e.fill(w, op, page, pages, payload, p)
+		}
+		if !errors.Is(err, ring.ErrFull) {
+			return err
+		}
+		e.waitRoom()
+	}
+}
+
+// fill completes a slot: from here on the write counts.
+func (e *Engine) fill(w uint64, op ring.Op, page, pages uint64, payload, p []byte) {
+	copy(payload, p)
+	e.mu.Lock()
+	e.ring.Commit(w)
+	if op == ring.OpWrite {
+		e.addPending(w, page, pages)
+		e.stats.Writes++
+		e.stats.WrittenBytes += pages * block.PageSize
+	} else {
+		e.pendingDiscard(w, page, pages)
+	}
+	e.mu.Unlock()
+	e.wake.Notify()
+}
+
+// tryReserve takes a slot. w is 0 without an error if the request is in the ring already; ring.ErrFull: wait for room.
+func (e *Engine) tryReserve(id ring.ID, op ring.Op, page, pages uint64) (w uint64, payload []byte, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.failed != nil {
+		return 0, nil, e.failed
+	}
+	if _, ok := e.ring.Find(id); ok && id != (ring.ID{}) {
+		return 0, nil, nil
+	}
+	if e.full && op == ring.OpWrite {
+		return 0, nil, enospc(fmt.Errorf("volume %s: the network has no space for another extent", e.spec.ID))
+	}
+	return e.ring.Reserve(id, op, page, pages)
+}
+
+// waitRoom waits until slots were freed, or the engine ends.
+func (e *Engine) waitRoom() {
+	ev := e.Env.NewEvent()
+	e.mu.Lock()
+	if e.failed != nil {
+		e.mu.Unlock()
+		return
+	}
+	e.room = append(e.room, ev)
+	e.mu.Unlock()
+	e.wake.Notify()
+	ev.WaitFor(retryPause)
+}
+
+// discards that are in the ring and not yet in the overlay.
+type ringDiscard struct{ w, page, end uint64 }
+
+// addPending makes the pages of a committed write readable from the ring, but for those that a later discard covers.
+// The caller holds mu.
+func (e *Engine) addPending(w, page, pages uint64) {
+	for p := page; p < page+pages; p++ {
+		if e.pending[p] < w && e.discardedAfter(p, w) == 0 {
+			e.pending[p] = w
+		}
+	}
+}
+
+// discardedAfter is the latest discard in the ring, after w, that covers page; 0 if none. The caller holds mu.
+func (e *Engine) discardedAfter(page, w uint64) (latest uint64) {
+	for _, d := range e.ringDiscards {
+		if d.w > w && d.page <= page && page < d.end {
+			latest = max(latest, d.w)
+		}
+	}
+	return latest
+}
+
+func (e *Engine) pendingDiscard(w, page, pages uint64) {
+	e.ringDiscards = append(e.ringDiscards, ringDiscard{w, page, page + pages})
+	e.forgetPending(w, page, pages)
+}
+
+// forgetPending takes out of pending what a discard at w covers. The caller holds mu.
+func (e *Engine) forgetPending(w, page, pages uint64) {
+	if pages < uint64(len(e.pending)) {
+		for p := page; p < page+pages; p++ {
+			if e.pending[p] < w {
+				delete(e.pending, p)
+			}
+		}
+		return
+	}
+	for p, at := range e.pending {
+		if page <= p && p < page+pages && at < w {
+			delete(e.pending, p)
+		}
+	}
+}
+
+// Answered tells that the reply to a request is with its sender.
+func (e *Engine) Answered(id ring.ID) {
+	e.mu.Lock()
+	e.ring.Answered(id)
+	e.freeSlots()
+	e.mu.Unlock()
+}
+
+// Resent tells that no request of a former process of this agent will be sent again any more.
+func (e *Engine) Resent() {
+	e.mu.Lock()
+	e.ring.AllAnswered()
+	e.freeSlots()
+	e.mu.Unlock()
+}
+
+// Flush returns when everything written before it is durable at a quorum: with R = 3 it survives the loss of any node
+// and a power cut of all. Without quorum it waits.
+func (e *Engine) Flush() error {
+	e.mu.Lock()
+	if e.failed != nil {
+		defer e.mu.Unlock()
+		return e.failed
+	}
+	e.stats.Flushes++
+	f := flushWaiter{wseq: e.ring.Next() - 1, done: nil}
+	if f.wseq <= e.pumped {
+		f.seq = e.pumpedSeq
+		if f.seq <= e.progress.Committed() {
+			e.mu.Unlock()
+			return nil
+		}
+	}
+	f.done = e.Env.NewEvent()
+	e.flushes = append(e.flushes, f)
+	e.mu.Unlock()
+	e.wake.Notify()
+	f.done.Wait()
+	return e.Err()
+}
+
+// committed waits until the journal is durable at a quorum up to seq.
+func (e *Engine) committed(seq uint64) error {
+	e.mu.Lock()
+	if e.failed != nil || seq <= e.progress.Committed() {
+		defer e.mu.Unlock()
+		return e.failed
+	}
+	f := flushWaiter{seq: seq, done: e.Env.NewEvent()}
+	e.flushes = append(e.flushes, f)
+	e.mu.Unlock()
+	f.done.Wait()
+	return e.Err()
+}
+
+// pumpLoop brings committed slots into the journal, in order.
+func (e *Engine) pumpLoop() {
+	for e.Err() == nil {
+		e.wake.Wait()
+		for e.pump() {
+		}
+	}
+}
+
+// next gives the slot to pump next.
+func (e *Engine) next() (s ring.Slot, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.failed != nil {
+		return s, false
+	}
+	for e.pumped+1 < e.ring.Next() {
+		if s, ok = e.ring.Get(e.pumped + 1); ok || e.pumped+1 >= e.givenUp {
+			return s, ok
+		}
+		e.pumped++ // never committed by a former process: never answered either
+	}
+	return s, false
+}
+
+// pump puts one slot into the journal; false means that there is none, or the engine has ended.
+func (e *Engine) pump() bool {
+	s, ok := e.next()
+	if !ok {
+		return false
+	}
+	rec, payload := journal.HeaderSize+64, 0
+	if s.Op == ring.OpWrite {
+		rec, payload = journal.HeaderSize+int(s.Pages)*block.RowSize, int(s.Pages)*block.PageSize
+	}
+	if e.lockFor(rec, payload) != nil {
+		return false
+	}
+	defer e.jmu.Unlock()
+	if again, ok := e.next(); !ok || again.WSeq != s.WSeq {
+		return ok // a recovery went on from another place meanwhile
+	}
+	if s.Op == ring.OpDiscard {
+		d := journal.Discard{Page: s.Page, Count: s.Pages}
+		seq := e.append(&journal.Record{Type: journal.TypeDiscard, WSeq: s.WSeq, Body: d.Encode()})
+		e.mu.Lock()
+		e.view.layers[0].edits.Discard(s.Page, s.Pages)
+		keep := e.ringDiscards[:0]
+		for _, d := range e.ringDiscards {
+			if d.w != s.WSeq {
+				keep = append(keep, d)
+			}
+		}
+		e.ringDiscards = keep
+		e.pumpedTo(s.WSeq, seq)
+		e.mu.Unlock()
+		return true
+	}
+	if err := e.pumpWrite(&s); err != nil {
+		e.failLocked(err)
+		return false
+	}
+	return true
+}
+
+// pumpWrite appends the record of a write. The caller holds jmu.
+func (e *Engine) pumpWrite(s *ring.Slot) error {
+	l := &e.log
+	if l.block != nil && int(l.block.header.Rows)+int(s.Pages) > block.MaxPages {
+		e.sealBlock()
+	}
+	if l.block == nil {
+		l.block = e.newBlock(block.TypeData, e.codec.encryption(), e.codec.compression)
+	}
+	epoch := e.epochNow()
+	l.rows, l.cipher = l.rows[:0], l.cipher[:0]
+	if need := int(s.Pages) * (block.PageSize + 64); cap(l.cipher) < need && (e.codec.group != nil || e.codec.enc != nil) {
+		l.cipher = make([]byte, 0, 2*ring.SlotPages*(block.PageSize+64))
+	}
+	var stored [ring.SlotPages][]byte
+	var bytes uint32
+	for i := range int(s.Pages) {
+		row := block.Row{Addr: s.Page + uint64(i), Epoch: epoch.Number, Token: epoch.Token, Seq: s.WSeq, Idx: uint16(i)}
+		var err error
+		stored[i], l.cipher, err = e.codec.seal(e.spec.ID, &row, s.Payload[i*block.PageSize:(i+1)*block.PageSize], l.cipher)
+		if err != nil {
+			return err
+		}
+		bytes += uint32(row.Len)
+		n := len(l.rows)
+		l.rows = append(l.rows, make([]byte, block.RowSize)...)
+		row.Put(l.rows[n:])
+	}
+	first := uint8(l.block.header.Rows)
+	seq := e.pagesRecord(journal.TypeWrite, l.block, s.WSeq, l.rows, stored[:s.Pages], bytes)
+	e.mu.Lock()
+	e.view.layers[0].edits.Put(s.Page, s.Pages, blockmap.New(0, l.block.header.Number, first))
+	e.pumpedTo(s.WSeq, seq)
+	e.mu.Unlock()
+	return nil
+}
+
+// pumpedTo notes that slot w is in the journal as seq. The caller holds mu.
+func (e *Engine) pumpedTo(w, seq uint64) {
+	e.slotSeq[w] = seq
+	e.pumped, e.pumpedSeq = w, seq
+	for i := range e.flushes {
+		if f := &e.flushes[i]; f.seq == 0 && f.wseq <= w {
+			f.seq = seq
+		}
+	}
+}
+
+// lockFor locks jmu with room for a record of that size in the open extent; it rolls to a new extent if there is none.
+// On error, jmu is not locked.
+func (e *Engine) lockFor(rec, payload int) error {
+	for {
+		e.jmu.Lock()
+		if err := e.Err(); err != nil {
+			e.jmu.Unlock()
+			return err
+		}
+		switch {
+		case e.paused:
+			ev := e.Env.NewEvent()
+			e.resumed = append(e.resumed, ev)
+			e.jmu.Unlock()
+			ev.Wait()
+		case e.log.fits(rec, payload):
+			e.syncSenders()
+			return nil
+		default:
+			e.paused = true
+			e.jmu.Unlock()
+			err := e.openNext()
+			e.resume()
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// pause stops appends for the caller, who calls resume. It fails once the engine has ended.
+func (e *Engine) pause() error {
+	for {
+		e.jmu.Lock()
+		if err := e.Err(); err != nil {
+			e.jmu.Unlock()
+			return err
+		}
+		if !e.paused {
+			e.paused = true
+			e.jmu.Unlock()
+			return nil
+		}
+		ev := e.Env.NewEvent()
+		e.resumed = append(e.resumed, ev)
+		e.jmu.Unlock()
+		ev.Wait()
+	}
+}
+
+func (e *Engine) resume() {
+	e.jmu.Lock()
+	e.paused = false
+	list := e.resumed
+	e.resumed = nil
+	e.jmu.Unlock()
+	for _, ev := range list {
+		ev.Set()
+	}
+	e.wake.Notify()
+}
+
+// failLocked ends the engine from a place that holds jmu.
+func (e *Engine) failLocked(err error) { e.Env.Go("fail", func() { e.fail(err) }) }
