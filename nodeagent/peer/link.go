@@ -37,7 +37,6 @@ type link struct {
 	done    chan struct{} // closed when the link has failed
 	workers sync.WaitGroup
 	recheck func() error // asks whether the remote is still welcome
-	failed  func()       // runs once, after the link has failed
 	held    bool         // corked, as the reader alone knows it
 
 	mu      sync.Mutex
@@ -67,7 +66,7 @@ func (l *link) init(c net.Conn, set Settings, bufs *buffers, secure func(net.Con
 	l.tls = secure(l.raw)
 	l.br = bufio.NewReaderSize(l.tls, readBuffer)
 	l.wake, l.done = make(chan struct{}, 1), make(chan struct{})
-	l.recheck, l.failed = func() error { return nil }, func() {}
+	l.recheck = func() error { return nil }
 }
 
 // greet runs TLS and the exchange of hellos within the context and the dial timeout.
@@ -128,6 +127,9 @@ func (l *link) start(tick func()) {
 	l.workers.Go(l.writeLoop)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.err != nil {
+		return
+	}
 	l.ticker = time.AfterFunc(l.set.PingInterval, func() {
 		tick()
 		l.mu.Lock()
@@ -140,16 +142,10 @@ func (l *link) start(tick func()) {
 
 // fail ends the link; the first reason stays. It does not wait.
 func (l *link) fail(err error) {
-	if l.end(err) {
-		l.failed()
-	}
-}
-
-func (l *link) end(err error) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
-		return false
+		return
 	}
 	l.err = &ConnError{Node: l.remote.Node, Op: "connection with", Err: err}
 	close(l.done)
@@ -161,7 +157,6 @@ func (l *link) end(err error) bool {
 		l.drop()
 	}
 	l.signalRoom()
-	return true
 }
 
 // drop frees the queue. The caller holds mu and nobody is writing.

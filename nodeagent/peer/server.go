@@ -165,7 +165,7 @@ func (s *Server) serve(raw net.Conn) {
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	if s.closed {
-		c.fail(ErrClosed)
+		raw.Close()
 	}
 	s.mu.Unlock()
 	err := c.greet(context.Background())
@@ -187,6 +187,9 @@ func (s *Server) serve(raw net.Conn) {
 func (s *Server) join(c *serverConn) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
 	g := s.gates[c.remote.Node]
 	if g == nil {
 		g = newGate(s.set.PeerRequests, s.set.PeerBytes)
@@ -241,8 +244,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	var drains sync.WaitGroup
 	for c := range s.conns {
 		c.draining.Store(true)
-		if c.gate == nil {
-			c.fail(ErrClosed)
+		if c.gate == nil { // still in the handshake
+			c.raw.Close()
 			continue
 		}
 		drains.Go(func() { c.drain(ctx) })

@@ -20,39 +20,30 @@ type gate struct {
 	conns       int // guarded by Server.mu
 
 	mu       sync.Mutex
-	changed  sync.Cond
 	requests int
 	bytes    int64
+	changed  chan struct{} // closed when something left; nil if nobody waits
 }
 
-func newGate(requests int, bytes int64) *gate {
-	g := &gate{maxRequests: requests, maxBytes: bytes}
-	g.changed.L = &g.mu
-	return g
-}
+func newGate(requests int, bytes int64) *gate { return &gate{maxRequests: requests, maxBytes: bytes} }
 
-// enter counts a request in, after waiting for room if wait says so. It gives false if there is no room, or if dead.
-func (g *gate) enter(cost int64, wait bool, dead <-chan struct{}) bool {
+// try counts a request in if there is room; else it gives a channel that closes when there may be.
+func (g *gate) try(cost int64) (wait <-chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	limit := g.maxBytes
 	if cost > largeCost {
 		limit -= limit / 4
 	}
-	for g.requests >= g.maxRequests || g.bytes > 0 && g.bytes+cost > limit {
-		select {
-		case <-dead:
-			return false
-		default:
+	if g.requests >= g.maxRequests || g.bytes > 0 && g.bytes+cost > limit {
+		if g.changed == nil {
+			g.changed = make(chan struct{})
 		}
-		if !wait {
-			return false
-		}
-		g.changed.Wait()
+		return g.changed
 	}
 	g.requests++
 	g.bytes += cost
-	return true
+	return nil
 }
 
 func (g *gate) leave(cost int64) {
@@ -60,19 +51,16 @@ func (g *gate) leave(cost int64) {
 	defer g.mu.Unlock()
 	g.requests--
 	g.bytes -= cost
-	g.changed.Broadcast()
+	if g.changed != nil {
+		close(g.changed)
+		g.changed = nil
+	}
 }
 
 func (g *gate) empty() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.requests == 0
-}
-
-func (g *gate) wake() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.changed.Broadcast()
 }
 
 // serverConn is a connection over which requests come in.
@@ -88,7 +76,6 @@ type serverConn struct {
 func (c *serverConn) run() error {
 	id := c.remote
 	c.recheck = func() error { return c.s.creds.welcome(id) }
-	c.failed = c.gate.wake
 	c.start(c.watch)
 	err := c.readLoop()
 	c.fail(err)
@@ -144,18 +131,19 @@ func (c *serverConn) admit(h *header) error {
 		return nil
 	}
 	cost := int64(h.body) + int64(min(h.expect, uint32(c.set.MaxBody))) + headerSize
-	if !c.gate.enter(cost, false, nil) {
-		c.hold()
-		ok := c.gate.enter(cost, true, c.done)
-		c.paused.Store(false)
-		if !ok {
-			return c.reason()
+	for {
+		wait := c.gate.try(cost)
+		if wait == nil {
+			break
+		}
+		if err := c.hold(wait); err != nil {
+			return err
 		}
 	}
 	c.cost = cost
 	for {
 		c.mu.Lock()
-		if c.queued <= c.set.MaxQueue || c.err != nil {
+		if c.queued <= c.set.MaxQueue {
 			c.mu.Unlock()
 			return nil
 		}
@@ -164,16 +152,23 @@ func (c *serverConn) admit(h *header) error {
 		}
 		room := c.room
 		c.mu.Unlock()
-		c.hold()
-		<-room
-		c.paused.Store(false)
+		if err := c.hold(room); err != nil {
+			return err
+		}
 	}
 }
 
-// hold prepares the reader for a wait that is not for the socket.
-func (c *serverConn) hold() {
-	c.paused.Store(true)
+// hold makes the reader wait for room. It gives the reason when the connection ends first.
+func (c *serverConn) hold(room <-chan struct{}) error {
 	c.uncork()
+	c.paused.Store(true)
+	defer c.paused.Store(false)
+	select {
+	case <-room:
+		return nil
+	case <-c.done:
+		return c.reason()
+	}
 }
 
 func (c *serverConn) reply(r *Request, status uint16, parts [][]byte) {
