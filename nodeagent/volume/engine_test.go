@@ -1,0 +1,198 @@
+package volume
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/core/replication"
+	"mynetwork.io/mynetwork/nodeagent/volume/ring"
+)
+
+func fill(p []byte, seed uint64) []byte {
+	r := rand.New(rand.NewPCG(seed, 1))
+	for i := range p {
+		p[i] = byte(r.Uint32())
+	}
+	return p
+}
+
+// model is what a volume's first bytes must read as.
+type model struct {
+	data []byte
+	r    *rand.Rand
+}
+
+func newModel(seed uint64, size int) *model {
+	return &model{data: make([]byte, size), r: rand.New(rand.NewPCG(seed, 2))}
+}
+
+func (m *model) steps(t testing.TB, e *Engine, n int) {
+	t.Helper()
+	for range n {
+		m.step(t, e)
+	}
+}
+
+func (m *model) step(t testing.TB, e *Engine) {
+	t.Helper()
+	off := m.r.Int64N(int64(len(m.data)/4096)) * 4096
+	n := min((m.r.Int64N(80)+1)*4096, int64(len(m.data))-off)
+	var err error
+	switch k := m.r.IntN(20); {
+	case k < 12:
+		err = e.Write(ring.ID{}, fill(m.data[off:off+n], m.r.Uint64()), off)
+	case k < 14:
+		clear(m.data[off : off+n])
+		err = e.Discard(ring.ID{}, off, n)
+	case k < 15:
+		err = e.Flush()
+	default:
+		m.check(t, e, off, n)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (m *model) checkAll(t testing.TB, e *Engine) {
+	t.Helper()
+	m.check(t, e, 0, int64(len(m.data)))
+}
+
+func (m *model) check(t testing.TB, e *Engine, off, n int64) {
+	t.Helper()
+	p := make([]byte, n)
+	if err := e.Read(p, off); err != nil {
+		t.Fatal(err)
+	}
+	for i := int64(0); i < n; i += 4096 {
+		if !bytes.Equal(p[i:i+4096], m.data[off+i:off+i+4096]) {
+			t.Fatalf("page %d differs", (off+i)/4096)
+		}
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestModelReopenAndResume(t *testing.T) {
+	for _, key := range [][]byte{nil, bytes.Repeat([]byte{7}, 32)} {
+		w := newWorld(t, 3)
+		s := w.create(1)
+		s.Key = key
+		m := newModel(1, 2<<20)
+		mem := make([]byte, 4<<20)
+		for round := range 6 {
+			clear(mem)
+			e := w.open(s, Options{Ring: mem, Force: true})
+			for range 3 {
+				m.steps(t, e, 60)
+				must(t, e.Checkpoint())
+				m.steps(t, e, 30)
+			}
+			m.checkAll(t, e)
+			must(t, e.Close(round%2 == 0))
+			if round%2 == 1 { // the process died: the ring is resumed
+				e = w.open(s, Options{Ring: mem})
+				m.checkAll(t, e)
+				must(t, e.Close(true))
+			}
+		}
+	}
+}
+
+func TestFencing(t *testing.T) {
+	w := newWorld(t, 3)
+	s := w.create(1)
+	a := w.open(s, Options{})
+	p := fill(make([]byte, 8192), 3)
+	must(t, errors.Join(a.Write(ring.ID{}, p, 4096), a.Flush()))
+	if _, err := Open(w.deps(), s, Options{Ring: make([]byte, 4<<20)}); !errors.Is(err, ErrHeld) {
+		t.Fatalf("second writer: %v", err)
+	}
+	b := w.open(s, Options{Force: true})
+	got := make([]byte, 8192)
+	if err := b.Read(got, 4096); err != nil || !bytes.Equal(got, p) {
+		t.Fatal("read by the new writer", err)
+	}
+	_ = a.Write(ring.ID{}, p, 0)
+	if err := a.Flush(); !errors.Is(err, replication.ErrFenced) {
+		t.Fatalf("fenced writer: %v", err)
+	}
+}
+
+func (w *world) healed(e *Engine) {
+	w.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		st := e.Status()
+		ok := st.Degraded == 0
+		for _, m := range st.Members {
+			ok = ok && !m.Failed
+		}
+		if ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatalf("not healed: %+v", st)
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+}
+
+func TestReplicaDiesAndReturns(t *testing.T) {
+	w := newWorld(t, 3)
+	e := w.open(w.create(1), Options{})
+	m := newModel(5, 2<<20)
+	run := func() {
+		m.steps(t, e, 200)
+		must(t, e.Flush())
+	}
+	run()
+	w.setDown(w.ids[1], true)
+	run()
+	w.setDown(w.ids[1], false)
+	run()
+	w.healed(e)
+	m.checkAll(t, e)
+}
+
+func TestSnapshotsAndClones(t *testing.T) {
+	w := newWorld(t, 3)
+	s := w.create(1)
+	e := w.open(s, Options{})
+	m := newModel(9, 1<<20)
+	m.steps(t, e, 100)
+	id := [16]byte{9}
+	must(t, e.Snapshot(journal.Snapshot{ID: id, Name: "one"}))
+	then := append([]byte(nil), m.data...)
+	m.steps(t, e, 100)
+	must(t, e.Checkpoint())
+	m.steps(t, e, 100)
+	c := w.create(2)
+	c.Parent, c.Snapshot = s.ID, id
+	clone := w.open(c, Options{})
+	cm := &model{data: append([]byte(nil), then...), r: m.r}
+	cm.checkAll(t, clone)
+	cm.steps(t, clone, 100)
+	cm.checkAll(t, clone)
+	m.checkAll(t, e)
+	must(t, clone.Close(true))
+	clone = w.open(c, Options{Force: true})
+	cm.checkAll(t, clone)
+	must(t, e.Rollback(id))
+	m.data = append([]byte(nil), then...)
+	m.checkAll(t, e)
+	m.steps(t, e, 100)
+	must(t, e.Close(true))
+	e = w.open(s, Options{Force: true})
+	m.checkAll(t, e)
+	cm.checkAll(t, clone)
+}

@@ -1,0 +1,151 @@
+package volume
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"sync"
+	"testing"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/disk"
+	"mynetwork.io/mynetwork/nodeagent/replica"
+	"mynetwork.io/mynetwork/nodeagent/store"
+	"mynetwork.io/mynetwork/nodeagent/task"
+)
+
+// world is a few stores in one process, reached through encoded messages, in order per store.
+type world struct {
+	t    testing.TB
+	env  *task.Real
+	mu   sync.Mutex
+	node map[block.StoreID]*node
+	ids  []block.StoreID
+	fact map[block.VolumeID]Fact
+	rev  int
+}
+
+type node struct {
+	srv  *replica.Server
+	st   *store.Store
+	fs   *disk.Mem
+	down bool
+	in   chan func()
+}
+
+func newWorld(t testing.TB, n int) *world {
+	w := &world{t: t, env: task.NewReal(), node: map[block.StoreID]*node{}, fact: map[block.VolumeID]Fact{}}
+	for i := range n {
+		id := block.StoreID{byte(i + 1)}
+		fs := disk.NewMem(1 << 30)
+		opt := store.Options{SegmentSize: 4 << 20}
+		if err := store.Format(fs, store.Superblock{Network: [16]byte{1}, Store: id, Node: fmt.Sprint("n", i+1)}, opt); err != nil {
+			t.Fatal(err)
+		}
+		st, _, err := store.Open(fs, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nd := &node{st: st, fs: fs, in: make(chan func(), 1<<16)}
+		nd.srv = replica.NewServer(w.env, st, id, allowAll{}, &replica.Client{Env: w.env, Transport: w})
+		w.node[id], w.ids = nd, append(w.ids, id)
+		go func() {
+			for f := range nd.in {
+				f()
+			}
+		}()
+	}
+	return w
+}
+
+type allowAll struct{}
+
+func (allowAll) Allow(string, block.VolumeID, uint64, replica.Verb) error { return nil }
+
+type reply struct{ done replica.Done }
+
+func (r reply) Reply(st replica.Status, parts ...[]byte) { r.done(st, bytes.Join(parts, nil), nil) }
+
+func (w *world) Send(s block.StoreID, typ replica.Type, done replica.Done, parts ...[]byte) {
+	body := bytes.Join(parts, nil)
+	n := w.node[s]
+	n.in <- func() {
+		w.mu.Lock()
+		down := n.down
+		w.mu.Unlock()
+		if down {
+			go done(0, nil, replica.ErrUnreachable)
+			return
+		}
+		n.srv.Handle("test", typ, body, reply{done})
+	}
+}
+
+func (w *world) setDown(s block.StoreID, down bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.node[s].down = down
+}
+
+func (w *world) Load(v block.VolumeID) (Fact, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f, ok := w.fact[v]
+	if !ok {
+		return f, ErrNotFound
+	}
+	return f, nil
+}
+
+func (w *world) Swap(v block.VolumeID, f Fact) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.fact[v].Revision != f.Revision {
+		return "", ErrConflict
+	}
+	w.rev++
+	f.Revision = strconv.Itoa(w.rev)
+	w.fact[v] = f
+	return f.Revision, nil
+}
+
+func (w *world) Candidates(key block.Hash) []block.StoreID {
+	k := int(key[0]) % len(w.ids)
+	return append(append([]block.StoreID(nil), w.ids[k:]...), w.ids[:k]...)
+}
+
+func (w *world) Alive(s block.StoreID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.node[s].down
+}
+
+func (w *world) Version() uint64 { return 1 }
+
+type noCache struct{}
+
+func (noCache) Get(CacheKey) (any, bool) { return nil, false }
+func (noCache) Put(CacheKey, any, int)   {}
+
+func (w *world) deps() Deps {
+	return Deps{Env: w.env, Client: &replica.Client{Env: w.env, Transport: w}, Registry: w, Placer: w, Cache: noCache{},
+		Local: func(block.StoreID) Local { return nil }, Logf: w.t.Logf}
+}
+
+func (w *world) create(v byte) Spec {
+	id := block.VolumeID{v}
+	w.fact[id] = Fact{}
+	return Spec{ID: id, Pages: 1 << 16, Replicas: 3, Extent: 4 << 20}
+}
+
+func (w *world) open(s Spec, o Options) *Engine {
+	w.t.Helper()
+	if o.Ring == nil {
+		o.Ring = make([]byte, 4<<20)
+	}
+	e, err := Open(w.deps(), s, o)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return e
+}
