@@ -2,7 +2,6 @@ package device
 
 import (
 	"context"
-	"os"
 	"testing"
 	"time"
 
@@ -39,10 +38,6 @@ func open(tb testing.TB, b export.Backend, o Options) (*Device, *exporttest.Bloc
 	}
 	tb.Cleanup(func() { _ = disk.Close() })
 	return d, disk
-}
-
-func TestMain(m *testing.M) {
-	os.Exit(m.Run())
 }
 
 func TestSuite(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -29,9 +30,13 @@ type Kept struct {
 	device []int
 }
 
-// Recover takes a device over. Its I/O waits until Resume. Errors: holder.ErrNotFound, holder.ErrOwned, ErrMeta.
+// ownedPoll is how often a device is asked for again whose former process still runs, or ends.
+const ownedPoll = 20 * time.Millisecond
+
+// Recover takes a device over. Its I/O waits until Resume. While the former process lives, it waits until ctx ends.
+// Errors: holder.ErrNotFound, holder.ErrOwned, ErrMeta.
 func Recover(ctx context.Context, k Keeper, name string) (*Kept, error) {
-	e, err := k.Get(ctx, name)
+	e, err := take(ctx, k, name)
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +51,22 @@ func Recover(ctx context.Context, k Keeper, name string) (*Kept, error) {
 	}
 	kept.Meta = kept.m.User
 	return kept, nil
+}
+
+func take(ctx context.Context, k Keeper, name string) (*holder.Entry, error) {
+	tick := time.NewTicker(ownedPoll)
+	defer tick.Stop()
+	for {
+		e, err := k.Get(ctx, name)
+		if !errors.Is(err, holder.ErrOwned) {
+			return e, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", err, ctx.Err())
+		case <-tick.C:
+		}
+	}
 }
 
 // Resume serves the device again: first what the former process left unanswered. Errors: export.ErrGone if the watchdog

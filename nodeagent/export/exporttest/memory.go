@@ -35,6 +35,7 @@ const (
 	OpFlush
 	OpDiscard
 	OpZero
+	OpAccepted // a write is in the ring and not answered yet; its error is ignored
 	OpAnswered
 	OpResent
 	numOps
@@ -219,6 +220,7 @@ func (m *Memory) Write(id export.RequestID, p []byte, off int64) error {
 	}
 	m.each(off, int64(len(p)), true, func(q []byte, done int64) { copy(q, p[done:]) })
 	m.accept(id)
+	_ = m.before(OpAccepted, off, int64(len(p)))
 	return nil
 }
 

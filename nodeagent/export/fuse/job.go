@@ -29,7 +29,7 @@ func (s *Server) newJob(q request, n int) *job {
 	if cap(j.buf) < outHeader+max(n, writeOut) {
 		room := smallBuf
 		if n > room {
-			room = MaxIO
+			room = MaxRead
 		}
 		j.buf = make([]byte, outHeader+room)
 	}

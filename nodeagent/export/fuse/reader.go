@@ -10,7 +10,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/export"
 )
 
-// reader is one thread's buffers. Both halves begin so that a payload of MaxIO bytes starts at a page.
+// reader is one thread's buffers. Both parts begin so that a payload starts at a page.
 type reader struct {
 	s   *Server
 	mem []byte
@@ -18,17 +18,21 @@ type reader struct {
 	out []byte // where a reply is built: header, then the payload
 }
 
+// newReader makes a reader's buffers. The pages of in are there from the start and stay, where that is allowed: if the
+// process is killed while the kernel copies a request into a page that is not there, the kernel fails the request with
+// EIO instead of keeping it for the next server.
 func newReader(s *Server) (*reader, error) {
-	const half = pageSize + MaxIO
-	mem, err := unix.Mmap(-1, 0, 2*half, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	const inSize, outSize = pageSize + MaxWrite, pageSize + MaxRead
+	mem, err := unix.Mmap(-1, 0, inSize+outSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return nil, fmt.Errorf("allocate request buffers: %w", err)
 	}
-	return &reader{
-		s: s, mem: mem,
-		in:  mem[pageSize-inHeader-writeIn : half],
-		out: mem[half+pageSize-outHeader:],
-	}, nil
+	in := mem[:inSize]
+	for i := 0; i < len(in); i += pageSize {
+		in[i] = 1 // an untouched page would be the shared zero page
+	}
+	_ = unix.Mlock(in)
+	return &reader{s: s, mem: mem, in: in[pageSize-inHeader-writeIn:], out: mem[inSize+pageSize-outHeader:]}, nil
 }
 
 func (r *reader) free() { _ = unix.Munmap(r.mem) }
@@ -95,7 +99,7 @@ func (r *reader) dispatch(q request) {
 	case opRead:
 		r.read(q)
 	case opFsync:
-		r.s.later(r.s.newJob(q, 0))
+		r.fsync(q)
 	case opFallocate:
 		r.fallocate(q)
 	default:
@@ -151,7 +155,7 @@ func (r *reader) read(q request) {
 		return
 	}
 	n = min(n, size-off)
-	if err := export.CheckRange(off, n, size); err != nil || n > MaxIO {
+	if err := export.CheckRange(off, n, size); err != nil || n > MaxRead {
 		r.reply(q, unix.EINVAL, 0)
 		return
 	}
@@ -163,6 +167,19 @@ func (r *reader) read(q request) {
 		return
 	}
 	r.reply(q, errnoOf(err), int(n))
+}
+
+// fsync flushes on this thread if another reader stays free: at depth 1 the way over a worker costs as much as the rest.
+func (r *reader) fsync(q request) {
+	s := r.s
+	if s.away.Add(1) < int32(s.opt.Readers) {
+		err := s.back.Flush()
+		s.away.Add(-1)
+		r.reply(q, errnoOf(err), 0)
+		return
+	}
+	s.away.Add(-1)
+	s.later(s.newJob(q, 0))
 }
 
 // fallocate takes holes and zeroes; anything else would change the file's size or promise space.

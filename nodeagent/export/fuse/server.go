@@ -16,8 +16,12 @@ import (
 // FileName is the name of the one file below the mount's root.
 const FileName = "volume"
 
-// MaxIO is the greatest length of one READ or WRITE, in bytes.
-const MaxIO = 1 << 20
+// Greatest lengths of one request, in bytes. All buffers that WRITEs are read into stay in memory (see newReader), which
+// keeps MaxWrite small; the kernel splits what is longer.
+const (
+	MaxRead  = 1 << 20
+	MaxWrite = 256 << 10
+)
 
 // Errors of the server.
 var (
@@ -58,6 +62,7 @@ type Server struct {
 
 	flusher atomic.Pointer[flusher]
 
+	away atomic.Int32 // readers that are in a Flush, or about to decide; all but one may be
 	live atomic.Int32 // readers that run
 	done chan struct{}
 	err  error // set before done is closed
@@ -94,7 +99,10 @@ func (s *Server) Resume() error {
 		return err
 	}
 	s.once.Do(func() { close(s.ready) })
-	if err := s.readResent(readers[0]); err != nil {
+	s.away.Store(int32(s.opt.Readers)) // this thread must not wait in a Flush: Resent has to be told first
+	err = s.readResent(readers[0])
+	s.away.Store(0)
+	if err != nil {
 		for _, r := range readers {
 			r.free()
 		}

@@ -1,0 +1,393 @@
+package device
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mynetwork.io/mynetwork/nodeagent/export"
+	"mynetwork.io/mynetwork/nodeagent/export/exporttest"
+	"mynetwork.io/mynetwork/nodeagent/export/fuse"
+	"mynetwork.io/mynetwork/nodeagent/export/holder"
+)
+
+// The test binary runs itself as the server that is killed, told by this variable what to do:
+//
+//	serve        serve, or follow a killed server
+//	no-holder    serve, and leave nothing to the holder
+//	hold-before  serve, and never accept a write below 1 MiB
+//	hold-after   serve, accept the first write below 1 MiB and never answer it
+//	amnesia      follow a killed server without knowing its requests again
+//	no-resend    follow a killed server without having requests sent again
+//
+// It prints "ready PATH", and "held" when a write is held.
+const childMode = "EXPORT_TEST_CHILD"
+
+const (
+	mib     = 1 << 20
+	volSize = 64 * mib
+)
+
+func TestMain(m *testing.M) {
+	if mode := os.Getenv(childMode); mode != "" {
+		if err := child(mode, os.Args[1], os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "child:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// child serves until its standard input says that it should close the device.
+func child(mode, socket, dir string) error {
+	ctx := context.Background()
+	h, err := holder.Dial(ctx, socket)
+	if err != nil {
+		return err
+	}
+	d, err := serve(ctx, mode, h, dir)
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready", d.Path())
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		return err
+	}
+	return d.Close(ctx)
+}
+
+func serve(ctx context.Context, mode string, h *holder.Client, dir string) (*Device, error) {
+	kept, err := Recover(ctx, h, "vol")
+	if errors.Is(err, holder.ErrNotFound) {
+		m, err := exporttest.NewMemory(volSize, volSize)
+		if err != nil {
+			return nil, err
+		}
+		setMode(m, mode)
+		o := Options{Dir: dir, Name: "vol", Keeper: h, Memory: []int{m.FD()}}
+		if mode == "no-holder" {
+			o.Keeper = nil
+		}
+		return Attach(ctx, m, o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m, err := exporttest.OpenMemory(kept.Memory[0])
+	if err != nil {
+		return nil, err
+	}
+	setMode(m, mode)
+	if mode != "no-resend" {
+		return kept.Resume(m, fuse.Options{})
+	}
+	s := fuse.New(kept.device[0], kept.m.Conn, m, fuse.Options{})
+	return &Device{path: kept.m.Path}, s.Start()
+}
+
+func setMode(m *exporttest.Memory, mode string) {
+	m.SetAmnesia(mode == "amnesia")
+	op := map[string]exporttest.Op{"hold-before": exporttest.OpWrite, "hold-after": exporttest.OpAccepted}
+	want, ok := op[mode]
+	if !ok {
+		return
+	}
+	first := make(chan struct{}, 1)
+	first <- struct{}{}
+	m.SetHook(func(op exporttest.Op, off, _ int64) error {
+		if op != want || off >= mib {
+			return nil
+		}
+		select {
+		case <-first:
+			fmt.Println("held")
+			select {}
+		default:
+			return nil
+		}
+	})
+}
+
+// server is a child process.
+type server struct {
+	cmd   *exec.Cmd
+	in    io.WriteCloser
+	lines *bufio.Scanner
+	path  string
+}
+
+// rig is a holder and what its servers need.
+type rig struct {
+	tb     testing.TB
+	socket string
+	dir    string
+	ticks  chan time.Time
+	ended  chan string
+}
+
+func newRig(tb testing.TB) *rig {
+	tb.Helper()
+	tmp := tb.TempDir()
+	r := &rig{
+		tb: tb, socket: filepath.Join(tmp, "h", "s"), dir: filepath.Join(tmp, "d"),
+		ticks: make(chan time.Time), ended: make(chan string, 1),
+	}
+	s, err := holder.NewServer(holder.Options{
+		Socket: r.socket, Ticks: r.ticks, Ended: func(name string, err error) {
+			if err != nil {
+				tb.Error(err)
+			}
+			r.ended <- name
+		},
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
+	tb.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			tb.Error(err)
+		}
+		if err := Cleanup(context.Background(), nil, r.dir, "vol"); err != nil {
+			tb.Error(err)
+		}
+	})
+	return r
+}
+
+func (r *rig) start(mode string) *server {
+	r.tb.Helper()
+	cmd := exec.Command(os.Args[0], r.socket, r.dir)
+	cmd.Env = append(os.Environ(), childMode+"="+mode)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		r.tb.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		r.tb.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		r.tb.Fatal(err)
+	}
+	s := &server{cmd: cmd, in: in, lines: bufio.NewScanner(out)}
+	r.tb.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	s.path = strings.TrimPrefix(s.line(r.tb), "ready ")
+	return s
+}
+
+func (s *server) line(tb testing.TB) string {
+	tb.Helper()
+	if !s.lines.Scan() {
+		tb.Fatal("the server ended: ", s.lines.Err())
+	}
+	return s.lines.Text()
+}
+
+func (s *server) kill() {
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait()
+}
+
+// end has the server close the device.
+func (s *server) end(tb testing.TB) {
+	tb.Helper()
+	_ = s.in.Close()
+	if err := s.cmd.Wait(); err != nil {
+		tb.Error("the server did not close its device: ", err)
+	}
+}
+
+func (r *rig) disk(path string) *exporttest.BlockDevice {
+	r.tb.Helper()
+	d, err := exporttest.OpenBlockDevice(path)
+	if err != nil {
+		r.tb.Fatal(err)
+	}
+	return d
+}
+
+// page is a block full of c.
+func page(c byte) []byte {
+	p := exporttest.Aligned(export.BlockSize)
+	for i := range p {
+		p[i] = c
+	}
+	return p
+}
+
+func writeLater(d *exporttest.BlockDevice, c byte, off int64) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		_, err := d.WriteAt(page(c), off)
+		done <- err
+	}()
+	return done
+}
+
+// read returns the first byte of the block at off.
+func readByte(tb testing.TB, d *exporttest.BlockDevice, off int64) byte {
+	tb.Helper()
+	p := page(0)
+	if _, err := d.ReadAt(p, off); err != nil {
+		tb.Fatal(err)
+	}
+	return p[0]
+}
+
+// A request that the killed server had read is sent again to the next one, however often that is killed.
+func TestKilledBeforeAccepting(t *testing.T) {
+	r := newRig(t)
+	s := r.start("hold-before")
+	d := r.disk(s.path)
+	done := writeLater(d, 'a', 0)
+	for range 3 {
+		if got := s.line(t); got != "held" {
+			t.Fatal(got)
+		}
+		s.kill()
+		s = r.start("hold-before")
+	}
+	s.kill()
+	s = r.start("serve")
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got := readByte(t, d, 0); got != 'a' {
+		t.Errorf("read %q", got)
+	}
+	_ = d.Close()
+	s.end(t)
+}
+
+// A request that was accepted but not answered is answered by the next server and not applied over a newer write.
+func TestKilledBeforeAnswering(t *testing.T) {
+	for next, want := range map[string]byte{
+		"serve":   'b',
+		"amnesia": 'a', // the control: applied again, it undoes an acknowledged write
+	} {
+		t.Run(next, func(t *testing.T) {
+			r := newRig(t)
+			s := r.start("hold-after")
+			d := r.disk(s.path)
+			done := writeLater(d, 'a', 0)
+			if got := s.line(t); got != "held" {
+				t.Fatal(got)
+			}
+			if err := <-writeLater(d, 'b', 0); err != nil {
+				t.Fatal(err)
+			}
+			s.kill()
+			s = r.start(next)
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			if got := readByte(t, d, 0); got != want {
+				t.Errorf("read %q, want %q", got, want)
+			}
+			_ = d.Close()
+			s.end(t)
+		})
+	}
+}
+
+// Nothing hangs for ever: without a server, and also with one that does not have requests sent again, the watchdog ends the device.
+func TestWatchdogEnds(t *testing.T) {
+	for _, next := range []string{"", "no-resend"} {
+		t.Run(next, func(t *testing.T) {
+			r := newRig(t)
+			s := r.start("hold-before")
+			d := r.disk(s.path)
+			defer d.Close()
+			done := writeLater(d, 'a', 0)
+			if got := s.line(t); got != "held" {
+				t.Fatal(got)
+			}
+			s.kill()
+			if next != "" {
+				s = r.start(next)
+				if err := <-writeLater(d, 'b', 2*mib); err != nil { // new requests are served, the old one hangs
+					t.Fatal(err)
+				}
+				s.kill()
+			}
+			select {
+			case err := <-done:
+				t.Fatalf("the write ended by itself: %v", err)
+			default:
+			}
+			r.expire("vol")
+			if err := <-done; !errors.Is(err, unix.EIO) {
+				t.Errorf("the write ended with %v, want EIO", err)
+			}
+			r.checkEnded()
+		})
+	}
+}
+
+// expire ticks until the watchdog has ended name. The kill may be noticed after the first ticks.
+func (r *rig) expire(name string) {
+	r.tb.Helper()
+	for {
+		select {
+		case r.ticks <- time.Time{}:
+		case got := <-r.ended:
+			if got != name {
+				r.tb.Fatalf("the watchdog ended %s", got)
+			}
+			return
+		}
+	}
+}
+
+// checkEnded requires that an ended device gives its memory and is not served again.
+func (r *rig) checkEnded() {
+	r.tb.Helper()
+	ctx := context.Background()
+	h, err := holder.Dial(ctx, r.socket)
+	if err != nil {
+		r.tb.Fatal(err)
+	}
+	defer h.Close()
+	kept, err := Recover(ctx, h, "vol")
+	if err != nil {
+		r.tb.Fatal(err)
+	}
+	if !kept.Ended || len(kept.Memory) != 1 {
+		r.tb.Errorf("after the end: ended %v, %d memories", kept.Ended, len(kept.Memory))
+	}
+	if _, err := kept.Resume(nil, fuse.Options{}); !errors.Is(err, export.ErrGone) {
+		r.tb.Errorf("an ended device was resumed: %v", err)
+	}
+	kept.Release()
+}
+
+// The control of the holder: without it the device ends with its server.
+func TestKilledWithoutHolder(t *testing.T) {
+	r := newRig(t)
+	s := r.start("no-holder")
+	d := r.disk(s.path)
+	defer d.Close()
+	if err := <-writeLater(d, 'a', 0); err != nil {
+		t.Fatal(err)
+	}
+	s.kill()
+	if err := <-writeLater(d, 'a', 0); err == nil {
+		t.Error("a write succeeded with neither server nor holder")
+	}
+}
