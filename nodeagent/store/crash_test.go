@@ -35,6 +35,8 @@ type model struct {
 	tombs    map[block.VolumeID]LSN
 	acked    LSN // all up to here is acknowledged
 	inFlight LSN // the last of the commit under way, else acked
+
+	transient bool // what is read may be wrong once only
 }
 
 type step[T any] struct {
@@ -228,7 +230,9 @@ func (m *model) do() error {
 	case k < 34:
 		m.inFlight = m.s.lsn
 		lsn, err := m.s.Commit()
-		m.acked = lsn
+		if err == nil {
+			m.acked = lsn
+		}
 		return err
 	}
 	return nil

@@ -143,7 +143,7 @@ func (s *Store) liveLog(rep *Report) (log []logged, damaged bool) {
 	want, wantLSN, at := s.st.start.batch, s.st.start.lsn, s.st.start
 	var doubts []string
 	lose := func() {
-		if len(doubts) > 0 {
+		if len(doubts) > 0 && !s.o.trustStamps {
 			rep.Damage = append(rep.Damage, doubts...)
 			log = append(log, logged{})
 			doubts, damaged = nil, true

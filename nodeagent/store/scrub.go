@@ -42,7 +42,7 @@ func (s *Store) Scrub(id block.ExtentID, found func(Finding)) error {
 	whole, logCRC := x.footer && end.Closed, x.logCRC
 	s.mu.Unlock()
 	var c journal.Chain
-	var good uint32 // up to here the log is vouched for by the record after it
+	var good uint32       // up to here the log is vouched for by the record after it
 	var pending []Finding // pages of a record that nothing vouches for yet
 	flush := func() {
 		for _, f := range pending {

@@ -40,7 +40,7 @@ type Options struct {
 	Inline      int   // payloads smaller than this many bytes travel inside the log; default 32 KiB, at most 256 KiB
 	MaxFiles    int   // open descriptors; default 1024
 
-	trustStamps bool // negative control of tests: sectors that fail their checksum count as never written
+	trustStamps bool // negative control of tests: what is not whole counts as never written
 }
 
 // MaxMeta is the most bytes of a value of SetMeta.
