@@ -1,0 +1,165 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/disk"
+)
+
+// Many writers and readers run beside commits and tidying, with fewer descriptors than files. Run it with -race.
+func TestConcurrent(t *testing.T) {
+	o := small
+	o.MaxFiles = 8
+	m := formatted(t, o)
+	s := opened(t, m, o)
+	const writers, records = 8, 150
+	scribes := make([]*scribe, writers)
+	var work, helpers sync.WaitGroup
+	var stop atomic.Bool
+	for i := range writers {
+		scribes[i] = newScribe(testID(byte(i), 1))
+		work.Go(func() {
+			w, rng := scribes[i], rand.New(rand.NewPCG(uint64(i), 1))
+			rec, payload := w.open(4<<20), []byte(nil)
+			for n := 0; ; n++ {
+				_, err := s.Append(w.id, rec, payload)
+				for ; errors.Is(err, ErrBusy); _, err = s.Append(w.id, rec, payload) {
+					if _, err := s.Tidy(1 << 20); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				st, _ := s.Stat(w.id)
+				p := make([]byte, len(rec))
+				if err := s.ReadLog(w.id, st.Chain.LogLen-uint32(len(rec)), p); err != nil || string(p) != string(rec) {
+					t.Error("read", err)
+				}
+				if n == records {
+					return
+				}
+				rec, payload = w.pages(1+n%3, rng)
+			}
+		})
+	}
+	for range 2 {
+		helpers.Go(func() {
+			for !stop.Load() {
+				if _, err := s.Commit(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	helpers.Go(func() {
+		for n := uint64(1); !stop.Load(); n++ {
+			_, err := s.Promise(block.VolumeID{1}, block.Epoch{Number: n})
+			if err != nil && !errors.Is(err, ErrBusy) {
+				t.Error(err)
+				return
+			}
+			if _, err := s.Tidy(1 << 16); err != nil {
+				t.Error(err)
+				return
+			}
+			_ = s.Volumes()
+			_, _ = s.Usage()
+			_ = s.Scrub(scribes[n%writers].id, func(f Finding) { t.Error(f) })
+		}
+	})
+	work.Wait()
+	stop.Store(true)
+	helpers.Wait()
+	commitOK(t, s)
+	for _, w := range scribes {
+		requireHeld(t, s, w)
+	}
+	if s.files.n > o.MaxFiles {
+		t.Errorf("%d open files", s.files.n)
+	}
+	s = opened(t, m.Crash(func() uint64 { return 0 }), o)
+	for _, w := range scribes {
+		requireHeld(t, s, w)
+	}
+}
+
+// Opening reads only the footers of closed extents: no read of any log or data file.
+func TestOpenReadsFootersOnly(t *testing.T) {
+	m := formatted(t, small)
+	s := opened(t, m, small)
+	for n := range uint32(50) {
+		w := newScribe(testID(1, n+1))
+		appendOK(t, s, w.id, w.open(64<<10), nil)
+		rec, payload := w.pages(1, rand.New(rand.NewPCG(1, 1)))
+		appendOK(t, s, w.id, rec, payload)
+		appendOK(t, s, w.id, w.close(), nil)
+		commitOK(t, s)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var other []string
+	faults := disk.NewFaults(m, func(op disk.Op) disk.Fault {
+		if op.Kind == disk.OpOpen && len(op.Name) > 4 && op.Name[:4] == "ext/" && op.Name[len(op.Name)-4:] != sufFooter {
+			other = append(other, op.Name)
+		}
+		return disk.Fault{}
+	})
+	s = opened(t, faults, small)
+	if len(s.Extents(block.VolumeID{1})) != 50 || len(other) != 0 {
+		t.Fatal(fmt.Sprint(len(s.extents), other))
+	}
+}
+
+// A failed sync ends the store, and nothing is tried again.
+func TestQuarantine(t *testing.T) {
+	m := formatted(t, small)
+	faults := disk.NewFaults(m, nil)
+	s := opened(t, faults, small)
+	w := newScribe(testID(1, 1))
+	appendOK(t, s, w.id, w.open(1<<20), nil)
+	cause, ops := errors.New("the cause"), 0
+	faults.SetPlan(func(op disk.Op) disk.Fault {
+		ops++
+		if op.Kind == disk.OpSync {
+			return disk.Fault{Action: disk.Forget, Err: cause}
+		}
+		return disk.Fault{}
+	})
+	if _, err := s.Commit(); !errors.Is(err, ErrQuarantined) || !errors.Is(err, cause) {
+		t.Fatal(err)
+	}
+	before := ops
+	_, errAppend := s.Append(w.id, w.close(), nil)
+	_, errPromise := s.Promise(block.VolumeID{1}, block.Epoch{Number: 1})
+	_, errCut := s.Cut(w.id, 1)
+	_, errFree := s.Free(w.id)
+	_, errDrop := s.DropVolume(block.VolumeID{1}, []byte("x"))
+	_, errMeta := s.SetMeta("k", nil)
+	_, errCommit := s.Commit()
+	_, errTidy := s.Tidy(1)
+	_, errUsage := s.Usage()
+	for i, err := range []error{errAppend, errPromise, errCut, errFree, errDrop, errMeta, errCommit, errTidy, errUsage,
+		s.ReadLog(w.id, 0, make([]byte, 1)), s.ReadData(w.id, 0, nil), s.Scrub(w.id, nil), s.RepairData(w.id, 0, nil),
+		s.RepairLog(w.id, 0, nil), s.Quarantined()} {
+		if !errors.Is(err, ErrQuarantined) || !errors.Is(err, cause) {
+			t.Errorf("call %d: %v", i, err)
+		}
+	}
+	if ops != before {
+		t.Errorf("%d operations on a quarantined disk", ops-before)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
