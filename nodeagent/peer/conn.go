@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"mynetwork.io/mynetwork/nodeagent/peer/identity"
 )
 
 // Callback gets the reply to a request, or why there is none: then err wraps ErrLost or ErrClosed and the outcome is unknown. It runs on the
@@ -62,13 +64,13 @@ type waiter struct {
 
 // Dialer makes connections with one node's credentials. Its pools of buffers are shared by its connections.
 type Dialer struct {
-	creds *Credentials
+	creds *identity.Credentials
 	set   Settings
 	bufs  *buffers
 }
 
 // NewDialer makes a dialer.
-func NewDialer(creds *Credentials, set Settings) (*Dialer, error) {
+func NewDialer(creds *identity.Credentials, set Settings) (*Dialer, error) {
 	set = set.WithDefaults()
 	if err := set.Validate(); err != nil {
 		return nil, err
@@ -90,12 +92,12 @@ func (d *Dialer) dial(ctx context.Context, node, addr string, health *Health, en
 	}
 	c := &Conn{health: health, ended: ended}
 	c.waiters.New = func() any { return &waiter{done: make(chan struct{}, 1)} }
-	c.init(raw, d.set, d.bufs, func(raw net.Conn) *tls.Conn { return tls.Client(raw, d.creds.client(node, &c.remote)) })
+	c.init(raw, d.set, d.bufs, func(raw net.Conn) *tls.Conn { return tls.Client(raw, d.creds.ClientConfig(node, &c.remote)) })
 	if err := c.greet(ctx); err != nil {
 		return nil, &ConnError{Node: node, Op: "dial", Err: err}
 	}
 	id := c.remote
-	c.recheck = func() error { return d.creds.welcome(id) }
+	c.recheck = func() error { return d.creds.Welcome(id) }
 	c.start(c.tick)
 	c.workers.Go(c.readLoop)
 	return c, nil
@@ -173,7 +175,7 @@ func (c *Conn) InstallGrant(ctx context.Context, grant []byte) error {
 	}
 	defer resp.Release()
 	if resp.Status != StatusOK {
-		return fmt.Errorf("node %s: %w: %s", c.remote.Node, ErrGrant, resp.Body)
+		return fmt.Errorf("node %s: %w: %s", c.remote.Node, ErrGrantRefused, resp.Body)
 	}
 	return nil
 }

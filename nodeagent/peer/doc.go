@@ -1,4 +1,4 @@
-// Package peer carries requests between nodes: its own framing over mutual TLS 1.3, who the other side is, and what it may do.
+// Package peer carries requests between nodes: its own framing over mutual TLS 1.3.
 // What the requests mean is not its business: a package above defines the types below TypeReserved and the bodies.
 //
 // # Frame
@@ -30,22 +30,7 @@
 //	+--------+--------+---------+----------------+--------+-----------
 //	  2        2        4         8                2        length, at most 64
 //
-// # Grant
-//
-// The last byte of the magic is the version. The signature is Ed25519, by the network's control key, over "mynetwork grant\0", the
-// network's uid, a zero byte, and all bytes before the signature.
-//
-//	 0        4       6        8         16         24       40
-//	+--------+-------+--------+---------+----------+--------+--------+-----------
-//	| "MNG"1 | verbs | length | epoch   | notAfter | volume | node   | signature
-//	+--------+-------+--------+---------+----------+--------+--------+-----------
-//	  4        2       2        8         8          16       length   64
-//
-// # Certificates
-//
-// A node's certificate has an Ed25519 key, is signed by its network's authority, and has exactly one URI name:
-// mynetwork://<network uid>/node/<node name>. Both sides check that, the network, the validity, the block list, and the dialing side also the node
-// that it wanted. TLS 1.3 only, own ALPN value, no session tickets, no fallback, no plaintext.
+// Who the other side is, package identity says; what it may do, package grant.
 //
 // # Invariants
 //

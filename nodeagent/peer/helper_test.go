@@ -2,7 +2,6 @@ package peer
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"net"
 	"sync"
@@ -11,7 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/peer/identity"
 )
 
 const testNetwork = "7c1f0c9e-0000-4000-8000-00000000abcd"
@@ -32,21 +31,24 @@ func wantErr(t testing.TB, err, target error) {
 	}
 }
 
-func testCA(t testing.TB, network string) *CA {
+func testCA(t testing.TB, network string) *identity.CA {
 	t.Helper()
-	ca, err := NewCA(network, time.Now())
+	ca, err := identity.NewCA(network, time.Now())
 	must(t, err)
 	return ca
 }
 
-func testCreds(t testing.TB, ca *CA, node string, opt CredentialOptions) *Credentials {
+func testCreds(t testing.TB, ca *identity.CA, node string, opt identity.CredentialOptions) *identity.Credentials {
 	t.Helper()
 	cert, key, err := ca.Issue(node, time.Now(), time.Hour)
 	must(t, err)
-	c, err := NewCredentials(cert, key, ca.CertPEM(), opt)
+	c, err := identity.NewCredentials(cert, key, ca.CertPEM(), opt)
 	must(t, err)
 	return c
 }
+
+// CredentialOptions is short for what many tests leave empty.
+type CredentialOptions = identity.CredentialOptions
 
 // handlerFunc makes a Handler of a function.
 type handlerFunc func(Identity, *Request)
@@ -86,7 +88,7 @@ func (r *rejections) next() error {
 }
 
 type rig struct {
-	ca   *CA
+	ca   *identity.CA
 	srv  *Server
 	addr string
 	rej  *rejections // connections that were refused
@@ -118,7 +120,7 @@ func (r *rig) dial(t testing.TB, set Settings) *Conn {
 	return c
 }
 
-func (r *rig) tryDial(t testing.TB, creds *Credentials, set Settings) (*Conn, error) {
+func (r *rig) tryDial(t testing.TB, creds *identity.Credentials, set Settings) (*Conn, error) {
 	t.Helper()
 	d, err := NewDialer(creds, set)
 	must(t, err)
@@ -127,14 +129,4 @@ func (r *rig) tryDial(t testing.TB, creds *Credentials, set Settings) (*Conn, er
 		t.Cleanup(func() { c.Close() })
 	}
 	return c, err
-}
-
-func testGrant(node string, epoch uint64, verbs Verbs) Grant {
-	return Grant{Volume: block.VolumeID{1, 2, 3}, Node: node, EpochNumber: epoch, Verbs: verbs}
-}
-
-func testKey(seed byte) ed25519.PrivateKey {
-	s := make([]byte, ed25519.SeedSize)
-	s[0] = seed
-	return ed25519.NewKeyFromSeed(s)
 }

@@ -28,7 +28,7 @@ func (r *rig) rawDial(t *testing.T) rawPeer {
 	raw, err := net.Dial("tcp", r.addr)
 	must(t, err)
 	t.Cleanup(func() { raw.Close() })
-	c := tls.Client(raw, testCreds(t, r.ca, "client", CredentialOptions{}).client("server", new(Identity)))
+	c := tls.Client(raw, testCreds(t, r.ca, "client", CredentialOptions{}).ClientConfig("server", new(Identity)))
 	must(t, c.Handshake())
 	return rawPeer{t, c}
 }
@@ -149,7 +149,7 @@ func TestBadServer(t *testing.T) {
 		"right":      {header{flags: flagResponse}, nil},
 		"old answer": {header{flags: flagResponse, id: 7}, ErrFrame},
 	} {
-		l, err := tls.Listen("tcp", "127.0.0.1:0", testCreds(t, ca, "server", CredentialOptions{}).server(new(Identity)))
+		l, err := tls.Listen("tcp", "127.0.0.1:0", testCreds(t, ca, "server", CredentialOptions{}).ServerConfig(new(Identity)))
 		must(t, err)
 		done := make(chan struct{})
 		go func() {
@@ -252,7 +252,7 @@ func TestNoHandshake(t *testing.T) {
 	must(t, err)
 	defer raw.Close()
 	wantErr(t, r.rej.next(), ErrTimeout)
-	if c, err := tls.Dial("tcp", r.addr, testCreds(t, r.ca, "client", CredentialOptions{}).client("server", new(Identity))); err == nil {
+	if c, err := tls.Dial("tcp", r.addr, testCreds(t, r.ca, "client", CredentialOptions{}).ClientConfig("server", new(Identity))); err == nil {
 		defer c.Close()
 	}
 	wantErr(t, r.rej.next(), ErrTimeout)

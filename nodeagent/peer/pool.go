@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/peer/identity"
 )
 
 // Class chooses one of a node's connections, so that large transfers do not delay small requests.
@@ -55,7 +56,7 @@ type line struct {
 }
 
 // NewPool makes a pool.
-func NewPool(creds *Credentials, set Settings, resolve Resolver) (*Pool, error) {
+func NewPool(creds *identity.Credentials, set Settings, resolve Resolver) (*Pool, error) {
 	d, err := NewDialer(creds, set)
 	if err != nil {
 		return nil, err
@@ -201,15 +202,11 @@ func (p *Pool) present(c *Conn) error {
 	return nil
 }
 
-// AddGrant keeps this node's grant for a volume, replacing an older one, and presents it on all connections, those of the
+// AddGrant keeps this node's encoded grant for a volume, replacing an older one, and presents it on all connections, those of the
 // future included, before any later request.
-func (p *Pool) AddGrant(ctx context.Context, encoded []byte) error {
-	g, err := DecodeGrant(encoded)
-	if err != nil {
-		return err
-	}
+func (p *Pool) AddGrant(ctx context.Context, volume block.VolumeID, encoded []byte) error {
 	p.mu.Lock()
-	p.grants[g.Volume] = encoded
+	p.grants[volume] = encoded
 	p.grantChanges++
 	var conns []*Conn
 	for _, n := range p.nodes {

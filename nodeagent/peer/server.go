@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+
+	"mynetwork.io/mynetwork/nodeagent/peer/identity"
 )
 
 // Handler handles the requests of other nodes.
@@ -15,6 +17,17 @@ type Handler interface {
 	// Serve is called in order of arrival on one connection, from that connection's reader goroutine; it must not block
 	// long. It, or what it hands the request to, calls Reply once and Release once, in any order, from any goroutine.
 	Serve(from Identity, req *Request)
+}
+
+// Identity is who is at the other end of a connection.
+type Identity = identity.Identity
+
+// Grants keeps what the connected nodes may do.
+type Grants interface {
+	// Install judges a grant that a node presents, and remembers it.
+	Install(from Identity, encoded []byte) error
+	// Forget drops the grants of a node; its last connection has ended.
+	Forget(node string)
 }
 
 // Request is a request of another node. It must not be used after both Reply and Release were called.
@@ -71,10 +84,10 @@ func (r *Request) finish(bit uint32) {
 
 // Server accepts connections of other nodes.
 type Server struct {
-	creds    *Credentials
+	creds    *identity.Credentials
 	set      Settings
 	h        Handler
-	grants   *Authorizer
+	grants   Grants
 	rejected func(remote net.Addr, err error)
 	ended    func(from Identity, err error)
 	bufs     buffers
@@ -92,7 +105,7 @@ type Server struct {
 // ServerOptions are what a Server may be given beside its settings.
 type ServerOptions struct {
 	// Grants takes the grants that peers present; nil refuses them all.
-	Grants *Authorizer
+	Grants Grants
 	// Rejected is told of each connection that was refused, for the log. It must not block.
 	Rejected func(remote net.Addr, err error)
 	// Ended is told of the end of each connection that was served, and why: io.EOF when the other side closed it. It must not block.
@@ -100,7 +113,7 @@ type ServerOptions struct {
 }
 
 // NewServer makes a server.
-func NewServer(creds *Credentials, h Handler, set Settings, opt ServerOptions) (*Server, error) {
+func NewServer(creds *identity.Credentials, h Handler, set Settings, opt ServerOptions) (*Server, error) {
 	set = set.WithDefaults()
 	if err := set.Validate(); err != nil {
 		return nil, err
@@ -161,7 +174,7 @@ func (s *Server) accept(l net.Listener) {
 // serve runs one connection to its end.
 func (s *Server) serve(raw net.Conn) {
 	c := &serverConn{s: s}
-	c.init(raw, s.set, &s.bufs, func(raw net.Conn) *tls.Conn { return tls.Server(raw, s.creds.server(&c.remote)) })
+	c.init(raw, s.set, &s.bufs, func(raw net.Conn) *tls.Conn { return tls.Server(raw, s.creds.ServerConfig(&c.remote)) })
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	if s.closed {

@@ -75,7 +75,7 @@ type serverConn struct {
 // run serves the connection until it ends, and gives the reason.
 func (c *serverConn) run() error {
 	id := c.remote
-	c.recheck = func() error { return c.s.creds.welcome(id) }
+	c.recheck = func() error { return c.s.creds.Welcome(id) }
 	c.start(c.watch)
 	err := c.readLoop()
 	c.fail(err)

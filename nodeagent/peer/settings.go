@@ -18,6 +18,8 @@ var (
 	ErrBusy = errors.New("peer: send queue is full")
 	// ErrSlowReader is the reason when a peer asks for replies and does not read them.
 	ErrSlowReader = errors.New("peer: the other side does not read its replies")
+	// ErrGrantRefused is returned when the other side does not accept a grant; the text says why.
+	ErrGrantRefused = errors.New("peer: grant refused")
 	// ErrLimit is returned when a limit on connections is reached.
 	ErrLimit = errors.New("peer: too many connections")
 )

@@ -1,4 +1,4 @@
-package peer
+package grant
 
 import (
 	"crypto/ed25519"
@@ -53,17 +53,18 @@ type Grant struct {
 }
 
 const (
+	maxNodeName  = 253
 	grantMagic   = 'M' | 'N'<<8 | 'G'<<16 | 1<<24 // the last byte is the version
 	grantFixed   = 40                             // bytes before the node's name
-	maxGrantSize = grantFixed + maxNode + ed25519.SignatureSize
+	maxGrantSize = grantFixed + maxNodeName + ed25519.SignatureSize
 )
 
 // ErrGrant is returned when a grant is malformed, not signed by the control key, or not for this use.
-var ErrGrant = errors.New("peer: grant is not accepted")
+var ErrGrant = errors.New("grant is not accepted")
 
 // encode is the part of the encoding that is signed.
 func (g Grant) encode() ([]byte, error) {
-	if !validName(g.Node, maxNode) || g.Verbs == 0 || g.Verbs&^allVerbs != 0 || g.NotAfter < 0 || g.Volume.IsZero() {
+	if g.Node == "" || len(g.Node) > maxNodeName || g.Verbs == 0 || g.Verbs&^allVerbs != 0 || g.NotAfter < 0 || g.Volume.IsZero() {
 		return nil, fmt.Errorf("%w: volume %v, node %q, verbs %v", ErrGrant, g.Volume, g.Node, g.Verbs)
 	}
 	b := make([]byte, grantFixed, maxGrantSize)
@@ -90,8 +91,8 @@ func (g Grant) Encode(network string, key ed25519.PrivateKey) ([]byte, error) {
 	return append(b, ed25519.Sign(key, signed(network, b))...), nil
 }
 
-// DecodeGrant reads an encoding without judging its signature.
-func DecodeGrant(b []byte) (g Grant, err error) {
+// Decode reads an encoding without judging its signature.
+func Decode(b []byte) (g Grant, err error) {
 	bad := fmt.Errorf("%w: malformed", ErrGrant)
 	if len(b) < grantFixed+1+ed25519.SignatureSize || len(b) > maxGrantSize || binary.LittleEndian.Uint32(b) != grantMagic {
 		return g, bad
@@ -112,9 +113,9 @@ func DecodeGrant(b []byte) (g Grant, err error) {
 	return g, nil
 }
 
-// VerifyGrant decodes a grant and requires the signature of one of the control keys.
-func VerifyGrant(b []byte, network string, keys []ed25519.PublicKey) (Grant, error) {
-	g, err := DecodeGrant(b)
+// Verify decodes a grant and requires the signature of one of the control keys.
+func Verify(b []byte, network string, keys []ed25519.PublicKey) (Grant, error) {
+	g, err := Decode(b)
 	if err != nil {
 		return Grant{}, err
 	}

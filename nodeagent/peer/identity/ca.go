@@ -1,4 +1,4 @@
-package peer
+package identity
 
 import (
 	"crypto/ed25519"
@@ -26,7 +26,7 @@ const (
 )
 
 // ErrKeyFile is returned when a key file exists and can not be used. It is never replaced.
-var ErrKeyFile = errors.New("peer: key file is not usable")
+var ErrKeyFile = errors.New("key file is not usable")
 
 // CA is a network's authority: it issues the certificates of its nodes.
 type CA struct {
@@ -46,7 +46,7 @@ func NewCA(network string, now time.Time) (*CA, error) {
 
 func newCA(network string, key ed25519.PrivateKey, now time.Time) (*CA, error) {
 	if !validName(network, maxNetwork) {
-		return nil, fmt.Errorf("peer: %q is no uid of a network", network)
+		return nil, fmt.Errorf("%q is no uid of a network", network)
 	}
 	tmpl := &x509.Certificate{
 		Subject:               pkix.Name{CommonName: network, Organization: []string{"mynetwork authority"}},
@@ -70,7 +70,7 @@ func sign(tmpl, parent *x509.Certificate, pub ed25519.PublicKey, key ed25519.Pri
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, pub, key)
 	if err != nil {
-		return nil, fmt.Errorf("peer: sign certificate: %w", err)
+		return nil, fmt.Errorf("sign certificate: %w", err)
 	}
 	return x509.ParseCertificate(der)
 }
@@ -162,21 +162,21 @@ func LoadOrNewCA(dir, network string, now time.Time) (*CA, error) {
 		return ca, writeNew(filepath.Join(dir, caCertFile), ca.CertPEM())
 	}
 	if err != nil {
-		return nil, fmt.Errorf("peer authority: %w", err)
+		return nil, fmt.Errorf("authority: %w", err)
 	}
 	block, _ := pem.Decode(b)
 	if block == nil {
-		return nil, fmt.Errorf("peer authority: no certificate in %s", caCertFile)
+		return nil, fmt.Errorf("authority: no certificate in %s", caCertFile)
 	}
 	cert, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("peer authority: %w", err)
+		return nil, fmt.Errorf("authority: %w", err)
 	}
 	if !key.Public().(ed25519.PublicKey).Equal(cert.PublicKey) {
-		return nil, fmt.Errorf("peer authority: %s does not belong to %s", caCertFile, caKeyFile)
+		return nil, fmt.Errorf("authority: %s does not belong to %s", caCertFile, caKeyFile)
 	}
 	if cert.Subject.CommonName != network {
-		return nil, fmt.Errorf("peer authority: %s: %w: %s", dir, ErrNetwork, cert.Subject.CommonName)
+		return nil, fmt.Errorf("authority: %s: %w: %s", dir, ErrNetwork, cert.Subject.CommonName)
 	}
 	return &CA{network: network, cert: cert, key: key}, nil
 }
@@ -210,13 +210,13 @@ func (ca *CA) SaveNode(dir string, cert, key []byte) error {
 	for name, b := range map[string][]byte{"tls.crt": cert, "tls.key": key, caCertFile: ca.CertPEM()} {
 		tmp := filepath.Join(dir, "."+name)
 		if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("peer: save: %w", err)
+			return fmt.Errorf("save: %w", err)
 		}
 		if err := writeSynced(tmp, b); err != nil {
 			return err
 		}
 		if err := os.Rename(tmp, filepath.Join(dir, name)); err != nil {
-			return fmt.Errorf("peer: save: %w", err)
+			return fmt.Errorf("save: %w", err)
 		}
 	}
 	return nil
@@ -230,11 +230,11 @@ func writeNew(name string, b []byte) error {
 	}
 	defer os.Remove(tmp)
 	if err := os.Link(tmp, name); err != nil {
-		return fmt.Errorf("peer: save: %w", err)
+		return fmt.Errorf("save: %w", err)
 	}
 	d, err := os.Open(filepath.Dir(name))
 	if err != nil {
-		return fmt.Errorf("peer: save: %w", err)
+		return fmt.Errorf("save: %w", err)
 	}
 	defer d.Close()
 	return d.Sync()
@@ -243,7 +243,7 @@ func writeNew(name string, b []byte) error {
 func writeSynced(name string, b []byte) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return fmt.Errorf("peer: save: %w", err)
+		return fmt.Errorf("save: %w", err)
 	}
 	_, err = f.Write(b)
 	return errors.Join(err, f.Sync(), f.Close())

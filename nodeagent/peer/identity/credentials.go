@@ -1,4 +1,4 @@
-package peer
+package identity
 
 import (
 	"crypto/tls"
@@ -70,7 +70,7 @@ func readAll(names ...string) (out [][]byte, err error) {
 	for _, name := range names {
 		b, err := os.ReadFile(name)
 		if err != nil {
-			return nil, fmt.Errorf("peer credentials: %w", err)
+			return nil, fmt.Errorf("credentials: %w", err)
 		}
 		out = append(out, b)
 	}
@@ -81,17 +81,17 @@ func readAll(names ...string) (out [][]byte, err error) {
 func (c *Credentials) Replace(certPEM, keyPEM, caPEM []byte) error {
 	cert, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
-		return fmt.Errorf("peer credentials: %w", err)
+		return fmt.Errorf("credentials: %w", err)
 	}
 	m := &material{cert: cert, roots: x509.NewCertPool()}
 	if !m.roots.AppendCertsFromPEM(caPEM) {
-		return errors.New("peer credentials: no authority in the PEM")
+		return errors.New("credentials: no authority in the PEM")
 	}
 	var chain []*x509.Certificate
 	for _, der := range cert.Certificate {
 		x, err := x509.ParseCertificate(der)
 		if err != nil {
-			return fmt.Errorf("peer credentials: %w", err)
+			return fmt.Errorf("credentials: %w", err)
 		}
 		chain = append(chain, x)
 	}
@@ -114,8 +114,8 @@ func (c *Credentials) Replace(certPEM, keyPEM, caPEM []byte) error {
 // Self is this node's identity.
 func (c *Credentials) Self() Identity { return c.cur.Load().self }
 
-// welcome checks what may change while a connection lasts.
-func (c *Credentials) welcome(id Identity) error {
+// Welcome checks again what may change while a connection lasts: the block list and the end of the certificate.
+func (c *Credentials) Welcome(id Identity) error {
 	switch {
 	case c.blocked(id.Node):
 		return &CertificateError{Subject: id.URI(), Rule: ErrBlocked}
@@ -132,7 +132,7 @@ func (c *Credentials) verify(node string, usage x509.ExtKeyUsage, who *Identity)
 		v := verification{roots: m.roots, network: m.self.Network, node: node, usage: usage, now: c.now(), blocked: c.blocked}
 		id, err := v.check(cs.PeerCertificates)
 		if err == nil && cs.NegotiatedProtocol != protocol {
-			err = fmt.Errorf("peer: %s: %w", id.URI(), ErrProtocol)
+			err = fmt.Errorf("%s: %w", id.URI(), ErrProtocol)
 		}
 		*who = id
 		return err
@@ -149,8 +149,8 @@ func (c *Credentials) config() *tls.Config {
 	}
 }
 
-// client makes the configuration of the side that dials a node.
-func (c *Credentials) client(node string, who *Identity) *tls.Config {
+// ClientConfig makes the TLS configuration of the side that dials a node; who is set when that node was verified.
+func (c *Credentials) ClientConfig(node string, who *Identity) *tls.Config {
 	cfg := c.config()
 	// Nodes are named by URI, not by host: the library's check of the host name does not fit. verify does all of it.
 	cfg.InsecureSkipVerify = true
@@ -159,8 +159,8 @@ func (c *Credentials) client(node string, who *Identity) *tls.Config {
 	return cfg
 }
 
-// server makes the configuration of the side that accepts.
-func (c *Credentials) server(who *Identity) *tls.Config {
+// ServerConfig makes the TLS configuration of the side that accepts; who is set when the other side was verified.
+func (c *Credentials) ServerConfig(who *Identity) *tls.Config {
 	cfg := c.config()
 	cfg.ClientAuth = tls.RequireAnyClientCert
 	cfg.VerifyConnection = c.verify("", x509.ExtKeyUsageClientAuth, who)

@@ -1,4 +1,4 @@
-package peer
+package identity
 
 import (
 	"crypto/ed25519"
@@ -38,7 +38,7 @@ type CertificateError struct {
 
 // Error implements error.
 func (e *CertificateError) Error() string {
-	text := fmt.Sprintf("peer: certificate of %s: %v", e.Subject, e.Rule)
+	text := fmt.Sprintf("certificate of %s: %v", e.Subject, e.Rule)
 	if e.Detail != "" {
 		text += ": " + e.Detail
 	}

@@ -1,4 +1,4 @@
-package peer
+package grant
 
 import (
 	"crypto/ed25519"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/peer/identity"
 )
 
 const (
@@ -18,7 +19,7 @@ const (
 )
 
 // ErrDenied is returned when a node asks for what no grant allows.
-var ErrDenied = errors.New("peer: denied")
+var ErrDenied = errors.New("denied")
 
 // Authorizer knows which grants the connected nodes have presented. A signature is checked once, when a grant is installed;
 // Allow is a look-up. The grants of a node are forgotten with its last connection. Safe for concurrent use.
@@ -47,11 +48,11 @@ func (a *Authorizer) SetKeys(keys []ed25519.PublicKey) {
 }
 
 // Install verifies a grant that a node presents and remembers it. It fails with ErrGrant.
-func (a *Authorizer) Install(from Identity, encoded []byte) error {
+func (a *Authorizer) Install(from identity.Identity, encoded []byte) error {
 	a.mu.RLock()
 	keys := a.keys
 	a.mu.RUnlock()
-	g, err := VerifyGrant(encoded, a.network, keys)
+	g, err := Verify(encoded, a.network, keys)
 	if err != nil {
 		return err
 	}
@@ -92,7 +93,7 @@ func merge(have []Grant, g Grant, now time.Time) []Grant {
 func epochKey(g Grant) string { return fmt.Sprintf("%016x", g.EpochNumber-1) }
 
 // Allow reports whether a node may do what verb says to a volume in an epoch: nil, or ErrDenied with the grant that is missing.
-func (a *Authorizer) Allow(from Identity, volume block.VolumeID, epoch uint64, verb Verbs) error {
+func (a *Authorizer) Allow(from identity.Identity, volume block.VolumeID, epoch uint64, verb Verbs) error {
 	a.mu.RLock()
 	have := a.grants[from.Node][volume]
 	a.mu.RUnlock()
@@ -105,7 +106,7 @@ func (a *Authorizer) Allow(from Identity, volume block.VolumeID, epoch uint64, v
 	return a.denied(from, volume, epoch, verb, have)
 }
 
-func (a *Authorizer) denied(from Identity, volume block.VolumeID, epoch uint64, verb Verbs, have []Grant) error {
+func (a *Authorizer) denied(from identity.Identity, volume block.VolumeID, epoch uint64, verb Verbs, have []Grant) error {
 	text := "it has presented none for this volume"
 	if len(have) > 0 {
 		var list []string
