@@ -1,0 +1,203 @@
+package registry
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/volume"
+)
+
+// version of the files; it only climbs.
+const version = 1
+
+type envelope struct {
+	Version int             `json:"version"`
+	Sum     string          `json:"sum"`
+	Record  json.RawMessage `json:"record"`
+}
+
+// record is the form of a Record in a file: ids in hex, names of methods in words.
+type record struct {
+	ID          string     `json:"id"`
+	Name        string     `json:"name"`
+	Size        int64      `json:"size"`
+	Replicas    int        `json:"replicas"`
+	Weak        bool       `json:"weak,omitempty"`
+	Extent      uint32     `json:"extent,omitempty"`
+	Compression string     `json:"compression,omitempty"`
+	Encrypted   bool       `json:"encrypted,omitempty"`
+	KeyCheck    string     `json:"keyCheck,omitempty"`
+	Parent      string     `json:"parent,omitempty"`
+	Snapshot    string     `json:"snapshot,omitempty"`
+	Created     int64      `json:"created"`
+	Fact        fact       `json:"fact"`
+	Holder      string     `json:"holder,omitempty"`
+	Snapshots   []snapshot `json:"snapshots,omitempty"`
+	Deletion    *deletion  `json:"deletion,omitempty"`
+}
+
+type fact struct {
+	Number   uint64   `json:"epoch"`
+	Token    string   `json:"token"`
+	Anchor   string   `json:"anchor,omitempty"`
+	LogOff   uint32   `json:"logOff,omitempty"`
+	Seq      uint64   `json:"seq,omitempty"`
+	Members  []string `json:"members,omitempty"`
+	Revision uint64   `json:"revision"`
+}
+
+type snapshot struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Created int64  `json:"created"`
+	Size    int64  `json:"size"`
+	Dying   bool   `json:"dying,omitempty"`
+}
+
+type deletion struct {
+	At        int64    `json:"at"`
+	Signed    []byte   `json:"signed"`
+	Confirmed []string `json:"confirmed,omitempty"`
+}
+
+const (
+	noCompression = ""
+	zstdName      = "zstd"
+)
+
+// encode gives the bytes of a record's file.
+func encode(r *Record) ([]byte, error) {
+	out := record{ID: r.ID.String(), Name: r.Name, Size: r.Size, Replicas: r.Replicas, Weak: r.Weak, Extent: r.Extent,
+		Encrypted: r.Encrypted, KeyCheck: hex.EncodeToString(r.KeyCheck), Created: r.Created, Holder: r.Holder}
+	if r.Compression == block.CompressionZstd {
+		out.Compression = zstdName
+	}
+	if !r.Parent.IsZero() {
+		out.Parent, out.Snapshot = r.Parent.String(), hex.EncodeToString(r.Snapshot[:])
+	}
+	a := &r.Fact.Anchor
+	out.Fact = fact{Number: r.Fact.Epoch.Number, Token: fmt.Sprintf("%016x", r.Fact.Epoch.Token), LogOff: a.LogOff, Seq: a.Seq}
+	if !a.Extent.IsZero() {
+		out.Fact.Anchor = a.Extent.String()
+	}
+	out.Fact.Members = storeNames(a.Members)
+	out.Fact.Revision, _ = strconv.ParseUint(r.Fact.Revision, 10, 64) // ours alone; empty is 0
+	for _, s := range r.Snapshots {
+		out.Snapshots = append(out.Snapshots, snapshot{hex.EncodeToString(s.ID[:]), s.Name, s.Created, s.Size, s.Dying})
+	}
+	if d := r.Deletion; d != nil {
+		out.Deletion = &deletion{At: d.At, Signed: d.Signed, Confirmed: storeNames(d.Confirmed)}
+	}
+	body, err := json.Marshal(out)
+	if err != nil {
+		return nil, fmt.Errorf("encode volume %s: %w", r.ID, err)
+	}
+	b, err := json.Marshal(envelope{Version: version, Sum: block.Sum(body).String(), Record: body})
+	return append(b, '\n'), err
+}
+
+func storeNames(ids []block.StoreID) (out []string) {
+	for _, s := range ids {
+		out = append(out, s.String())
+	}
+	return out
+}
+
+// decode reads what encode wrote: ErrCorrupt for anything else.
+func decode(b []byte) (Record, error) {
+	var e envelope
+	if err := json.Unmarshal(b, &e); err != nil {
+		return Record{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if e.Version > version || e.Version < 1 {
+		return Record{}, fmt.Errorf("%w: version %d, this program knows up to %d", ErrCorrupt, e.Version, version)
+	}
+	if block.Sum(e.Record).String() != e.Sum {
+		return Record{}, fmt.Errorf("%w: its sum differs", ErrCorrupt)
+	}
+	var in record
+	if err := json.Unmarshal(e.Record, &in); err != nil {
+		return Record{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	r, err := in.record()
+	if err == nil {
+		err = r.Validate()
+	}
+	if err != nil {
+		return Record{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return r, nil
+}
+
+func (in *record) record() (r Record, err error) {
+	p := parser{}
+	r = Record{ID: block.VolumeID(p.id(in.ID)), Name: in.Name, Size: in.Size, Replicas: in.Replicas, Weak: in.Weak, Extent: in.Extent,
+		Encrypted: in.Encrypted, KeyCheck: p.hex(in.KeyCheck), Parent: block.VolumeID(p.id(in.Parent)), Snapshot: p.id(in.Snapshot),
+		Created: in.Created, Holder: in.Holder}
+	switch in.Compression {
+	case noCompression:
+	case zstdName:
+		r.Compression = block.CompressionZstd
+	default:
+		p.fail(fmt.Errorf("unknown compression %q", in.Compression))
+	}
+	token, err := strconv.ParseUint(in.Fact.Token, 16, 64)
+	p.fail(err)
+	r.Fact = volume.Fact{Epoch: block.Epoch{Number: in.Fact.Number, Token: token},
+		Anchor:   journal.Position{Extent: p.extent(in.Fact.Anchor), LogOff: in.Fact.LogOff, Seq: in.Fact.Seq, Members: p.stores(in.Fact.Members)},
+		Revision: strconv.FormatUint(in.Fact.Revision, 10)}
+	for _, s := range in.Snapshots {
+		r.Snapshots = append(r.Snapshots, Snapshot{p.id(s.ID), s.Name, s.Created, s.Size, s.Dying})
+	}
+	if d := in.Deletion; d != nil {
+		r.Deletion = &Deletion{At: d.At, Signed: d.Signed, Confirmed: p.stores(d.Confirmed)}
+	}
+	return r, p.err
+}
+
+// parser keeps the first error.
+type parser struct{ err error }
+
+func (p *parser) fail(err error) {
+	if p.err == nil {
+		p.err = err
+	}
+}
+
+func (p *parser) hex(s string) []byte {
+	if s == "" {
+		return nil
+	}
+	b, err := hex.DecodeString(s)
+	p.fail(err)
+	return b
+}
+
+func (p *parser) id(s string) [16]byte {
+	if s == "" {
+		return [16]byte{}
+	}
+	v, err := block.ParseVolumeID(s)
+	p.fail(err)
+	return v
+}
+
+func (p *parser) extent(s string) block.ExtentID {
+	if s == "" {
+		return block.ExtentID{}
+	}
+	x, err := block.ParseExtentID(s)
+	p.fail(err)
+	return x
+}
+
+func (p *parser) stores(names []string) (out []block.StoreID) {
+	for _, n := range names {
+		out = append(out, block.StoreID(p.id(n)))
+	}
+	return out
+}

@@ -1,0 +1,125 @@
+package registry_test
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/registry"
+	"mynetwork.io/mynetwork/nodeagent/registry/registrytest"
+	"mynetwork.io/mynetwork/nodeagent/volume"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write the golden file anew")
+
+func open(t *testing.T, dir string) registry.Store {
+	t.Helper()
+	f, err := registry.OpenFile(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestFile(t *testing.T) {
+	registrytest.Run(t, func(t *testing.T) (a, b registry.Store) {
+		dir := t.TempDir()
+		return open(t, dir), open(t, dir)
+	})
+}
+
+// TestCorrupt flips each byte of an entry in turn: never is it absent, and never is its content different.
+func TestCorrupt(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	if err := s.Create(registrytest.Record(1)); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, block.VolumeID{1}.String()+".json")
+	good, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range good {
+		bad := bytes.Clone(good)
+		bad[i] ^= 0x04
+		if err := os.WriteFile(name, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := s.Get(block.VolumeID{1}); err == nil && r.Size != 1<<20 || err != nil && !errors.Is(err, registry.ErrCorrupt) {
+			t.Fatalf("byte %d flipped: %+v, %v", i, r, err)
+		}
+	}
+	for _, b := range [][]byte{nil, good[:len(good)/2], []byte("{}")} {
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for what, err := range map[string]error{
+			"get":    second(s.Get(block.VolumeID{1})),
+			"load":   second(s.Load(block.VolumeID{1})),
+			"list":   second(s.List()),
+			"find":   second(registry.Find(s, "other")),
+			"create": s.Create(registrytest.Record(2)),
+		} {
+			if !errors.Is(err, registry.ErrCorrupt) {
+				t.Errorf("%s with %d bytes left: %v", what, len(b), err)
+			}
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// TestLeftover: a temporary file that a crash left is neither read nor in the way.
+func TestLeftover(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	tmp := filepath.Join(dir, "."+block.VolumeID{1}.String()+".tmp")
+	if err := os.WriteFile(tmp, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Create(registrytest.Record(1)); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := s.List(); err != nil || len(all) != 1 {
+		t.Fatal(all, err)
+	}
+}
+
+func TestGolden(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	r := registrytest.Record(1)
+	r.Snapshots = []registry.Snapshot{{ID: [16]byte{9}, Name: "s", Created: 4, Size: 4096}}
+	r.Encrypted, r.KeyCheck = true, []byte{1, 2, 3}
+	r.Fact = volume.Fact{Epoch: block.Epoch{Number: 5, Token: 6},
+		Anchor: journal.Position{Extent: block.ExtentID{Volume: r.ID, Epoch: 5, N: 1}, Members: []block.StoreID{{1}, {2}, {3}}}}
+	if err := s.Create(r); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Update(r.ID, func(r *registry.Record, _ []registry.Record) error {
+		r.Deletion = &registry.Deletion{At: 8, Signed: []byte("x"), Confirmed: []block.StoreID{{1}}}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(dir, r.ID.String()+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden := filepath.Join("testdata", "record.json")
+	if *rewrite {
+		if err := os.WriteFile(golden, got, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("got\n%s\nwant\n%s%v", got, want, err)
+	}
+}

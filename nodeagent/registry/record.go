@@ -1,0 +1,220 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/volume"
+)
+
+// Errors. ErrNotFound, ErrExists and ErrConflict are the engine's own.
+var (
+	ErrNotFound = volume.ErrNotFound
+	ErrExists   = volume.ErrExists
+	ErrConflict = volume.ErrConflict
+	ErrCorrupt  = errors.New("registry entry is corrupt")
+	ErrDeleted  = errors.New("volume is deleted")
+	ErrClones   = errors.New("volume has clones")
+	ErrInvalid  = errors.New("not a valid registry record")
+)
+
+// MaxName is the most bytes of a volume's name.
+const MaxName = 200
+
+// Record is all that a registry knows of a volume.
+type Record struct {
+	ID          block.VolumeID
+	Name        string
+	Size        int64 // bytes, as last known; the journal knows better
+	Replicas    int
+	Weak        bool
+	Extent      uint32 // bytes; 0: the engine's default
+	Compression block.Compression
+	Encrypted   bool
+	KeyCheck    []byte // tells a wrong key; says nothing about the right one
+	Parent      block.VolumeID
+	Snapshot    [16]byte // of Parent
+	Created     int64    // unix seconds, for people
+
+	Fact volume.Fact // its Revision counts changes of the fact alone
+
+	Holder    string     // node that has it attached: a hint, never a proof
+	Snapshots []Snapshot // as last known
+	Deletion  *Deletion  // set once the volume is deleted
+}
+
+// Snapshot is what a registry knows of a snapshot.
+type Snapshot struct {
+	ID      [16]byte
+	Name    string
+	Created int64
+	Size    int64
+	Dying   bool // being deleted: no clone may be made of it
+}
+
+// Deletion says that, and on whose word, a volume is deleted.
+type Deletion struct {
+	At        int64
+	Signed    []byte          // the deletion record, as the stores keep it
+	Confirmed []block.StoreID // stores that keep it and have freed the volume's extents
+}
+
+// Live reports whether the volume is not deleted.
+func (r *Record) Live() bool { return r.Deletion == nil }
+
+// Spec is what an engine opens the volume with; the key is the caller's.
+func (r *Record) Spec(key []byte) volume.Spec {
+	return volume.Spec{ID: r.ID, Pages: uint64(r.Size) / block.PageSize, Replicas: r.Replicas, Weak: r.Weak, Extent: r.Extent,
+		Compression: r.Compression, Key: key, Parent: r.Parent, Snapshot: r.Snapshot}
+}
+
+// FindSnapshot finds a snapshot by name or by id in hex.
+func (r *Record) FindSnapshot(nameOrID string) (*Snapshot, bool) {
+	for i := range r.Snapshots {
+		s := &r.Snapshots[i]
+		if s.Name == nameOrID || fmt.Sprintf("%x", s.ID) == nameOrID {
+			return s, true
+		}
+	}
+	return nil, false
+}
+
+// Validate reports ErrInvalid unless every field is possible.
+func (r *Record) Validate() error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("volume %s: %s: %w", r.ID, fmt.Sprintf(format, args...), ErrInvalid)
+	}
+	switch {
+	case r.ID.IsZero():
+		return bad("no id")
+	case !validName(r.Name):
+		return bad("name %q: 1 to %d letters, digits, '.', '_' or '-', beginning with a letter or digit", r.Name, MaxName)
+	case r.Size <= 0 || r.Size%block.PageSize != 0:
+		return bad("size of %d bytes, want a positive multiple of %d", r.Size, block.PageSize)
+	case r.Replicas < 1 || r.Replicas > journal.MaxMembers:
+		return bad("%d replicas, want 1 to %d", r.Replicas, journal.MaxMembers)
+	case r.Compression > block.CompressionZstd:
+		return bad("unknown compression %d", r.Compression)
+	case r.Encrypted != (len(r.KeyCheck) > 0):
+		return bad("encryption without a check value, or the reverse")
+	case r.Fact.Epoch.Session != 0:
+		return bad("epoch %s has a session", r.Fact.Epoch)
+	}
+	return nil
+}
+
+func validName(name string) bool {
+	ok := len(name) > 0 && len(name) <= MaxName
+	for i, c := range []byte(name) {
+		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		ok = ok && (alnum || i > 0 && strings.IndexByte("._-", c) >= 0)
+	}
+	return ok
+}
+
+// Store is a registry. All methods may block for its medium and are safe for concurrent use.
+type Store interface {
+	volume.Registry
+	// Create adds a record. It fails with ErrExists when the id or the live name is taken, with ErrNotFound, ErrDeleted or
+	// ErrInvalid when its parent or the parent's snapshot is not there, is deleted or is dying.
+	Create(r Record) error
+	// Get returns the record of a volume, a deleted one too, or ErrNotFound.
+	Get(v block.VolumeID) (Record, error)
+	// List returns all records, deleted ones too, ascending by id. With an error it returns those that could be read.
+	List() ([]Record, error)
+	// Update lets change alter the record of a volume, atomically, unless it returns an error; clones are the volume's live
+	// clones. Id, name and fact must not be altered: ErrInvalid. change may be called more than once.
+	Update(v block.VolumeID, change func(r *Record, clones []Record) error) (Record, error)
+}
+
+// Find returns the live record that a name or an id in hex means. ErrNotFound.
+func Find(s Store, nameOrID string) (Record, error) {
+	if id, err := block.ParseVolumeID(nameOrID); err == nil {
+		r, err := s.Get(id)
+		if err == nil || !errors.Is(err, ErrNotFound) {
+			return r, err
+		}
+	}
+	all, err := s.List()
+	for _, r := range all {
+		if r.Name == nameOrID && r.Live() {
+			return r, nil
+		}
+	}
+	if err != nil { // it may be one of those that cannot be read
+		return Record{}, fmt.Errorf("volume %q: %w", nameOrID, err)
+	}
+	return Record{}, fmt.Errorf("volume %q: %w", nameOrID, ErrNotFound)
+}
+
+// CheckCreate is the rule of Create, given what is there. Implementations share it.
+func CheckCreate(r *Record, all []Record) error {
+	if err := r.Validate(); err != nil {
+		return err
+	}
+	var parent *Record
+	for i := range all {
+		o := &all[i]
+		switch {
+		case o.ID == r.ID:
+			return fmt.Errorf("volume %s: %w", r.ID, ErrExists)
+		case o.Live() && o.Name == r.Name:
+			return fmt.Errorf("volume %q has id %s: %w", r.Name, o.ID, ErrExists)
+		case o.ID == r.Parent:
+			parent = o
+		}
+	}
+	if r.Parent.IsZero() {
+		return nil
+	}
+	if parent == nil {
+		return fmt.Errorf("parent %s: %w", r.Parent, ErrNotFound)
+	}
+	if !parent.Live() {
+		return fmt.Errorf("parent %q: %w", parent.Name, ErrDeleted)
+	}
+	s, ok := parent.FindSnapshot(fmt.Sprintf("%x", r.Snapshot))
+	if !ok {
+		return fmt.Errorf("snapshot %x of volume %q: %w", r.Snapshot, parent.Name, ErrNotFound)
+	}
+	if s.Dying {
+		return fmt.Errorf("snapshot %q of volume %q is being deleted: %w", s.Name, parent.Name, ErrDeleted)
+	}
+	return nil
+}
+
+// CheckUpdate is the rule of Update for what change has done to a record. Implementations share it.
+func CheckUpdate(before, after *Record, clones []Record) error {
+	b, a := &before.Fact, &after.Fact
+	if before.ID != after.ID || before.Name != after.Name || b.Epoch != a.Epoch || b.Revision != a.Revision || b.Anchor.Extent != a.Anchor.Extent {
+		return fmt.Errorf("volume %q: an update of its id, name or fact: %w", before.Name, ErrInvalid)
+	}
+	if !before.Live() && after.Live() {
+		return fmt.Errorf("volume %q cannot come back: %w", before.Name, ErrDeleted)
+	}
+	if before.Live() && !after.Live() && len(clones) > 0 {
+		return fmt.Errorf("volume %q: %w: %s", before.Name, ErrClones, names(clones))
+	}
+	return after.Validate()
+}
+
+func names(rs []Record) string {
+	var out []string
+	for i := range rs {
+		out = append(out, rs[i].Name)
+	}
+	return strings.Join(out, ", ")
+}
+
+// ClonesOf returns the live clones of a volume.
+func ClonesOf(v block.VolumeID, all []Record) (out []Record) {
+	for _, r := range all {
+		if r.Live() && r.Parent == v {
+			out = append(out, r)
+		}
+	}
+	return out
+}
