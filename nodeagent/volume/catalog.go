@@ -36,6 +36,12 @@ func (c *catalog) setBlock(number uint64, b blockmap.BlockEntry) {
 	c.blocks[number] = b
 }
 
+// replaceBlock enters a block's new place after cleaning. Pages dropped meanwhile stay dropped.
+func (c *catalog) replaceBlock(number uint64, b blockmap.BlockEntry) {
+	delete(c.deltas, number)
+	c.blocks[number] = b
+}
+
 // drop counts one page of a block as no longer named.
 func (c *catalog) drop(number uint64) {
 	if b, ok := c.blocks[number]; ok {

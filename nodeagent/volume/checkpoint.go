@@ -91,6 +91,7 @@ func (e *Engine) dropOld(a blockmap.Addr) {
 		}
 	}
 	e.cat.drop(a.Block())
+	e.garbage += block.PageSize
 }
 
 // indexWriter writes what merges emit: map nodes many to a block, pages of the table and the directory one by one.
@@ -228,9 +229,23 @@ func (w *indexWriter) mergeTable(c *journal.Checkpoint, taken []blockChange) err
 		}
 		s.add(t.number, func(b []byte) { entry.Put(b) })
 	}
-	root, err := a.Merge(s, blockmap.ArraySink{Emit: w.emitPage(rowTable), Drop: func(journal.Ref) {}})
-	c.Table = root
+	var err error
+	c.Table, err = w.mergeArray(a, s, rowTable)
 	return err
+}
+
+// mergeArray merges edits into a tree of literal references, and writes anew what lies in extents being cleaned.
+func (w *indexWriter) mergeArray(a blockmap.Array, edits *sortedEdits, tree uint64) (journal.ArrayRoot, error) {
+	sink := blockmap.ArraySink{Emit: w.emitPage(tree), Drop: func(journal.Ref) {}}
+	root, err := a.Merge(edits, sink)
+	w.e.mu.RLock()
+	moving := w.e.moving
+	w.e.mu.RUnlock()
+	if err != nil || moving == nil {
+		return root, err
+	}
+	a.Root = root
+	return a.Rewrite(moving, sink)
 }
 
 func (w *indexWriter) mergeDir(c *journal.Checkpoint) error {
@@ -238,8 +253,8 @@ func (w *indexWriter) mergeDir(c *journal.Checkpoint) error {
 	edits := w.e.cat.extentEdits()
 	w.e.mu.Unlock()
 	a := blockmap.Array{Pager: refPager{reader{e: w.e}, w.e.spec.ID}, Root: c.Dir, Size: blockmap.ExtentEntrySize}
-	root, err := a.Merge(edits, blockmap.ArraySink{Emit: w.emitPage(rowDir), Drop: func(journal.Ref) {}})
-	c.Dir = root
+	var err error
+	c.Dir, err = w.mergeArray(a, edits, rowDir)
 	return err
 }
 
@@ -259,7 +274,7 @@ func (e *Engine) writeCheckpoint(c *journal.Checkpoint) error {
 		return err
 	}
 	e.mu.Lock()
-	e.checkpoint = at
+	e.checkpoint, e.replayFrom = at, c.Replay.Extent
 	e.mu.Unlock()
 	return nil
 }

@@ -53,6 +53,10 @@ type Engine struct {
 	holders      map[block.ExtentID][]block.StoreID
 	checkpoint   journal.Position // latest durable one
 	anchor       Fact
+	replayFrom   block.ExtentID           // of the latest durable checkpoint
+	moving       func(r journal.Ref) bool // index pages that the next checkpoint writes anew
+	garbage      int64                    // bytes that became garbage since the last pass of cleaning
+	lastClean    time.Duration
 	dirty        int64 // journal bytes since the checkpoint began
 	lastCheck    time.Duration
 	suspects     map[block.StoreID]time.Duration // last failure of a store

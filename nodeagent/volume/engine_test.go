@@ -196,3 +196,54 @@ func TestSnapshotsAndClones(t *testing.T) {
 	m.checkAll(t, e)
 	cm.checkAll(t, clone)
 }
+
+func TestCleaningReturnsSpace(t *testing.T) {
+	w := newWorld(t, 3)
+	s := w.create(1)
+	s.Extent = 1 << 20
+	e := w.open(s, Options{})
+	m := newModel(11, 4<<20)
+	id := [16]byte{1}
+	var snap []byte
+	for round := range 6 {
+		m.steps(t, e, 60)
+		if round == 2 {
+			must(t, e.Snapshot(journal.Snapshot{ID: id, Name: "kept"}))
+			snap = append([]byte(nil), m.data...)
+		}
+		for range 3 {
+			_, err := e.Clean()
+			must(t, err)
+		}
+		m.checkAll(t, e)
+	}
+	if st := e.Status(); st.Stats.Freed == 0 {
+		t.Fatalf("nothing was freed: %+v", st.Stats)
+	}
+	must(t, e.Close(true))
+	e = w.open(s, Options{Force: true})
+	m.checkAll(t, e)
+	clone := w.create(2)
+	clone.Parent, clone.Snapshot = s.ID, id
+	c := w.open(clone, Options{})
+	(&model{data: snap, r: m.r}).checkAll(t, c)
+	m.steps(t, e, 100) // and on, while the clone reads what moves
+	for range 3 {
+		_, err := e.Clean()
+		must(t, err)
+	}
+	(&model{data: snap, r: m.r}).checkAll(t, c)
+	must(t, e.Discard(ring.ID{}, 0, int64(len(m.data))))
+	must(t, e.DeleteSnapshot(id))
+	for range 12 {
+		_, err := e.Clean()
+		must(t, err)
+	}
+	held := 0
+	for _, n := range w.node {
+		held += len(n.st.Extents(s.ID))
+	}
+	if held > 3*8 {
+		t.Fatalf("%d extents are left of an empty volume", held)
+	}
+}

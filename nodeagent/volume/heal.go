@@ -27,12 +27,27 @@ func (e *Engine) keepLoop() {
 		e.mu.RLock()
 		due := e.dirty > checkpointBytes || (e.dirty > 0 && now-e.lastCheck > checkpointAge) || len(e.view.layers) > 1
 		e.mu.RUnlock()
+		if e.cleanDue(now) {
+			if _, err := e.Clean(); err != nil && e.Err() == nil {
+				e.Logf("volume %s: cleaning: %v (tried again)", e.spec.ID, err)
+			}
+		}
 		if due {
 			if err := e.Checkpoint(); err != nil && e.Err() == nil {
 				e.Logf("volume %s: checkpoint: %v (tried again)", e.spec.ID, err)
 			}
 		}
 	}
+}
+
+// cleanDue tells whether enough has become garbage for a pass, or freed extents wait for holders that were away.
+func (e *Engine) cleanDue(now time.Duration) bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if now-e.lastClean < cleanPause {
+		return false
+	}
+	return e.garbage > cleanWorth || (e.garbage > 0 && now-e.lastClean > 12*cleanPause)
 }
 
 // renew tells the replicas of the open extent that this writer lives, and learns whether it is fenced.
@@ -100,7 +115,13 @@ var errSlow = errors.New("replica is behind the others for more than a second")
 
 // healLoop brings the open extent back to R living replicas, and closed extents back to R copies.
 func (e *Engine) healLoop() {
+	e.freeOrphans()
+	looked := e.Env.Now()
 	for e.Err() == nil {
+		if now := e.Env.Now(); now-looked > orphanPause {
+			looked = now
+			e.freeOrphans()
+		}
 		e.heal.WaitFor(healPause)
 		if e.Err() != nil {
 			return

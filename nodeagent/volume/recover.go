@@ -450,6 +450,7 @@ func (e *Engine) load(t *tail, logs []extentLog) error {
 		e.view.root, e.pages, e.snapshots = c.Map, c.Pages, c.Snapshots
 		e.cat.table, e.cat.dir = c.Table, c.Dir
 		e.nextBlock, e.checkpoint, e.lineage = c.NextBlock, at, c.Lineage
+		e.replayFrom = c.Replay.Extent
 		if by.Number == e.epoch.Number && by.Token == e.epoch.Token {
 			e.pumped = c.WSeq
 		}

@@ -60,25 +60,14 @@ func (e *Engine) openNext() error {
 	}
 }
 
-// propose mints an extent id whose first R stores are believed alive; if there are too few it takes, literally, what
-// there is and names the missing ones, as long as a majority of R is alive. nil: not even that.
+// propose mints an extent id and lists its replicas: the first R stores of the layout that are believed alive. If there
+// are too few it takes, literally, what there is and names missing ones, as long as a majority of R is alive. nil: not
+// even that.
 func (e *Engine) propose(urgent bool) *opening {
 	r := e.spec.Replicas
-	need := r/2 + 1
-	var id block.ExtentID
-	var members []block.StoreID
-	best := -1
-	for range 16 {
-		x := block.ExtentID{Volume: e.spec.ID, Epoch: e.epochNow().Number, N: e.mintN()}
-		m, alive := e.pick(x, r)
-		if alive > best {
-			id, members, best = x, m, alive
-		}
-		if alive == r {
-			break
-		}
-	}
-	if best < need || len(members) < r {
+	id := block.ExtentID{Volume: e.spec.ID, Epoch: e.epochNow().Number, N: e.mintN()}
+	members, alive := e.pick(id, r)
+	if alive < r/2+1 || len(members) < r {
 		return nil
 	}
 	e.jmu.Lock()

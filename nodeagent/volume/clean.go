@@ -1,0 +1,422 @@
+package volume
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/replica"
+)
+
+// Cleaning returns space. Pages that no root names any more lie in closed extents between pages that are named; a pass
+// copies the named ones of the emptiest extents to the open one, points the block table to the copies, and frees the
+// extents. Order (invariants G1-G3): copies and table are durable by a checkpoint before anything is freed; an extent is
+// freed only if it lies before the registry's anchor and before the checkpoint's replay position, so that neither
+// recovery nor replay can need it; what is freed is decided from roots, never from live counts, which only choose.
+const (
+	cleanBatch  = 8                // most extents of a pass
+	cleanPause  = 5 * time.Second  // between passes
+	cleanWorth  = 16 << 20         // bytes of new garbage that make a pass worth its table scan
+	cleanTarget = 75               // percent: fuller extents are left alone
+	orphanPause = 60 * time.Second // between looks for extents that no journal names
+)
+
+// Clean makes one pass and returns how many bytes of extents it freed.
+func (e *Engine) Clean() (freed int64, err error) {
+	if err := e.exclusive(); err != nil {
+		return 0, err
+	}
+	defer e.release()
+	if err := e.checkpointNow(nil); err != nil {
+		return 0, err
+	}
+	e.mu.Lock()
+	e.garbage, e.lastClean = 0, e.Env.Now()
+	e.mu.Unlock()
+	c := &cleaner{e: e, victims: make(map[uint32]bool)}
+	if err := c.choose(); err != nil || len(c.victims) == 0 {
+		return 0, errors.Join(err, e.freeCondemned())
+	}
+	if err := c.copyAll(); err != nil {
+		return 0, err
+	}
+	return c.freed, e.freeCondemned()
+}
+
+// cleaner is one pass.
+type cleaner struct {
+	e       *Engine
+	victims map[uint32]bool
+	order   []uint32
+	aliases map[uint64][]alias // physical block → blocks that moved there
+	roots   []journal.MapRoot
+	freed   int64
+
+	// The block being filled: it is written in one go, as the pages of a block lie together in the journal.
+	header  block.Header
+	rows    []byte
+	stored  [][]byte
+	pending []moved // entries that wait for its number
+}
+
+type alias struct {
+	number uint64
+	entry  blockmap.BlockEntry
+}
+
+type moved struct {
+	number uint64
+	entry  blockmap.BlockEntry
+}
+
+// choose scans the block table and picks the emptiest extents.
+func (c *cleaner) choose() error {
+	e := c.e
+	e.mu.RLock()
+	limit := e.cat.byID[e.anchor.Anchor.Extent]
+	if r, ok := e.cat.byID[e.replayFrom]; ok {
+		limit = min(limit, r)
+	}
+	extents := slices.Clone(e.cat.extents)
+	table := e.cat.table
+	c.roots = []journal.MapRoot{e.view.root}
+	for i := range e.snapshots {
+		c.roots = append(c.roots, e.snapshots[i].Root)
+	}
+	e.mu.RUnlock()
+	live := make([]int64, len(extents))
+	place := make(map[uint64]uint32)
+	aliasLive := make(map[uint64]int64)
+	c.aliases = make(map[uint64][]alias)
+	a := blockmap.Array{Pager: refPager{reader{e: e}, e.spec.ID}, Root: table, Size: blockmap.BlockEntrySize}
+	err := a.Walk(0, func(i uint64, raw []byte) error {
+		b, err := blockmap.GetBlockEntry(raw)
+		switch {
+		case err != nil:
+			return err
+		case b.Kind == blockmap.KindPhysical && int(b.Extent) < len(live):
+			live[b.Extent] += int64(b.Live)
+			place[i] = b.Extent
+		case b.Kind == blockmap.KindMoved:
+			aliasLive[b.Target] += int64(b.Live)
+			c.aliases[b.Target] = append(c.aliases[b.Target], alias{i, b})
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("scanning the block table: %w", err)
+	}
+	for target, n := range aliasLive {
+		live[place[target]] += n
+	}
+	for o := uint32(1); o < limit; o++ {
+		x := &extents[o]
+		if x.State == blockmap.ExtentClosed && (x.DataBytes == 0 || live[o]*block.PageSize*100/int64(x.DataBytes) < cleanTarget) {
+			c.order = append(c.order, o)
+		}
+	}
+	slices.SortStableFunc(c.order, func(a, b uint32) int { return cmp.Compare(live[a], live[b]) })
+	c.order = c.order[:min(len(c.order), cleanBatch)]
+	for _, o := range c.order {
+		c.victims[o] = true
+		c.freed += int64(extents[o].DataBytes)
+	}
+	slices.Sort(c.order)
+	return nil
+}
+
+// copyAll moves what is live in the victims, makes that durable, and condemns them.
+func (c *cleaner) copyAll() error {
+	e := c.e
+	for _, o := range c.order {
+		if err := c.copyExtent(o); err != nil {
+			e.mu.RLock()
+			x := extentID(e.spec.ID, &e.cat.extents[o])
+			e.mu.RUnlock()
+			return fmt.Errorf("cleaning extent %s: %w", x, err)
+		}
+	}
+	if err := c.seal(); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	victims := make(map[[2]uint64]bool)
+	for o := range c.victims {
+		x := e.cat.extents[o]
+		victims[[2]uint64{x.Epoch, uint64(x.N)}] = true
+		x.State = blockmap.ExtentCondemned
+		x.Flags &^= extentDegraded
+		e.cat.setExtent(o, x)
+	}
+	e.moving = func(r journal.Ref) bool { return victims[[2]uint64{r.Epoch, uint64(r.N)}] }
+	e.stats.Cleaned += uint64(len(victims))
+	e.mu.Unlock()
+	err := e.checkpointNow(nil)
+	e.mu.Lock()
+	e.moving = nil
+	e.mu.Unlock()
+	return err
+}
+
+// copyExtent copies the live pages of one extent.
+func (c *cleaner) copyExtent(ordinal uint32) error {
+	e := c.e
+	e.mu.RLock()
+	ent := e.cat.extents[ordinal]
+	e.mu.RUnlock()
+	x := extentID(e.spec.ID, &ent)
+	log, err := e.fetchLog(x, ent.LastSeq, ent.LastHash)
+	if err != nil {
+		return err
+	}
+	return walkLog(log, func(r *journal.Record) error {
+		if r.Type != journal.TypeSeal {
+			return nil
+		}
+		s, err := journal.DecodeSeal(r.Body)
+		if err != nil {
+			return err
+		}
+		rows, err := s.BlockRows(log[s.LogOff : s.LogOff+s.LogLen])
+		if err != nil {
+			return err
+		}
+		return c.copyBlock(x, &s, rows)
+	})
+}
+
+// copyBlock copies the live pages of one block.
+func (c *cleaner) copyBlock(x block.ExtentID, s *journal.Seal, rows []byte) error {
+	t, err := block.NewTable(s.Header, rows, s.ID)
+	if err != nil {
+		return err
+	}
+	var survivors blockmap.Survivors
+	n := 0
+	for i := range t.Rows {
+		ok, err := c.live(&t.Rows[i], s.Header.Type, s.Header.Number, uint8(i))
+		if err != nil {
+			return err
+		}
+		if ok {
+			survivors.Set(uint8(i))
+			n++
+		}
+	}
+	if n == 0 {
+		return c.retire(s, blockmap.BlockEntry{})
+	}
+	h := &s.Header
+	if len(c.stored)+n > block.MaxPages || c.header.Type != h.Type || c.header.Encryption != h.Encryption || c.header.Compression != h.Compression {
+		if err := c.seal(); err != nil {
+			return err
+		}
+	}
+	c.header = block.Header{Type: h.Type, Encryption: h.Encryption, Compression: h.Compression}
+	base := uint8(len(c.stored))
+	for i := range t.Rows {
+		if !survivors.Has(uint8(i)) {
+			continue
+		}
+		row := &t.Rows[i]
+		page := make([]byte, row.Len)
+		if err := c.e.storedPage(x, s.DataOff+t.Offs[i], row, page); err != nil {
+			return err
+		}
+		c.rows = append(c.rows, make([]byte, block.RowSize)...)
+		row.Put(c.rows[len(c.stored)*block.RowSize:])
+		c.stored = append(c.stored, page)
+	}
+	return c.retire(s, blockmap.BlockEntry{Kind: blockmap.KindMoved, Type: h.Type, Encryption: h.Encryption, Compression: h.Compression, Rows: h.Rows,
+		Live: uint16(n), Base: base, Survivors: survivors})
+}
+
+// live tells whether any root names page i of a physical block.
+func (c *cleaner) live(row *block.Row, t block.Type, number uint64, i uint8) (bool, error) {
+	r := reader{e: c.e}
+	for _, root := range c.roots {
+		var a blockmap.Addr
+		var err error
+		switch {
+		case t == block.TypeData:
+			a, err = blockmap.Lookup(r, root, row.Addr)
+		case row.Addr>>62<<62 == rowMap:
+			a, err = nodeAt(r, root, uint8(row.Addr>>56)&63, row.Addr&(1<<56-1))
+		default:
+			return false, nil // pages of the table and the directory are rewritten by the checkpoint
+		}
+		if err != nil {
+			return false, err
+		}
+		if a == 0 || a.Gen() != 0 {
+			continue
+		}
+		pl, err := r.locate(a)
+		if err != nil {
+			return false, err
+		}
+		if pl.number == number && pl.page == i {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+var errFound = errors.New("found")
+
+// nodeAt is the address of the map node at a level and index, 0 if there is none.
+func nodeAt(r reader, root journal.MapRoot, level uint8, index uint64) (found blockmap.Addr, err error) {
+	if level == 0 || level > root.Levels {
+		return 0, nil
+	}
+	err = blockmap.WalkFrom(r, root, index<<(9*level), func(a blockmap.Addr, l uint8, i uint64) (bool, error) {
+		if l > level {
+			return true, nil
+		}
+		if i == index {
+			found = a
+		}
+		return false, errFound
+	}, nil)
+	if errors.Is(err, errFound) {
+		err = nil
+	}
+	return found, err
+}
+
+// storedPage reads one page as stored, from whichever replica has it right.
+func (e *Engine) storedPage(x block.ExtentID, off uint32, row *block.Row, page []byte) error {
+	if len(page) == 0 {
+		return nil
+	}
+	last := errElsewhere
+	for _, s := range (reader{e: e}).order(x) {
+		err := e.readStream(s, replica.TypeReadData, x, off, page)
+		if err == nil {
+			err = row.Check(page)
+		}
+		if err == nil {
+			return nil
+		}
+		last = worse(last, err)
+	}
+	return last
+}
+
+// retire notes where a block's pages live on; it and the blocks that had moved into it are entered once the block that
+// takes them is sealed.
+func (c *cleaner) retire(s *journal.Seal, next blockmap.BlockEntry) error {
+	c.pending = append(c.pending, moved{s.Header.Number, next})
+	for _, a := range c.aliases[s.Header.Number] {
+		entry := blockmap.BlockEntry{}
+		if next.Kind == blockmap.KindMoved {
+			entry = a.entry.Through(&next)
+		}
+		c.pending = append(c.pending, moved{a.number, entry})
+	}
+	return nil
+}
+
+// seal writes the gathered pages as one block and enters what has moved into it.
+func (c *cleaner) seal() error {
+	e := c.e
+	var number uint64
+	if len(c.stored) > 0 {
+		size := 0
+		for _, p := range c.stored {
+			size += len(p)
+		}
+		if err := e.lockFor(4*journal.HeaderSize+len(c.rows), size); err != nil {
+			return err
+		}
+		e.sealBlock()
+		b := e.newBlock(c.header.Type, c.header.Encryption, c.header.Compression)
+		for i := 0; i < len(c.stored); i += journal.MaxRecordPages {
+			part := c.stored[i:min(i+journal.MaxRecordPages, len(c.stored))]
+			bytes := 0
+			for _, p := range part {
+				bytes += len(p)
+			}
+			e.pagesRecord(journal.TypeRelocate, b, 0, c.rows[i*block.RowSize:(i+len(part))*block.RowSize], part, uint32(bytes))
+		}
+		e.seal(b)
+		e.jmu.Unlock()
+		number = b.header.Number
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if number != 0 {
+		b := e.cat.blocks[number]
+		b.Live = 0 // named only through the blocks that moved here
+		e.cat.blocks[number] = b
+	}
+	for _, m := range c.pending {
+		if m.entry.Kind == blockmap.KindMoved {
+			m.entry.Target = number
+		}
+		e.cat.replaceBlock(m.number, m.entry)
+	}
+	c.rows, c.stored, c.pending = nil, nil, nil
+	return nil
+}
+
+// freeCondemned has all holders drop condemned extents; an extent is done with once every one of them has said so.
+func (e *Engine) freeCondemned() error {
+	e.mu.RLock()
+	var todo []uint32
+	for o := range e.cat.extents {
+		if e.cat.extents[o].State == blockmap.ExtentCondemned {
+			todo = append(todo, uint32(o))
+		}
+	}
+	e.mu.RUnlock()
+	for _, o := range todo {
+		e.mu.RLock()
+		ent := e.cat.extents[o]
+		e.mu.RUnlock()
+		x := extentID(e.spec.ID, &ent)
+		all := true
+		for _, s := range e.membersOf(x, &ent) {
+			if err := e.Client.Free(s, e.epochNow(), x); err != nil {
+				all = false
+			}
+		}
+		if !all {
+			continue
+		}
+		e.mu.Lock()
+		ent = e.cat.extents[o]
+		ent.State = blockmap.ExtentFreed
+		e.cat.setExtent(o, ent)
+		delete(e.holders, x)
+		e.stats.Freed++
+		e.mu.Unlock()
+	}
+	return e.Err()
+}
+
+// freeOrphans frees extents of earlier epochs that this volume's journal never named: tries to open one that failed.
+// The directory of a recovered writer is complete, so what it does not list holds nothing that was acknowledged.
+func (e *Engine) freeOrphans() {
+	for _, s := range e.Placer.Candidates(block.ExtentID{Volume: e.spec.ID}.Key()) {
+		ids, err := e.Client.Extents(s, e.spec.ID)
+		if err != nil {
+			continue
+		}
+		for _, x := range ids {
+			e.mu.RLock()
+			o, known := e.cat.byID[x]
+			gone := known && e.cat.extents[o].State == blockmap.ExtentFreed
+			orphan := x.Volume == e.spec.ID && x.Epoch < e.epoch.Number && !known
+			e.mu.RUnlock()
+			if orphan || gone {
+				_ = e.Client.Free(s, e.epochNow(), x) // tried again at the next look
+			}
+		}
+	}
+}
