@@ -8,6 +8,7 @@
 //
 //	superblock        who the store is; never changes after Format
 //	state             what the log no longer holds: promises, tombstones, small values, open extents, where the log starts
+//	reserve           space for the state when others fill the disk
 //	wal/00 ...        the ring of preallocated log segments
 //	ext/KK/ID.log     an extent's log stream   (KK: leading byte of the extent's key; ID: block.ExtentID.String)
 //	ext/KK/ID.dat     an extent's data stream, preallocated while open

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	fileSuper = "superblock"
-	fileState = "state"
+	fileSuper   = "superblock"
+	fileState   = "state"
+	fileReserve = "reserve"
 )
 
 func segmentName(i int) string { return fmt.Sprintf("wal/%02x", i) }
@@ -206,6 +207,7 @@ func (s *Store) begun(rep *Report) error {
 	if err := s.writeState(&at); err != nil {
 		return s.fail(err)
 	}
+	s.refill()
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"syscall"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/disk"
@@ -208,4 +209,48 @@ func writeWhole(d disk.FS, dir, name string, b []byte) error {
 		return err
 	}
 	return d.SyncDir(dir)
+}
+
+// reserveSize is the space that the file "reserve" keeps for the state and footers when others fill the disk, in bytes.
+const reserveSize = 4 << 20
+
+// replace is writeWhole; on a full disk it takes the reserve. ErrFull leaves everything as it was.
+func (s *Store) replace(dir, name string, b []byte) error {
+	err := writeWhole(s.fs, dir, name, b)
+	if errors.Is(err, syscall.ENOSPC) && s.fs.Remove(fileReserve) == nil {
+		s.mu.Lock()
+		s.reserved = false
+		s.mu.Unlock()
+		err = writeWhole(s.fs, dir, name, b)
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("%s: %w", name, ErrFull)
+	}
+	return err
+}
+
+// refill makes the reserve again if it was taken. A disk that is still full lets it be.
+func (s *Store) refill() {
+	s.mu.Lock()
+	have := s.reserved
+	s.mu.Unlock()
+	if have {
+		return
+	}
+	f, err := s.fs.Create(fileReserve)
+	if errors.Is(err, fs.ErrExist) {
+		f, err = s.fs.Open(fileReserve)
+	}
+	if err != nil {
+		return
+	}
+	err = f.Allocate(reserveSize)
+	_ = f.Close() // it holds nothing
+	if err != nil {
+		_ = s.fs.Remove(fileReserve)
+		return
+	}
+	s.mu.Lock()
+	s.reserved = true
+	s.mu.Unlock()
 }

@@ -112,6 +112,7 @@ type Store struct {
 	unsynced [256]bool // shard directories with removed names
 	made     [256]bool // shard directories that exist durably
 	own      int64     // bytes that the extents occupy or have reserved
+	reserved bool      // the file "reserve" is there
 	scratch  [128]byte // for encoding entry heads
 }
 
@@ -291,7 +292,7 @@ func (s *Store) Usage() (u Usage, err error) {
 
 // space gives the capacity, and what of it is spoken for.
 func (s *Store) space() (total, used int64, err error) {
-	used = s.own + s.o.SegmentSize*int64(s.o.Segments) + 1<<20
+	used = s.own + s.o.SegmentSize*int64(s.o.Segments) + reserveSize + 1<<20
 	if s.o.Capacity > 0 {
 		return s.o.Capacity, used, nil
 	}

@@ -313,3 +313,63 @@ func TestRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Others fill the disk to the last byte: deletes, promises and the log's turnover still work.
+func TestFullDisk(t *testing.T) {
+	m := disk.NewMem(64 << 20)
+	o := small
+	o.Capacity = 0
+	if err := Format(m, testSuper, o); err != nil {
+		t.Fatal(err)
+	}
+	s := opened(t, m, o)
+	rng := rand.New(rand.NewPCG(1, 6))
+	w, gone := newScribe(testID(1, 1)), newScribe(testID(2, 1))
+	appendOK(t, s, w.id, w.open(16<<20), nil)
+	appendOK(t, s, gone.id, gone.open(1<<20), nil)
+	appendOK(t, s, gone.id, gone.close(), nil)
+	commitOK(t, s)
+	hog, err := m.Create("hog")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := int64(64 << 20); n >= 4096; n /= 2 {
+		for size, _ := hog.Size(); hog.Allocate(size+n) == nil; size += n {
+		}
+	}
+	late := newScribe(testID(3, 1))
+	if _, err := s.Append(late.id, late.open(1<<20), nil); !errors.Is(err, ErrFull) {
+		t.Fatal(err)
+	}
+	for range 1000 { // reserved, so it must work
+		rec, payload := w.pages(1, rng)
+		for {
+			_, err := s.Append(w.id, rec, payload)
+			if err == nil {
+				break
+			} else if !errors.Is(err, ErrBusy) {
+				t.Fatal(err)
+			}
+			commitOK(t, s)
+			if _, err := s.Tidy(1 << 30); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := s.Promise(block.VolumeID{1}, block.Epoch{Number: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Free(gone.id); err != nil {
+		t.Fatal(err)
+	}
+	commitOK(t, s)
+	if _, err := s.Tidy(1 << 30); err != nil {
+		t.Fatal(err)
+	}
+	if s.mu.Lock(); !s.reserved {
+		t.Error("the reserve was not made again")
+	}
+	s.mu.Unlock()
+	requireHeld(t, s, w)
+	requireHeld(t, opened(t, m.Crash(func() uint64 { return 0 }), o), w)
+}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"hash/crc32"
 	"slices"
 
@@ -10,24 +11,27 @@ import (
 
 // Tidy does background work: footers of closed extents, sync of the extents that hold back the oldest segment of the
 // log, and the segment's release. It syncs about budget bytes of extents and reports whether work is left. The owner
-// calls it regularly, and when a call gives ErrBusy.
+// calls it regularly, and when a call gives ErrBusy. ErrFull: the disk has no room for a few KiB; frees make it.
 func (s *Store) Tidy(budget int64) (more bool, err error) {
 	s.tidying.Lock()
 	defer s.tidying.Unlock()
 	if err := s.alive(); err != nil {
 		return false, err
 	}
+	s.refill()
 	if err := s.mark(); err != nil {
 		return false, s.fail(err)
 	}
 	left, err := s.foot(budget)
-	if err != nil {
-		return false, s.fail(err)
-	}
-	if left <= 0 {
+	if err == nil && left <= 0 {
 		return true, nil
 	}
-	more, err = s.recycle(left)
+	if err == nil {
+		more, err = s.recycle(left)
+	}
+	if errors.Is(err, ErrFull) {
+		return true, err // nothing has changed: frees make room
+	}
 	if err != nil {
 		return false, s.fail(err)
 	}
@@ -78,6 +82,10 @@ func (s *Store) foot(budget int64) (int64, error) {
 		s.mu.Unlock()
 		n, err := s.finalise(x)
 		if err != nil {
+			s.mu.Lock()
+			x.queued = true
+			s.closing = append(s.closing, x)
+			s.mu.Unlock()
 			return 0, err
 		}
 		budget -= n + page
@@ -126,7 +134,7 @@ func (s *Store) finalise(x *extent) (int64, error) {
 			return n, err
 		}
 	}
-	if err := writeWhole(s.fs, shardDir(x.shard), x.path(sufFooter), ft.encode()); err != nil {
+	if err := s.replace(shardDir(x.shard), x.path(sufFooter), ft.encode()); err != nil {
 		return n, err
 	}
 	s.mu.Lock()
@@ -251,7 +259,7 @@ func (s *Store) writeState(start *place) error {
 	}
 	b := s.st.encode()
 	s.mu.Unlock()
-	return writeWhole(s.fs, ".", fileState, twice(b))
+	return s.replace(".", fileState, twice(b))
 }
 
 // checkpoint makes the extent files and the state hold everything that is committed, so that the log is empty.
