@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"mynetwork.io/mynetwork/nodeagent/peer"
+	"mynetwork.io/mynetwork/nodeagent/peer/identity"
 )
 
 // ErrConfig is returned for a configuration that cannot work.
@@ -40,7 +40,7 @@ type Config struct {
 	// Members are all nodes of the network, this one included.
 	Members []Member
 	// Credentials are this node's for mutual TLS.
-	Credentials *peer.Credentials
+	Credentials *identity.Credentials
 	// ControlKey signs grants and deletion records. A single machine's agents share it.
 	ControlKey ed25519.PrivateKey
 
