@@ -277,3 +277,42 @@ func BenchmarkParallel32(b *testing.B) {
 	b.StopTimer()
 	b.ReportMetric(float64(cpu()-start)/1000/float64(b.N), "cpu-µs/append")
 }
+
+// BenchmarkOpen10000 opens a store with 10,000 closed extents.
+func BenchmarkOpen10000(b *testing.B) {
+	d, err := disk.OpenOS(benchDir(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer d.Close()
+	if err := Format(d, testSuper, Options{}); err != nil {
+		b.Fatal(err)
+	}
+	for n := range uint32(10000) {
+		ft := goldenFooter()
+		ft.extent = testID(1, n+1)
+		ft.open.Extent = ft.extent
+		x := newExtent(ft.extent)
+		if err := d.MkdirAll(shardDir(x.shard)); err != nil {
+			b.Fatal(err)
+		}
+		f, err := d.Create(x.path(sufFooter))
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := f.WriteAt(ft.encode(), 0); err != nil {
+			b.Fatal(err)
+		}
+		f.Close()
+	}
+	b.ResetTimer()
+	for range b.N {
+		s := opened(b, d, Options{})
+		if len(s.extents) != 10000 {
+			b.Fatal(len(s.extents))
+		}
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

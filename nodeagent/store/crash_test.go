@@ -251,8 +251,11 @@ func explore(seed uint64, count int, lying bool) error {
 }
 
 func exploreOne(seed uint64, count int, lying bool) (checked int, failed error) {
-	mem := disk.NewMem(0)
-	if err := Format(mem, testSuper, small); err != nil {
+	mem, o := disk.NewMem(0), small
+	if seed%4 == 3 {
+		o.Align = 4096
+	}
+	if err := Format(mem, testSuper, o); err != nil {
 		return 0, err
 	}
 	mem.IgnoreSync(lying)

@@ -19,7 +19,7 @@
 // # Write-ahead log
 //
 // A segment is an array of 512-byte sectors without a header. A batch is what one Commit writes: a run of sectors
-// within one segment, beginning at a multiple of Options.Align. Batch numbers rise by one; their high half is the
+// within one segment, beginning at a multiple of Options.Align. Batch numbers rise by one; their high 24 bits are the
 // store's generation, which rises at each Open, so a number is never used twice.
 //
 //	sector (512 bytes)

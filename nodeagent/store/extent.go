@@ -322,12 +322,16 @@ func (s *Store) makeFiles(x *extent) error {
 			return fmt.Errorf("open of %s: %w: %w", x.id, ErrIO, err)
 		}
 		s.files.mu.Lock()
-		err = s.files.adopt(p.f, f)
+		if err = s.files.adopt(p.f, f); err == nil {
+			p.f.refs++
+		}
 		s.files.mu.Unlock()
 		if err != nil {
 			return err
 		}
-		if err := f.Allocate(p.size); errors.Is(err, syscall.ENOSPC) {
+		err = f.Allocate(p.size)
+		s.files.put(p.f)
+		if errors.Is(err, syscall.ENOSPC) {
 			return fmt.Errorf("open of %s: %w", x.id, ErrFull)
 		} else if err != nil {
 			return fmt.Errorf("open of %s: %w: %w", x.id, ErrIO, err)

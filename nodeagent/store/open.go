@@ -17,6 +17,9 @@ const (
 	fileReserve = "reserve"
 )
 
+// generationShift leaves a generation a million million batches: years of them.
+const generationShift = 40
+
 func segmentName(i int) string { return fmt.Sprintf("wal/%02x", i) }
 
 // Report says what Open found.
@@ -179,7 +182,7 @@ func (s *Store) openSegments() error {
 func (s *Store) begun(rep *Report) error {
 	s.st.generation++
 	rep.Generation = s.st.generation
-	s.next = s.st.generation<<32 + 1
+	s.next = max(s.next, s.st.generation<<generationShift+1) // above every number that the ring has seen
 	s.marked = s.next - 1
 	s.durable = s.lsn
 	s.slot, s.pos, s.live = int(s.st.start.slot)%len(s.segs), 0, 1

@@ -72,6 +72,7 @@ type found struct {
 // scan is what the ring holds.
 type scan struct {
 	batches []found // live ones, ascending
+	highest uint64  // number of any batch, live or not
 	bad     map[place]bool
 }
 
@@ -103,6 +104,9 @@ func (s *Store) scanLog() scan {
 
 func (s *Store) note(sc *scan, at map[uint64]*found, p []byte, slot, sector int) {
 	kind, in := readSector(p, s.segs[slot].seed, sector)
+	if kind == sectorGood {
+		sc.highest = max(sc.highest, in.batch)
+	}
 	switch {
 	case kind == sectorEmpty, kind == sectorBad && s.o.trustStamps, kind == sectorGood && in.batch < s.st.start.batch:
 		return
@@ -140,6 +144,7 @@ type logged struct {
 // bad is none if the entries before and after it are consecutive: then it was a mark.
 func (s *Store) liveLog(rep *Report) (log []logged, damaged bool) {
 	sc := s.scanLog()
+	s.next = sc.highest + 1
 	want, wantLSN, at := s.st.start.batch, s.st.start.lsn, s.st.start
 	var doubts []string
 	lose := func() {

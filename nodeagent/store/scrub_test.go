@@ -171,3 +171,47 @@ func TestUnknownIsSettledByACut(t *testing.T) {
 	requireHeld(t, s, w)
 	requireHeld(t, opened(t, m.Crash(func() uint64 { return 0 }), small), w)
 }
+
+// Damage to the log may have taken a promise: the store says so for every volume, until each is settled.
+func TestUnsure(t *testing.T) {
+	m := formatted(t, small)
+	s := opened(t, m, small)
+	v, other := block.VolumeID{1}, block.VolumeID{2}
+	for n := range uint64(3) {
+		if _, err := s.Promise(v, block.Epoch{Number: n + 1}); err != nil {
+			t.Fatal(err)
+		}
+		commitOK(t, s)
+	}
+	if s.Unsure(v) || s.Unsure(other) {
+		t.Fatal("unsure without damage")
+	}
+	m = m.Crash(func() uint64 { return 0 })
+	if err := m.FlipBit(segmentName(0), s.pos-100, 1); err != nil {
+		t.Fatal(err)
+	}
+	s, rep, err := Open(m, small)
+	if err != nil || !rep.Unsure || s.Promised(v).Number != 2 || !s.Unsure(v) || !s.Unsure(other) {
+		t.Fatal(rep, err, s.Promised(v))
+	}
+	if _, err := s.Promise(v, block.Epoch{Number: 2}); err != nil || !s.Unsure(v) {
+		t.Fatal("a promise alone settles nothing", err)
+	}
+	if _, err := s.Settle(v, block.Epoch{Number: 4}); err != nil {
+		t.Fatal(err)
+	}
+	commitOK(t, s)
+	for range 2 {
+		if s.Unsure(v) || !s.Unsure(other) || s.Promised(v).Number != 4 {
+			t.Fatal(s.Unsure(v), s.Unsure(other), s.Promised(v))
+		}
+		m = m.Crash(func() uint64 { return 0 })
+		s = opened(t, m, small)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s = opened(t, m, small); s.Unsure(v) || !s.Unsure(other) {
+		t.Fatal("forgotten by a close")
+	}
+}

@@ -155,21 +155,32 @@ func (s *Store) Cut(id block.ExtentID, afterSeq uint64) (LSN, error) {
 	if err != nil {
 		return 0, err
 	}
+	lsn, reopened, err := s.stageCut(x, end)
+	if reopened {
+		if h, err := s.files.get(&x.dat, x, sufDat, true); err == nil {
+			_ = h.Allocate(int64(x.open.Capacity)) // on a full disk appends to it fail later
+			s.files.put(&x.dat)
+		}
+	}
+	return lsn, err
+}
+
+func (s *Store) stageCut(x *extent, end journal.Chain) (lsn LSN, reopened bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.dead != nil {
-		return 0, s.dead
+		return 0, false, s.dead
 	}
 	if x.cut > s.durable {
-		return 0, fmt.Errorf("cut of %s after a cut that is not committed: %w", id, ErrBusy)
+		return 0, false, fmt.Errorf("cut of %s after a cut that is not committed: %w", x.id, ErrBusy)
 	}
 	if err := s.room(0, true); err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	lsn := s.begin(kindCut, block.ExtentIDSize+16+len(end.Hash))
-	s.putExtent(id)
+	lsn = s.begin(kindCut, block.ExtentIDSize+16+len(end.Hash))
+	s.putExtent(x.id)
 	b := s.scratch[:16]
-	le.PutUint64(b, afterSeq)
+	le.PutUint64(b, end.Seq)
 	le.PutUint32(b[8:], end.LogLen)
 	le.PutUint32(b[12:], end.DataLen)
 	s.cur.put(b)
@@ -182,7 +193,7 @@ func (s *Store) Cut(id block.ExtentID, afterSeq uint64) (LSN, error) {
 	}
 	x.chain = end
 	s.account(x)
-	return lsn, nil
+	return lsn, x.reopens, nil
 }
 
 // chainAt gives the end that x had at seq; x.mu is held.

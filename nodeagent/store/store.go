@@ -155,7 +155,7 @@ type ExtentStat struct {
 	Unknown bool            // records after Chain may have been lost: it has no vote on the tail
 }
 
-// Stat describes an extent; ok is false if the store does not hold it.
+// Stat describes an extent; ok is false if the store does not hold it, or is quarantined.
 func (s *Store) Stat(id block.ExtentID) (st ExtentStat, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
