@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"mynetwork.io/mynetwork/nodeagent/export/socket"
 )
 
 // Client is a connection to a holder. What it puts or gets it owns until it is closed.
@@ -24,8 +26,8 @@ type Listed struct {
 
 // Dial connects to the holder at a socket's path and agrees on a version.
 func Dial(ctx context.Context, path string) (*Client, error) {
-	if len(path) > maxSocketPath {
-		return nil, fmt.Errorf("%w: %s", ErrPathTooLong, path)
+	if err := socket.CheckPath(path); err != nil {
+		return nil, err
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
 	if err != nil {
@@ -40,7 +42,7 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 }
 
 func (c *Client) hello(ctx context.Context) error {
-	if err := checkPeer(c.c, uint32(os.Geteuid())); err != nil {
+	if err := socket.CheckPeer(c.c, uint32(os.Geteuid())); err != nil {
 		return err
 	}
 	b := binary.LittleEndian.AppendUint16(nil, MinVersion)

@@ -6,28 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mynetwork.io/mynetwork/nodeagent/export/socket"
 )
 
 // Defaults of Options.
 const (
 	DefaultPatience = 5 * time.Minute
 
-	ticksPerPatience = 20  // so an entry is ended at most 5 % late
-	maxSocketPath    = 107 // sun_path without its final zero
-)
-
-// Errors of starting a holder.
-var (
-	ErrPathTooLong = errors.New("path of a unix socket is longer than 107 bytes")
-	ErrPathInUse   = errors.New("another process serves this unix socket")
+	ticksPerPatience = 20 // so an entry is ended at most 5 % late
 )
 
 // Options of a holder.
@@ -76,12 +69,12 @@ func Run(ctx context.Context, o Options) error {
 	return s.Serve(ctx)
 }
 
-// NewServer listens, so that clients can connect once it has returned. Serve must follow.
+// NewServer listens, so that clients can connect once it has returned. Serve must follow. Errors: those of socket.Listen.
 func NewServer(o Options) (*Server, error) {
 	if o.Patience <= 0 {
 		o.Patience = DefaultPatience
 	}
-	ln, err := listen(o.Socket)
+	ln, err := socket.Listen(o.Socket)
 	if err != nil {
 		return nil, err
 	}
@@ -89,45 +82,6 @@ func NewServer(o Options) (*Server, error) {
 		opt: o, uid: uint32(os.Geteuid()), ln: ln,
 		entries: map[string]*entry{}, open: map[*session]struct{}{},
 	}, nil
-}
-
-// listen makes the socket in a private directory. A socket that nobody serves is replaced.
-func listen(path string) (*net.UnixListener, error) {
-	if len(path) > maxSocketPath {
-		return nil, fmt.Errorf("%w: %s", ErrPathTooLong, path)
-	}
-	if err := privateDir(filepath.Dir(path)); err != nil {
-		return nil, err
-	}
-	if c, err := net.Dial("unix", path); err == nil {
-		_ = c.Close()
-		return nil, fmt.Errorf("%w: %s", ErrPathInUse, path)
-	}
-	if fi, err := os.Lstat(path); err == nil && fi.Mode().Type() == fs.ModeSocket {
-		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("replace a stale socket: %w", err)
-		}
-	}
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", path, err)
-	}
-	return ln, nil
-}
-
-// privateDir makes dir with mode 0700, or fails if it is there and others may enter it or own it.
-func privateDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make the socket's directory: %w", err)
-	}
-	var st unix.Stat_t
-	if err := unix.Lstat(dir, &st); err != nil {
-		return fmt.Errorf("stat %s: %w", dir, err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Mode&0o077 != 0 || st.Uid != uint32(os.Geteuid()) {
-		return fmt.Errorf("%w: %s must be a directory of mode 0700 of this user", ErrPeer, dir)
-	}
-	return nil
 }
 
 // Serve serves until ctx ends.
@@ -176,7 +130,7 @@ func (s *Server) closeAll() {
 func (s *Server) session(c *net.UnixConn) {
 	x := &session{c: c}
 	defer c.Close()
-	if err := checkPeer(c, s.uid); err != nil {
+	if err := socket.CheckPeer(c, s.uid); err != nil {
 		return
 	}
 	s.mu.Lock()

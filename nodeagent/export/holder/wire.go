@@ -37,7 +37,6 @@ var (
 	ErrExists   = errors.New("holder has such an entry already")
 	ErrNotOwner = errors.New("entry is not owned by this connection")
 	ErrLimit    = errors.New("beyond the holder's limits")
-	ErrPeer     = errors.New("the other end of the socket is another user")
 	ErrServer   = errors.New("holder failed")
 )
 
@@ -252,26 +251,4 @@ func parseRights(oob []byte) (fds []int, err error) {
 		unix.CloseOnExec(fd)
 	}
 	return fds, nil
-}
-
-// checkPeer fails with ErrPeer unless the other end runs as uid.
-func checkPeer(c *net.UnixConn, uid uint32) error {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return fmt.Errorf("peer of the holder's socket: %w", err)
-	}
-	var cred *unix.Ucred
-	var cerr error
-	if err := raw.Control(func(fd uintptr) {
-		cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return fmt.Errorf("peer of the holder's socket: %w", err)
-	}
-	if cerr != nil {
-		return fmt.Errorf("peer of the holder's socket: %w", cerr)
-	}
-	if cred.Uid != uid {
-		return fmt.Errorf("%w: uid %d", ErrPeer, cred.Uid)
-	}
-	return nil
 }
