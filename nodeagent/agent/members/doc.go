@@ -1,0 +1,24 @@
+// Package members knows the nodes of the network, the stores that each of them has, and which answer: it is the engines'
+// Placer.
+//
+// The nodes are a static list; the layout (core/placement) is a pure function of it, so every agent with the same list
+// places alike. Which stores a node has, it tells itself: each agent asks the others at an interval (package members
+// brings the question, its answer is drawn below), and what a node says of its own stores is believed, as its
+// certificate proves that it is the node. A store belongs to the node that named it last.
+//
+// # Answer to TypeStores
+//
+// Little endian.
+//
+//	0 version u8 = 1 · 1 count u16 · 3 then per store: id 16 · capacity u64 · used u64 · extents u32 · flags u8 (bit 0: quarantined)
+//
+// # Invariants
+//
+//  1. Candidates names every known store once, one of each node before the second of any.
+//  2. Alive is false for a store of a node that did not answer lately, and for one that is quarantined.
+//  3. A hostile answer is an error; it changes nothing.
+//
+// # Concurrency
+//
+// Table is safe for concurrent use. Run is a Runnable.
+package members

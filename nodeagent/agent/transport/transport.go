@@ -1,0 +1,346 @@
+package transport
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/peer"
+	"mynetwork.io/mynetwork/nodeagent/replica"
+)
+
+const (
+	// MaxWaiting bounds the bytes that wait in one lane.
+	MaxWaiting = 64 << 20
+	// bulkRead is from how many bytes on a read goes over the bulk connection.
+	bulkRead = 64 << 10
+	// connectWait bounds how long requests wait for a connection, sendWait for room on it.
+	connectWait = 3 * time.Second
+	sendWait    = 10 * time.Second
+)
+
+// Local is the door of a store of this process; *replica.Server is one.
+type Local interface {
+	Handle(from string, typ replica.Type, body []byte, to replica.Replier)
+}
+
+// Pool gives connections; *peer.Pool is one.
+type Pool interface {
+	Try(node string, class peer.Class) (*peer.Conn, error)
+	Get(ctx context.Context, node string, class peer.Class) (*peer.Conn, error)
+}
+
+// Options are what a Transport works with.
+type Options struct {
+	Self  string                                       // this node
+	Local func(s block.StoreID) Local                  // nil result: not here
+	Owner func(s block.StoreID) (node string, ok bool) // of a store elsewhere
+	Pool  Pool
+}
+
+// Transport implements replica.Transport. The zero value is not usable: see New.
+type Transport struct {
+	opt    Options
+	ctx    context.Context
+	cancel context.CancelFunc
+	calls  sync.Pool // *call
+	locals sync.Pool // *replyTo
+	bufs   sync.Pool // *[]byte
+
+	mu     sync.Mutex
+	closed bool
+	wg     sync.WaitGroup
+	remote map[remoteKey]*lane
+	local  map[block.StoreID]*lane
+}
+
+type remoteKey struct {
+	node  string
+	class peer.Class
+}
+
+var _ replica.Transport = (*Transport)(nil)
+
+// New makes a transport.
+func New(o Options) *Transport {
+	t := &Transport{opt: o, remote: map[remoteKey]*lane{}, local: map[block.StoreID]*lane{}}
+	t.ctx, t.cancel = context.WithCancel(context.Background())
+	t.bufs.New = func() any { return new([]byte) }
+	t.locals.New = func() any { return &replyTo{t: t} }
+	t.calls.New = func() any {
+		c := &call{t: t}
+		c.cb = c.finish
+		return c
+	}
+	return t
+}
+
+// Close fails what waits, and waits until nothing of the transport runs.
+func (t *Transport) Close() {
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+	t.cancel()
+	t.wg.Wait()
+}
+
+// Send implements replica.Transport.
+func (t *Transport) Send(s block.StoreID, typ replica.Type, done replica.Done, parts ...[]byte) {
+	if l := t.opt.Local(s); l != nil {
+		t.sendLocal(s, l, typ, done, parts)
+		return
+	}
+	node, ok := t.opt.Owner(s)
+	if !ok {
+		t.fail(done, fmt.Errorf("store %s: no known node has it: %w", s, replica.ErrUnreachable))
+		return
+	}
+	t.sendRemote(node, typ, done, parts)
+}
+
+// fail answers from a goroutine: a caller may hold locks that done takes.
+func (t *Transport) fail(done replica.Done, err error) {
+	if !t.spawn(func() { done(0, nil, err) }) {
+		go done(0, nil, err) // closed: nobody waits for it
+	}
+}
+
+// spawn starts f unless the transport is closed.
+func (t *Transport) spawn(f func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	t.wg.Go(f)
+	return true
+}
+
+// call makes a peer's callback of a done, without allocating.
+type call struct {
+	t    *Transport
+	done replica.Done
+	cb   peer.Callback
+}
+
+func (c *call) finish(status uint16, body []byte, err error) {
+	done := c.done
+	c.done = nil
+	c.t.calls.Put(c)
+	switch {
+	case err != nil:
+		done(0, nil, fmt.Errorf("%w: %w", replica.ErrUnreachable, err))
+	case status >= peer.StatusReserved:
+		done(0, nil, fmt.Errorf("%w: the peer answers status %#x: %s", replica.ErrUnreachable, status, body))
+	default:
+		done(status, body, nil)
+	}
+}
+
+func isRead(typ replica.Type) bool { return typ == replica.TypeReadLog || typ == replica.TypeReadData }
+
+// expected is how many bytes the reply will have, about, as far as that matters.
+func expected(typ replica.Type, parts [][]byte) int {
+	if !isRead(typ) {
+		return 0
+	}
+	last := parts[len(parts)-1]
+	if len(last) < 4 {
+		return 0
+	}
+	return int(min(binary.LittleEndian.Uint32(last[len(last)-4:]), replica.MaxRead))
+}
+
+func (t *Transport) sendRemote(node string, typ replica.Type, done replica.Done, parts [][]byte) {
+	expect := expected(typ, parts)
+	class := peer.Small
+	if expect >= bulkRead {
+		class = peer.Bulk
+	}
+	l := t.lane(node, class)
+	if l.waiting.Load() == 0 {
+		conn, err := t.opt.Pool.Try(node, class)
+		if err == nil {
+			c := t.calls.Get().(*call)
+			c.done = done
+			if err = conn.SendExpect(typ, expect, c.cb, parts...); err == nil {
+				return
+			}
+			c.done = nil
+			t.calls.Put(c)
+		}
+		if !errors.Is(err, peer.ErrBusy) && conn == nil { // the last attempt to connect failed
+			t.fail(done, fmt.Errorf("node %s: %w: %w", node, replica.ErrUnreachable, err))
+			return
+		}
+	}
+	l.add(typ, expect, done, parts)
+}
+
+func (t *Transport) lane(node string, class peer.Class) *lane {
+	k := remoteKey{node, class}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l := t.remote[k]
+	if l == nil {
+		l = &lane{t: t, run: func(items []item) { t.drain(k, items) }}
+		t.remote[k] = l
+	}
+	return l
+}
+
+// drain sends what waited for a connection.
+func (t *Transport) drain(k remoteKey, items []item) {
+	ctx, cancel := context.WithTimeout(t.ctx, connectWait)
+	conn, err := t.opt.Pool.Get(ctx, k.node, k.class)
+	cancel()
+	for i := range items {
+		it := &items[i]
+		if err == nil {
+			c := t.calls.Get().(*call)
+			c.done = it.done
+			ctx, cancel := context.WithTimeout(t.ctx, sendWait)
+			err = conn.SendWait(ctx, it.typ, it.expect, c.cb, *it.body)
+			cancel()
+			if err == nil {
+				continue
+			}
+			c.done = nil
+			t.calls.Put(c)
+		}
+		it.done(0, nil, fmt.Errorf("node %s: %w: %w", k.node, replica.ErrUnreachable, err))
+	}
+}
+
+func (t *Transport) sendLocal(s block.StoreID, l Local, typ replica.Type, done replica.Done, parts [][]byte) {
+	if isRead(typ) && len(parts) == 1 {
+		l.Handle(t.opt.Self, typ, parts[0], t.replier(done)) // the caller waits for the answer anyway
+		return
+	}
+	t.mu.Lock()
+	ln := t.local[s]
+	if ln == nil {
+		ln = &lane{t: t}
+		ln.run = func(items []item) {
+			for i := range items {
+				t.handle(s, &items[i])
+			}
+		}
+		t.local[s] = ln
+	}
+	t.mu.Unlock()
+	ln.add(typ, 0, done, parts)
+}
+
+func (t *Transport) handle(s block.StoreID, it *item) {
+	l := t.opt.Local(s)
+	if l == nil || t.ctx.Err() != nil {
+		it.done(0, nil, fmt.Errorf("store %s is closed: %w", s, replica.ErrUnreachable))
+		return
+	}
+	l.Handle(t.opt.Self, it.typ, *it.body, t.replier(it.done))
+}
+
+// replyTo hands a local answer to a done.
+type replyTo struct {
+	t    *Transport
+	done replica.Done
+}
+
+func (t *Transport) replier(done replica.Done) *replyTo {
+	r := t.locals.Get().(*replyTo)
+	r.done = done
+	return r
+}
+
+// Reply implements replica.Replier.
+func (r *replyTo) Reply(st replica.Status, parts ...[]byte) {
+	done := r.done
+	r.done = nil
+	r.t.locals.Put(r)
+	switch len(parts) {
+	case 0:
+		done(st, nil, nil)
+	case 1:
+		done(st, parts[0], nil)
+	default:
+		var body []byte
+		for _, p := range parts {
+			body = append(body, p...)
+		}
+		done(st, body, nil)
+	}
+}
+
+// lane is a queue that one goroutine empties, in order, while there is something in it.
+type lane struct {
+	t       *Transport
+	run     func(items []item) // hands on all items, in order
+	waiting atomic.Int64       // items that run has not finished with
+
+	mu      sync.Mutex
+	items   []item
+	spare   []item
+	bytes   int
+	running bool
+}
+
+type item struct {
+	typ    replica.Type
+	expect int
+	done   replica.Done
+	body   *[]byte
+}
+
+func (l *lane) add(typ replica.Type, expect int, done replica.Done, parts [][]byte) {
+	n := 0
+	for _, p := range parts {
+		n += len(p)
+	}
+	l.mu.Lock()
+	start := !l.running
+	if l.bytes+n > MaxWaiting || start && !l.t.spawn(l.loop) {
+		l.mu.Unlock()
+		l.t.fail(done, fmt.Errorf("%w: too much waits for it, or it is closing", replica.ErrUnreachable))
+		return
+	}
+	body := l.t.bufs.Get().(*[]byte)
+	*body = (*body)[:0]
+	for _, p := range parts {
+		*body = append(*body, p...)
+	}
+	l.running = true
+	l.bytes += n
+	l.waiting.Add(1)
+	l.items = append(l.items, item{typ, expect, done, body})
+	l.mu.Unlock()
+}
+
+func (l *lane) loop() {
+	for {
+		l.mu.Lock()
+		items := l.items
+		if len(items) == 0 {
+			l.running = false
+			l.mu.Unlock()
+			return
+		}
+		l.items, l.spare = l.spare[:0], nil
+		l.bytes = 0
+		l.mu.Unlock()
+		l.run(items)
+		for i := range items {
+			l.t.bufs.Put(items[i].body)
+		}
+		l.waiting.Add(-int64(len(items)))
+		clear(items)
+		l.mu.Lock()
+		l.spare = items[:0]
+		l.mu.Unlock()
+	}
+}
