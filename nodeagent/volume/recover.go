@@ -40,13 +40,14 @@ func (e *Engine) each(stores []block.StoreID, f func(s block.StoreID), enough fu
 
 // promise has a majority of an extent's members refuse all writers below this epoch, and decides which of their logs
 // the volume goes on from. It asks until that is possible or the engine is fenced.
-func (e *Engine) promise(x block.ExtentID, members []block.StoreID) (tails *replication.Tails, best replication.Tail, err error) {
+func (e *Engine) promise(x block.ExtentID, members []block.StoreID) (*replication.Tails, replication.Tail, error) {
 	quorum := replication.Majority(len(members))
 	if e.spec.Weak {
 		quorum = 1
 	}
 	var mu sync.Mutex
-	tails = &replication.Tails{Replicas: len(members), Quorum: quorum}
+	tails := &replication.Tails{Replicas: len(members), Quorum: quorum}
+	var fence error
 	for round := 0; ; round++ {
 		e.each(members, func(s block.StoreID) {
 			st, perr := e.Client.Promise(s, e.epochNow(), x)
@@ -54,7 +55,7 @@ func (e *Engine) promise(x block.ExtentID, members []block.StoreID) (tails *repl
 			defer mu.Unlock()
 			switch {
 			case errors.Is(perr, replication.ErrFenced):
-				err = perr
+				fence = perr
 			case perr == nil:
 				tails.Add(replication.Tail{Store: s, Held: st.Held, Unknown: st.Unknown, Chain: st.Chain})
 			}
@@ -62,24 +63,21 @@ func (e *Engine) promise(x block.ExtentID, members []block.StoreID) (tails *repl
 			mu.Lock()
 			defer mu.Unlock()
 			_, ok := tails.Decide()
-			return ok || err != nil
+			return ok || fence != nil
 		})
 		mu.Lock()
 		best, ok := tails.Decide()
-		ferr := err
+		ferr, granted, known := fence, tails.Granted(), tails.Clone()
 		mu.Unlock()
 		switch {
 		case ferr != nil:
 			return nil, best, ferr
 		case ok:
-			mu.Lock()
-			frozen := *tails.Clone()
-			mu.Unlock()
-			return &frozen, best, nil
+			return known, best, nil
 		case e.Err() != nil:
 			return nil, best, e.Err()
 		case round%25 == 24:
-			e.Logf("volume %s: waiting for a majority of extent %s: %d of %d replicas answer", e.spec.ID, x, tails.Granted(), len(members))
+			e.Logf("volume %s: waiting for a majority of extent %s: %d of %d replicas answer", e.spec.ID, x, granted, len(members))
 		}
 		e.Env.Sleep(retryPause)
 	}

@@ -130,5 +130,6 @@ type CacheKey struct {
 const (
 	cachePage  uint8 = 1 + iota // A: address → *[4096]byte, plain
 	cacheTable                  // A: generation<<40|block → *block.Table
+	cachePlace                  // A: generation<<40|block → *located
 	cacheRef                    // A: extent epoch<<32|n, B: offset → *[4096]byte
 )

@@ -1,0 +1,336 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
+	"mynetwork.io/mynetwork/nodeagent/replica"
+)
+
+// place is where the pages of one block lie.
+type place struct {
+	volume  block.VolumeID // birth volume: extent and block number are its
+	extent  block.ExtentID
+	dataOff uint32
+	page    uint8 // resolved page within the physical block
+	number  uint64
+	gen     uint16
+	entry   blockmap.BlockEntry // zero for a block that is not sealed
+	open    *openBlock
+}
+
+// locate resolves an address to a physical block, through at most one move.
+func (r reader) locate(a blockmap.Addr) (pl place, err error) {
+	e := r.e
+	gen, number, page := a.Gen(), a.Block(), a.Page()
+	cat, v, err := e.catalogOf(gen, r.local)
+	if err != nil {
+		return pl, err
+	}
+	for range 3 {
+		var b blockmap.BlockEntry
+		if gen == 0 {
+			e.mu.RLock()
+			open := e.openBlocks[number]
+			if open != nil && open.ordinal != 0 && int(page) < int(open.header.Rows) {
+				x := e.cat.extents[open.ordinal]
+				e.mu.RUnlock()
+				return place{volume: v, extent: extentID(v, &x), dataOff: open.dataOff, page: page, number: number, open: open}, nil
+			}
+			e.mu.RUnlock()
+		}
+		if b, err = r.blockEntry(cat, v, gen, number); err != nil {
+			return pl, err
+		}
+		switch b.Kind {
+		case blockmap.KindPhysical:
+			x, err := e.extentOf(cat, gen, b.Extent)
+			if err != nil {
+				return pl, err
+			}
+			return place{volume: v, extent: extentID(v, &x), dataOff: b.DataOff, page: page, number: number, gen: gen, entry: b}, nil
+		case blockmap.KindMoved:
+			var ok bool
+			if number, page, ok = b.Resolve(page); !ok {
+				return pl, fmt.Errorf("address %s did not survive a move: %w", a, replica.ErrNotHeld)
+			}
+		default:
+			return pl, fmt.Errorf("address %s: no such block: %w", a, replica.ErrNotHeld)
+		}
+	}
+	return pl, fmt.Errorf("address %s: too many moves: %w", a, block.ErrFormat)
+}
+
+func extentID(v block.VolumeID, x *blockmap.ExtentEntry) block.ExtentID {
+	return block.ExtentID{Volume: v, Epoch: x.Epoch, N: x.N}
+}
+
+// blockEntry looks a block up in the table of the volume gen generations up.
+func (r reader) blockEntry(cat *catalog, v block.VolumeID, gen uint16, number uint64) (b blockmap.BlockEntry, err error) {
+	e := r.e
+	e.mu.RLock()
+	b, ok := cat.blocks[number]
+	root := cat.table
+	e.mu.RUnlock()
+	if ok {
+		return b, nil
+	}
+	var enc [blockmap.BlockEntrySize]byte
+	a := blockmap.Array{Pager: refPager{r, v}, Root: root, Size: blockmap.BlockEntrySize}
+	if err := a.Get(number, enc[:]); err != nil {
+		return b, fmt.Errorf("block table, block %d: %w", number, err)
+	}
+	return blockmap.GetBlockEntry(enc[:])
+}
+
+func (e *Engine) extentOf(cat *catalog, gen uint16, ordinal uint32) (x blockmap.ExtentEntry, err error) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if int(ordinal) >= len(cat.extents) || cat.extents[ordinal].State == blockmap.ExtentNone {
+		return x, fmt.Errorf("extent ordinal %d is not in the directory: %w", ordinal, replica.ErrNotHeld)
+	}
+	return cat.extents[ordinal], nil
+}
+
+// fetch reads n pages at consecutive addresses from a on, from the cache or from replicas, checked, into dst.
+func (r reader) fetch(a blockmap.Addr, n int, dst []byte) error {
+	e := r.e
+	for n > 0 {
+		if v, ok := e.Cache.Get(e.pageKey(a)); ok {
+			copy(dst, v.(*[block.PageSize]byte)[:])
+			a, n, dst = a+1, n-1, dst[block.PageSize:]
+			continue
+		}
+		got, err := r.fetchRun(a, n, dst)
+		if err != nil {
+			return err
+		}
+		a, n, dst = a+blockmap.Addr(got), n-got, dst[got*block.PageSize:]
+	}
+	return nil
+}
+
+func (e *Engine) pageKey(a blockmap.Addr) CacheKey {
+	return CacheKey{Owner: e.owner, Kind: cachePage, A: uint64(a)}
+}
+
+// located is a sealed block found: kept in the cache, so that a read in it needs one look-up. It goes stale when the block
+// is cleaned; then its extent is not held any more, and it is located again.
+type located struct {
+	place
+	table *block.Table
+	at    block.StoreID // store of this process that holds it, if local is not nil
+	local Local
+}
+
+func (e *Engine) placeKey(a blockmap.Addr) CacheKey {
+	return CacheKey{Owner: e.owner, Kind: cachePlace, A: uint64(a) >> 8}
+}
+
+// fetchRun reads as many of n pages as lie together, at least one.
+func (r reader) fetchRun(a blockmap.Addr, n int, dst []byte) (int, error) {
+	if v, ok := r.e.Cache.Get(r.e.placeKey(a)); ok {
+		l := v.(*located)
+		got, err := r.readTable(l, int(a.Page()), a, n, dst)
+		if err == nil || !errors.Is(err, replica.ErrNotHeld) {
+			return got, err
+		}
+	}
+	pl, err := r.locate(a)
+	if err != nil {
+		return 0, err
+	}
+	if pl.open != nil {
+		return r.readOpen(&pl, a, n, dst)
+	}
+	l := &located{place: pl}
+	if l.table, err = r.table(&pl); err != nil {
+		return 0, err
+	}
+	for _, s := range r.e.whoHolds(pl.extent) {
+		if l.local = r.e.Local(s); l.local != nil {
+			l.at = s
+			break
+		}
+	}
+	if pl.number != a.Block() {
+		n = 1 // moved: neighbours may lie elsewhere
+	} else {
+		r.e.Cache.Put(r.e.placeKey(a), l, 256)
+	}
+	return r.readTable(l, int(pl.page), a, n, dst)
+}
+
+// readTable reads pages of a sealed block.
+func (r reader) readTable(l *located, first int, a blockmap.Addr, n int, dst []byte) (int, error) {
+	t := l.table
+	if first >= len(t.Rows) {
+		return 0, fmt.Errorf("address %s beyond block of %d pages: %w", a, len(t.Rows), block.ErrFormat)
+	}
+	n = min(n, len(t.Rows)-first)
+	rows, off, dst := t.Rows[first:first+n], l.dataOff+t.Offs[first], dst[:n*block.PageSize]
+	if l.local != nil {
+		if err := r.readLocal(l, rows, off, a, dst); err == nil {
+			return n, nil
+		}
+	}
+	return n, r.readRows(&l.place, rows, off, t.Header.Compression, a, dst)
+}
+
+// readLocal reads from the store at hand; whatever goes wrong is left to readRows.
+func (r reader) readLocal(l *located, rows []block.Row, off uint32, a blockmap.Addr, dst []byte) error {
+	stored, size := storedInto(rows, dst)
+	if size > 0 {
+		if err := l.local.ReadData(l.extent, off, stored); err != nil {
+			return err
+		}
+	}
+	return r.e.decodeRows(l.volume, rows, l.table.Header.Compression, stored, dst)
+}
+
+// readOpen reads pages of a block that is not sealed yet; their rows are in memory.
+func (r reader) readOpen(pl *place, a blockmap.Addr, n int, dst []byte) (int, error) {
+	r.e.mu.RLock()
+	first := int(pl.page)
+	n = min(n, int(pl.open.header.Rows)-first)
+	rows := make([]block.Row, n)
+	for i := range rows {
+		rows[i] = block.GetRow(pl.open.rows[(first+i)*block.RowSize:])
+	}
+	off, comp := pl.dataOff+pl.open.offs[first], pl.open.header.Compression
+	r.e.mu.RUnlock()
+	return n, r.readRows(pl, rows, off, comp, a, dst[:n*block.PageSize])
+}
+
+// storedInto gives the buffer for the stored form of pages: dst itself if they are stored as they are.
+func storedInto(rows []block.Row, dst []byte) (stored []byte, size int) {
+	for i := range rows {
+		size += int(rows[i].Len)
+	}
+	if size == len(dst) && rows[0].Key == 0 {
+		return dst, size
+	}
+	return make([]byte, size), size
+}
+
+// readRows reads stored pages that lie back to back and turns them into plain ones. Replicas are asked in turn until
+// every page matches its row; what a replica had wrong is repaired from one that has it right.
+func (r reader) readRows(pl *place, rows []block.Row, off uint32, comp block.Compression, a blockmap.Addr, dst []byte) error {
+	e := r.e
+	stored, size := storedInto(rows, dst)
+	var bad []block.StoreID
+	last := errElsewhere
+	for _, s := range r.order(pl.extent) {
+		if size > 0 {
+			if err := e.readStream(s, replica.TypeReadData, pl.extent, off, stored); err != nil {
+				last = worse(last, err)
+				continue
+			}
+		}
+		if err := e.decodeRows(pl.volume, rows, comp, stored, dst); err != nil {
+			last = worse(last, fmt.Errorf("store %s: %w", s, err))
+			bad = append(bad, s)
+			e.mu.Lock()
+			e.stats.BadPages++
+			e.mu.Unlock()
+			continue
+		}
+		if len(bad) > 0 {
+			e.repairLater(pl.extent, bad, s, off, size)
+		}
+		if e.Local(s) == nil {
+			e.keepPages(a, dst)
+		}
+		return nil
+	}
+	return last
+}
+
+// keepPages caches pages that came from another node. What lies on this node's own disk is in the kernel's cache.
+func (e *Engine) keepPages(a blockmap.Addr, plain []byte) {
+	for i := 0; i < len(plain); i += block.PageSize {
+		page := new([block.PageSize]byte)
+		copy(page[:], plain[i:])
+		e.Cache.Put(e.pageKey(a+blockmap.Addr(i/block.PageSize)), page, block.PageSize)
+	}
+}
+
+// decodeRows checks stored pages against their rows and puts the plain ones into dst; stored may be dst itself.
+func (e *Engine) decodeRows(v block.VolumeID, rows []block.Row, comp block.Compression, stored, dst []byte) error {
+	same := len(stored) > 0 && &stored[0] == &dst[0]
+	for i := range rows {
+		n := int(rows[i].Len)
+		d := dst[i*block.PageSize : (i+1)*block.PageSize]
+		var err error
+		if same {
+			err = rows[i].Check(d)
+		} else {
+			err = e.codec.open(v, &rows[i], comp, stored[:n], d)
+		}
+		if err != nil {
+			return err
+		}
+		stored = stored[n:]
+	}
+	return nil
+}
+
+// errElsewhere is what a local read ends with when no store of this process has the page.
+var errElsewhere = fmt.Errorf("no store at hand: %w", replica.ErrNotHeld)
+
+// worse keeps the error that says more: a mismatch before not answering before not holding.
+func worse(a, b error) error {
+	if a == errElsewhere || errors.Is(b, replica.ErrUnreachable) || (errors.Is(b, block.ErrMismatch) && !errors.Is(a, replica.ErrUnreachable)) {
+		return b
+	}
+	return a
+}
+
+// reader is one way to read: from all replicas, or only from what this process has at hand.
+type reader struct {
+	e     *Engine
+	local bool // never wait for another node
+}
+
+// order lists where to read an extent: stores of this process first, then who is known to hold it, then everybody.
+func (r reader) order(x block.ExtentID) []block.StoreID {
+	e := r.e
+	all := e.whoHolds(x)
+	out := make([]block.StoreID, 0, len(all))
+	for _, s := range all {
+		if e.Local(s) != nil {
+			out = append(out, s)
+		}
+	}
+	if r.local {
+		return out
+	}
+	for _, alive := range []bool{true, false} {
+		for _, s := range all {
+			if e.Local(s) == nil && e.believedAlive(s) == alive {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
+
+// readStream reads from a store of this process directly, else by message.
+func (e *Engine) readStream(s block.StoreID, typ replica.Type, x block.ExtentID, off uint32, p []byte) error {
+	l := e.Local(s)
+	if l == nil {
+		return e.Client.Read(s, typ, x, off, p)
+	}
+	var err error
+	if typ == replica.TypeReadLog {
+		err = l.ReadLog(x, off, p)
+	} else {
+		err = l.ReadData(x, off, p)
+	}
+	if err != nil {
+		return replica.LocalError(err)
+	}
+	return nil
+}
