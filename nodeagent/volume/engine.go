@@ -61,7 +61,7 @@ type Engine struct {
 	lastCheck    time.Duration
 	suspects     map[block.StoreID]time.Duration // last failure of a store
 	lastQuorum   time.Duration                   // when a majority last took this epoch
-	behind       map[block.StoreID]time.Duration // since when a replica lags
+	behind       map[block.StoreID]lag           // replicas behind the quorum
 	pins         map[pinKey][]byte               // emitted by a checkpoint in progress
 	stats        Stats
 

@@ -80,7 +80,15 @@ func (e *Engine) renew() {
 	})
 }
 
-// failSlow takes out a replica that leaves its records unanswered for longer than slowReplica while others answer.
+// lag is what is remembered of a replica that is behind the quorum.
+type lag struct {
+	durable uint64
+	moved   time.Duration // when it last made progress
+	filling time.Duration // since when the ring fills up because of it; 0: it does not
+}
+
+// failSlow takes out a replica that holds the volume up: it has not moved for slowReplica while a quorum has, or the
+// ring has been filling up behind it for three times that.
 func (e *Engine) failSlow(now time.Duration) {
 	type slow struct {
 		x block.ExtentID
@@ -89,19 +97,29 @@ func (e *Engine) failSlow(now time.Duration) {
 	var out []slow
 	e.mu.Lock()
 	if e.progress != nil {
+		filling := e.ring != nil && e.ring.Used() > e.ring.Size()*3/4
 		for _, x := range e.progress.Extents() {
 			for i := range x.Members {
 				m := &x.Members[i]
 				if m.Failed || m.Durable >= min(x.Last, e.progress.Committed()) {
-					e.behind[m.Store] = 0
+					delete(e.behind, m.Store)
 					continue
 				}
-				if since := e.behind[m.Store]; since == 0 {
-					e.behind[m.Store] = now
-				} else if now-since > slowReplica {
-					e.behind[m.Store] = 0
-					out = append(out, slow{x.ID, m.Store})
+				l, known := e.behind[m.Store]
+				if !known || l.durable != m.Durable {
+					l.durable, l.moved = m.Durable, now
 				}
+				if !filling {
+					l.filling = 0
+				} else if l.filling == 0 {
+					l.filling = now
+				}
+				if now-l.moved > slowReplica || (l.filling != 0 && now-l.filling > 3*slowReplica) {
+					out = append(out, slow{x.ID, m.Store})
+					delete(e.behind, m.Store)
+					continue
+				}
+				e.behind[m.Store] = l
 			}
 		}
 	}
@@ -111,7 +129,7 @@ func (e *Engine) failSlow(now time.Duration) {
 	}
 }
 
-var errSlow = errors.New("replica is behind the others for more than a second")
+var errSlow = errors.New("replica holds the volume up while a quorum goes on")
 
 // healLoop brings the open extent back to R living replicas, and closed extents back to R copies.
 func (e *Engine) healLoop() {

@@ -24,7 +24,10 @@ func (e *Engine) Read(p []byte, off int64) error {
 	e.mu.Unlock()
 	deadline := time.Duration(0)
 	for {
-		err := reader{e: e}.readPages(page, pages, p)
+		err := error(errStale)
+		if !e.stale() {
+			err = reader{e: e}.readPages(page, pages, p)
+		}
 		if err == nil {
 			return nil
 		}
@@ -55,7 +58,7 @@ func (e *Engine) TryRead(p []byte, off int64) (ok bool, err error) {
 	if err := e.Err(); err != nil {
 		return true, err
 	}
-	if pages > maxGather {
+	if pages > maxGather || e.stale() {
 		return false, nil
 	}
 	if err := (reader{e, true}).readSome(page, p); err != nil {
@@ -66,6 +69,16 @@ func (e *Engine) TryRead(p []byte, off int64) (ok bool, err error) {
 	e.stats.ReadBytes += uint64(len(p))
 	e.mu.Unlock()
 	return true, nil
+}
+
+// errStale is why reads wait while no majority has confirmed this writer for a lease: another may have taken over.
+var errStale = fmt.Errorf("no majority of replicas has answered for %v: %w", Lease, replica.ErrUnreachable)
+
+func (e *Engine) stale() bool {
+	now := e.Env.Now()
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return now-e.lastQuorum > Lease
 }
 
 // readPatience is how long a read is tried again when replicas answer but none has the page: a block may just be

@@ -269,6 +269,7 @@ func (e *Engine) recover(anchor journal.Position) error {
 		return err
 	}
 	e.mu.Lock()
+	e.lastQuorum = e.Env.Now()
 	e.stats.Recoveries++
 	e.freeSlots()
 	e.mu.Unlock()

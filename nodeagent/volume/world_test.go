@@ -149,3 +149,15 @@ func (w *world) open(s Spec, o Options) *Engine {
 	}
 	return e
 }
+
+func (w *world) local(s block.StoreID) Local {
+	if s == w.ids[0] {
+		return w.node[s].st
+	}
+	return nil
+}
+
+type mapCache struct{ m sync.Map }
+
+func (c *mapCache) Get(k CacheKey) (any, bool)   { return c.m.Load(k) }
+func (c *mapCache) Put(k CacheKey, v any, _ int) { c.m.Store(k, v) }

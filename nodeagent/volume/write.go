@@ -127,6 +127,9 @@ func (e *Engine) tryReserve(id ring.ID, op ring.Op, page, pages uint64) (w uint6
 	if e.full && op == ring.OpWrite {
 		return 0, nil, enospc(fmt.Errorf("volume %s: the network has no space for another extent", e.spec.ID))
 	}
+	if e.dirty > 2*checkpointBytes && op == ring.OpWrite {
+		return 0, nil, ring.ErrFull // the checkpoint under way bounds what a restart replays and what overlays hold
+	}
 	return e.ring.Reserve(id, op, page, pages)
 }
 

@@ -1,19 +1,3 @@
-// Package ring is the write ring of one volume: acknowledged writes in shared memory that outlives the agent.
-//
-// The memory (a memfd that the holder also keeps) is drawn thus, little endian:
-//
-//	page 0    0 magic "MNRG" · 4 version u32 = 1 · 8 volume 16 · 24 epoch 20 · 44 slots u32 · 48 data u64 (bytes)
-//	          56 crc32c of bytes 0..56
-//	slots     slots × 64 bytes; the slot of write sequence w is number w mod slots
-//	          0 commit u64 (w when committed, else 0; written last) · 8 request id 24 · 32 page u64 · 40 offset u64 into the data
-//	          48 pages u32 · 52 op u8 · 53 answered u8 · 56 reserved 8
-//	data      payloads, 4096-aligned, each contiguous
-//
-// A slot counts once its commit word is written after everything else of it. Slots are freed in order, by zeroing the
-// commit word, and not before their request was answered: so a request that is sent again is either in the ring, or was
-// never accepted.
-//
-// Not safe for concurrent use, but for the payload that Reserve returns: the caller fills it without a lock.
 package ring
 
 import (
@@ -31,6 +15,9 @@ import (
 const (
 	headSize    = 4096
 	slotSize    = 64
+	lowAt       = 64   // in the head: the lowest write sequence that is not freed
+	copyAt      = 2048 // in the head: its second copy
+	fixedSize   = 60   // of the part of the head that there are two copies of
 	version     = 1
 	SlotPages   = 64 // most pages of one slot
 	DefaultSize = headSize + 8192*slotSize + 32<<20
@@ -52,9 +39,8 @@ type ID [24]byte
 var (
 	ErrFull   = errors.New("write ring is full")
 	ErrFormat = errors.New("not a write ring of this volume and version")
+	ErrPages  = errors.New("no such number of pages fits a slot")
 )
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Ring is the ring of one volume.
 type Ring struct {
@@ -82,22 +68,36 @@ type Slot struct {
 	Payload []byte // in the ring's memory; valid until the slot is freed
 }
 
-// Format makes a new ring in mem, which must be zero and at least 1 MiB, for a writer at e.
+// Format makes a new ring in mem, which must be zero, 8-aligned and at least 1 MiB, for a writer at e. It writes the
+// magic last: until then the memory does not pass for a ring.
 func Format(mem []byte, v block.VolumeID, e block.Epoch) (*Ring, error) {
 	nslots := slotsFor(len(mem))
-	if nslots == 0 {
-		return nil, fmt.Errorf("%d bytes are too few: %w", len(mem), ErrFormat)
+	if nslots == 0 || uintptr(unsafe.Pointer(&mem[0]))%8 != 0 {
+		return nil, fmt.Errorf("%d bytes are too few or not aligned: %w", len(mem), ErrFormat)
 	}
-	copy(mem, "MNRG")
-	binary.LittleEndian.PutUint32(mem[4:], version)
-	copy(mem[8:], v[:])
-	binary.LittleEndian.PutUint32(mem[44:], uint32(nslots))
-	binary.LittleEndian.PutUint64(mem[48:], uint64(len(mem)-headSize-nslots*slotSize))
 	r := view(mem, nslots)
-	r.low, r.next = 1, 1
-	r.SetEpoch(e)
+	r.setLow(1)
+	r.next = 1
+	head := r.fixed(v, e)
+	copy(mem[copyAt:], head[:])
+	copy(mem[8:], head[8:])
+	r.word(0).Store(binary.LittleEndian.Uint64(head[:]))
 	return r, nil
 }
+
+// fixed encodes the part of the head that there are two copies of.
+func (r *Ring) fixed(v block.VolumeID, e block.Epoch) (h [fixedSize]byte) {
+	copy(h[:], "MNRG")
+	binary.LittleEndian.PutUint32(h[4:], version)
+	copy(h[8:], v[:])
+	e.Put(h[24:])
+	binary.LittleEndian.PutUint32(h[44:], uint32(r.nslots))
+	binary.LittleEndian.PutUint64(h[48:], uint64(len(r.mem)-headSize)-r.nslots*slotSize)
+	binary.LittleEndian.PutUint32(h[56:], checksum(h[:56]))
+	return h
+}
+
+func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
 func slotsFor(size int) int {
 	n := 8192
@@ -117,83 +117,36 @@ func view(mem []byte, nslots int) *Ring {
 	return &Ring{mem: mem, slots: mem[headSize:end], data: data, nslots: uint64(nslots), ids: make(map[ID]uint64)}
 }
 
-// Open takes over a ring that a former process left. Slots that were not committed are given up: their requests were
-// never answered. ErrFormat means that the memory is not a ring of this volume.
-func Open(mem []byte, v block.VolumeID) (*Ring, error) {
-	if len(mem) < headSize || string(mem[:4]) != "MNRG" || binary.LittleEndian.Uint32(mem[4:]) != version ||
-		block.VolumeID(mem[8:24]) != v || binary.LittleEndian.Uint32(mem[56:]) != crc32.Checksum(mem[:56], castagnoli) {
-		return nil, fmt.Errorf("volume %s: %w", v, ErrFormat)
-	}
-	nslots := int(binary.LittleEndian.Uint32(mem[44:]))
-	if nslots != slotsFor(len(mem)) {
-		return nil, fmt.Errorf("volume %s: %d slots in %d bytes: %w", v, nslots, len(mem), ErrFormat)
-	}
-	r := view(mem, nslots)
-	r.recover()
-	return r, nil
-}
-
-// recover finds the committed slots and rebuilds what is kept beside the memory.
-func (r *Ring) recover() {
-	var top uint64
-	low := ^uint64(0)
-	for i := uint64(0); i < r.nslots; i++ {
-		w := r.commit(i).Load()
-		if w == 0 || w%r.nslots != i {
-			continue
-		}
-		low, top = min(low, w), max(top, w)
-	}
-	if top == 0 {
-		r.low, r.next = 1, 1
-		return
-	}
-	r.low, r.next = low, top+1
-	first := true
-	for w := low; w <= top; w++ {
-		s, ok := r.Get(w)
-		if !ok {
-			continue
-		}
-		if s.ID != (ID{}) {
-			r.ids[s.ID] = w
-		}
-		if s.Op != OpWrite {
-			continue
-		}
-		off := binary.LittleEndian.Uint64(r.slot(w)[40:])
-		if first {
-			r.tail, first = off, false
-		}
-		r.head = off + s.Pages*block.PageSize
-	}
-	if !first {
-		r.used = (r.head + uint64(len(r.data)) - r.tail) % uint64(len(r.data))
-		if r.used == 0 {
-			r.used = uint64(len(r.data))
-		}
-	}
-}
-
 func (r *Ring) slot(w uint64) []byte { i := w % r.nslots * slotSize; return r.slots[i : i+slotSize] }
 
 func (r *Ring) commit(i uint64) *atomic.Uint64 {
 	return (*atomic.Uint64)(unsafe.Pointer(&r.slots[i%r.nslots*slotSize]))
 }
 
+// word is the 8 bytes at off in the head, as one that is written at once.
+func (r *Ring) word(off int) *atomic.Uint64 { return (*atomic.Uint64)(unsafe.Pointer(&r.mem[off])) }
+
+func (r *Ring) setLow(w uint64) {
+	r.low = w
+	r.word(lowAt).Store(w)
+}
+
 // Epoch is the epoch that the ring was filled under.
 func (r *Ring) Epoch() block.Epoch { return block.GetEpoch(r.mem[24:]) }
 
-// SetEpoch changes the epoch; the writer does it before it uses a new session.
+// SetEpoch changes the epoch; the writer does it before it uses a new session. One copy of the head is whole at any
+// moment: the second is touched only once the first is complete.
 func (r *Ring) SetEpoch(e block.Epoch) {
-	e.Put(r.mem[24:])
-	binary.LittleEndian.PutUint32(r.mem[56:], crc32.Checksum(r.mem[:56], castagnoli))
+	head := r.fixed(block.VolumeID(r.mem[8:24]), e)
+	copy(r.mem, head[:])
+	copy(r.mem[copyAt:], head[:])
 }
 
 // StartAt sets the next write sequence of an empty ring: above all that the journal has of this epoch.
 func (r *Ring) StartAt(w uint64) {
 	if r.low == r.next && w > r.next {
-		r.low, r.next = w, w
+		r.setLow(w)
+		r.next = w
 	}
 }
 
@@ -204,8 +157,11 @@ func (r *Ring) Find(id ID) (w uint64, ok bool) {
 }
 
 // Reserve takes a slot and room for its payload. ErrFull means: wait until slots are freed. pages is at most SlotPages
-// for a write. The request counts once Commit was called.
+// for a write (else ErrPages). The request counts once Commit was called.
 func (r *Ring) Reserve(id ID, op Op, page, pages uint64) (w uint64, payload []byte, err error) {
+	if pages == 0 || (op == OpWrite && pages > SlotPages) {
+		return 0, nil, fmt.Errorf("%d pages: %w", pages, ErrPages)
+	}
 	if r.next-r.low >= r.nslots {
 		return 0, nil, ErrFull
 	}
@@ -289,9 +245,6 @@ func (r *Ring) Get(w uint64) (s Slot, ok bool) {
 		s.Pages = off
 		return s, true
 	}
-	if s.Pages > SlotPages || off+s.Pages*block.PageSize > uint64(len(r.data)) {
-		return Slot{}, false
-	}
 	s.Payload = r.data[off : off+s.Pages*block.PageSize]
 	return s, true
 }
@@ -315,8 +268,8 @@ func (r *Ring) Free() bool {
 	if id := ID(b[8:32]); r.ids[id] == w {
 		delete(r.ids, id)
 	}
+	r.setLow(w + 1) // first: a sequence that was freed is never handed out again
 	r.commit(w).Store(0)
-	r.low++
 	if ok && s.Op == OpWrite {
 		r.drop(binary.LittleEndian.Uint64(b[40:]), s.Pages*block.PageSize)
 	}
