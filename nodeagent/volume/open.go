@@ -226,13 +226,11 @@ func (e *Engine) refillPending() {
 	for w := e.ring.Low(); w < e.ring.Next(); w++ {
 		s, ok := e.ring.Get(w)
 		switch {
-		case !ok:
+		case !ok || w <= e.pumped: // the journal has it, and may have gone back behind it since
 		case s.Op == ring.OpWrite:
 			e.addPending(w, s.Page, s.Pages)
-		case w > e.pumped:
-			e.pendingDiscard(w, s.Page, s.Pages)
 		default:
-			e.forgetPending(w, s.Page, s.Pages)
+			e.pendingDiscard(w, s.Page, s.Pages)
 		}
 	}
 	e.pumped = max(e.pumped, e.ring.Low()-1)

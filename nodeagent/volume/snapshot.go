@@ -122,6 +122,9 @@ func (e *Engine) Rollback(id [16]byte) error {
 	if to == nil {
 		return fmt.Errorf("snapshot %x of volume %s: %w", id, e.spec.ID, ErrNotFound)
 	}
+	e.mu.Lock()
+	clear(e.pending) // what the ring still keeps for slow replicas is older than the snapshot's return
+	e.mu.Unlock()
 	return e.recount()
 }
 
