@@ -35,8 +35,8 @@
 // # Invariants
 //
 // Requests of one connection are handled in the order in which they were queued. A request gets one reply, or its callback one error. No
-// length is trusted before it is checked against a limit. Nothing a peer sends or omits holds more memory than its limits, or a
-// goroutine longer than Misses × PingInterval. Every goroutine ends with Close or Shutdown.
+// length is trusted before it is checked against a limit. What a peer sends, or does not read, holds no more memory than its limits; a peer
+// that is silent, dribbles or takes nothing is cut off after Misses × PingInterval. Every goroutine ends with Close or Shutdown.
 //
 // # Concurrency
 //

@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/peer/identity"
 )
@@ -43,6 +44,9 @@ type Request struct {
 	cost  int64
 	state atomic.Uint32
 }
+
+// acceptPause is the wait after accepting failed.
+const acceptPause = 50 * time.Millisecond
 
 const (
 	stateReplied  = 1
@@ -93,6 +97,7 @@ type Server struct {
 	bufs     buffers
 	requests sync.Pool
 
+	quit   chan struct{} // closed with closed
 	mu     sync.Mutex
 	closed bool
 	nets   map[net.Listener]struct{}
@@ -118,7 +123,7 @@ func NewServer(creds *identity.Credentials, h Handler, set Settings, opt ServerO
 	if err := set.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{creds: creds, set: set, h: h, grants: opt.Grants, rejected: opt.Rejected, ended: opt.Ended,
+	s := &Server{creds: creds, set: set, h: h, grants: opt.Grants, rejected: opt.Rejected, ended: opt.Ended, quit: make(chan struct{}),
 		nets: map[net.Listener]struct{}{}, conns: map[*serverConn]struct{}{}, gates: map[string]*gate{}}
 	s.requests.New = func() any { return new(Request) }
 	if s.rejected == nil {
@@ -155,6 +160,10 @@ func (s *Server) accept(l net.Listener) {
 				return
 			}
 			s.rejected(l.Addr(), err)
+			select { // most likely there are no descriptors left
+			case <-time.After(acceptPause):
+			case <-s.quit:
+			}
 			continue
 		}
 		s.mu.Lock()
@@ -250,7 +259,10 @@ func (s *Server) Disconnect(which func(Identity) bool) {
 // the context ends first, at once. It returns when all goroutines have ended.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
-	s.closed = true
+	if !s.closed {
+		s.closed = true
+		close(s.quit)
+	}
 	for l := range s.nets {
 		l.Close()
 	}

@@ -45,7 +45,7 @@ type Settings struct {
 	MaxQueue int
 	// MaxOutstanding bounds the requests of this side without a reply on one connection (4096).
 	MaxOutstanding int
-	// PingInterval is the period of keep-alive pings and of the check for silence (5 s).
+	// PingInterval is the period of keep-alive pings and of the check for silence (5 s). All nodes of a network have the same.
 	PingInterval time.Duration
 	// Misses is after how many such periods without any whole frame, or without progress of a write, a connection is given up (3).
 	Misses int
