@@ -1,0 +1,101 @@
+// Command sim runs seeds of simulated clusters, in parallel over the cores:
+//
+//	go run ./hack/sim -seeds 2000 -first 1
+//
+// It stops at the first seed that breaks a promise, and prints the promise, the tail of the trace and the command that
+// runs it again.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+
+	"mynetwork.io/mynetwork/nodeagent/sim"
+)
+
+type options struct {
+	seeds, first uint64
+	trace, jobs  int
+	all          bool
+}
+
+func main() {
+	var o options
+	flag.Uint64Var(&o.seeds, "seeds", 200, "how many seeds to run")
+	flag.Uint64Var(&o.first, "first", 1, "the first seed")
+	flag.IntVar(&o.trace, "trace", 80, "lines of trace to print for a seed that fails")
+	flag.IntVar(&o.jobs, "jobs", runtime.GOMAXPROCS(0), "seeds to run at the same time")
+	flag.BoolVar(&o.all, "all", false, "go on after a failure; print one line for each")
+	flag.Parse()
+	if !run(o) {
+		os.Exit(1)
+	}
+}
+
+// state is what the workers share.
+type state struct {
+	mu       sync.Mutex
+	next     uint64
+	done     uint64
+	failed   []sim.Result
+	coverage map[[2]string]int
+	formats  sim.Formats
+}
+
+func run(o options) bool {
+	s := &state{next: o.first, coverage: make(map[[2]string]int)}
+	start := time.Now()
+	var wg sync.WaitGroup
+	for range o.jobs {
+		wg.Go(func() { s.work(o, start) })
+	}
+	wg.Wait()
+	fmt.Printf("\n%d seeds in %v, %d failed\n\n%s", s.done, time.Since(start).Round(time.Millisecond), len(s.failed), sim.Table(s.coverage))
+	for _, r := range s.failed {
+		if o.all {
+			fmt.Printf("seed %d: %.300s\n", r.Seed, r.Failure.Error())
+			continue
+		}
+		cfg := sim.Shape(r.Seed)
+		cfg.Trace = o.trace
+		again := sim.Run(r.Seed, cfg)
+		for _, line := range again.Trace {
+			fmt.Println(line)
+		}
+		fmt.Printf("\nseed %d: %v\nreplay: go run ./hack/sim -seeds 1 -first %d -trace 100000\n", r.Seed, r.Failure, r.Seed)
+	}
+	return len(s.failed) == 0
+}
+
+// work takes seeds until there are none left or one has failed.
+func (s *state) work(o options, start time.Time) {
+	for {
+		s.mu.Lock()
+		seed := s.next
+		if seed >= o.first+o.seeds || (len(s.failed) > 0 && !o.all) {
+			s.mu.Unlock()
+			return
+		}
+		s.next++
+		s.mu.Unlock()
+		cfg := sim.Shape(seed)
+		cfg.Formats = &s.formats
+		r := sim.Run(seed, cfg)
+		s.mu.Lock()
+		s.done++
+		for k, n := range r.Coverage {
+			s.coverage[k] += n
+		}
+		if r.Failure != nil {
+			s.failed = append(s.failed, r)
+		}
+		if s.done%100 == 0 {
+			fmt.Printf("%d seeds, %.1f a second\n", s.done, float64(s.done)/time.Since(start).Seconds())
+		}
+		s.mu.Unlock()
+	}
+}

@@ -1,0 +1,57 @@
+package sim
+
+import (
+	"fmt"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+)
+
+// copies follows a journal backwards from its open extent, and says which closed extent has fewer than r whole, equal
+// copies, if any. It reads the stores' files as they are.
+func (w *World) copies(x block.ExtentID, r int) string {
+	open := true
+	var end block.Hash // of the extent's last record, as its successor says
+	for !x.IsZero() {
+		var log []byte
+		good, held := 0, 0
+		for _, n := range w.nodes {
+			if n.st == nil {
+				continue
+			}
+			st, ok := n.st.Stat(x)
+			if !ok {
+				continue
+			}
+			held++
+			if open || (st.Chain.Hash == end && !st.Unknown) {
+				p := make([]byte, st.Chain.LogLen)
+				if err := n.st.ReadLog(x, 0, p); err != nil {
+					continue
+				}
+				var c journal.Chain
+				if c.Walk(p, func(*journal.Record, block.Hash) error { return nil }) != nil || (!open && c.Hash != end) {
+					continue
+				}
+				log = p
+				good++
+			}
+		}
+		if log == nil {
+			return fmt.Sprintf("extent %d.%d: no good copy of %d", x.Epoch, x.N, held)
+		}
+		if !open && good < r {
+			return fmt.Sprintf("extent %d.%d: %d good copies of %d, want %d", x.Epoch, x.N, good, held, r)
+		}
+		first, _, err := journal.Parse(log)
+		if err != nil {
+			return err.Error()
+		}
+		o, err := journal.DecodeOpen(first.Body)
+		if err != nil {
+			return err.Error()
+		}
+		x, end, open = o.Previous, first.Prev, false
+	}
+	return ""
+}

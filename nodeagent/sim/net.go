@@ -1,0 +1,289 @@
+package sim
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/replica"
+)
+
+// conn is one connection from a process to a node. It keeps order both ways and is used until it breaks.
+type conn struct {
+	w        *World
+	src      *proc
+	dst      *node
+	peer     *proc // the process that answers; nil before the first delivery
+	out      []*request
+	lastTo   time.Duration
+	lastBack time.Duration
+	broken   bool
+	stalled  bool
+	ghosts   int           // requests that are delivered although the connection broke
+	lag      time.Duration // of ghosts
+}
+
+type request struct {
+	c         *conn
+	typ       replica.Type
+	store     block.StoreID
+	body      []byte
+	done      replica.Done
+	delivered bool
+	lagged    bool
+	replied   bool
+}
+
+// transport is what a process sends with.
+type transport struct {
+	w *World
+	p *proc
+}
+
+var _ replica.Transport = transport{}
+
+// Send implements replica.Transport.
+func (t transport) Send(s block.StoreID, typ replica.Type, done replica.Done, parts ...[]byte) {
+	size := 0
+	for _, p := range parts {
+		size += len(p)
+	}
+	body := make([]byte, 0, size)
+	for _, p := range parts {
+		body = append(body, p...)
+	}
+	t.w.send(t.p, &request{typ: typ, store: s, body: body, done: done})
+}
+
+func (w *World) send(src *proc, r *request) {
+	dst := w.byStore[r.store]
+	if src.dead {
+		return
+	}
+	if dst == nil {
+		w.s.after(w.s.between(100*time.Microsecond, time.Millisecond), func() { w.fail(src, r, "no such store") })
+		return
+	}
+	if w.cfg.Lie != nil && w.cfg.Lie.onSend(w, src, dst, r) {
+		return
+	}
+	c := src.conns[dst.idx]
+	if c == nil || c.broken {
+		c = &conn{w: w, src: src, dst: dst, lastTo: w.s.now + w.latency(src.node, dst)}
+		src.conns[dst.idx] = c
+	}
+	r.c = c
+	c.out = append(c.out, r)
+	at := max(c.lastTo, w.s.now+w.latency(src.node, dst))
+	c.lastTo = at
+	w.s.after(at-w.s.now, func() { w.deliver(r) })
+	if w.cfg.LoseMessage > 0 && w.cfg.faulty && src.node != dst && w.s.chance(w.cfg.LoseMessage) {
+		w.cover("message lost", typeName(r.typ))
+		c.stall()
+	}
+}
+
+func (w *World) latency(a, b *node) time.Duration {
+	if a == b {
+		return w.s.between(2*time.Microsecond, 20*time.Microsecond)
+	}
+	d := w.s.between(w.netBase, 3*w.netBase)
+	if w.s.chance(0.02) {
+		d += w.s.between(0, 40*w.netBase)
+	}
+	return d + a.netDelay + b.netDelay
+}
+
+// blocked tells whether packets from a to b are lost.
+func (w *World) blocked(a, b *node) bool { return a != b && w.cut[a.idx][b.idx] }
+
+func (w *World) deliver(r *request) {
+	c := r.c
+	if c.broken {
+		if c.ghosts == 0 {
+			return
+		}
+		if !r.lagged {
+			r.lagged = true
+			w.s.after(c.lag, func() { w.deliver(r) })
+			return
+		}
+		c.ghosts--
+	}
+	p := c.dst.proc
+	switch {
+	case c.stalled && !c.broken:
+		return
+	case w.blocked(c.src.node, c.dst):
+		c.stall()
+		return
+	case p == nil || p.dead || (c.peer != nil && c.peer != p):
+		c.breakUp("refused")
+		return
+	case p.frozen > w.s.now:
+		w.s.after(p.frozen-w.s.now, func() { w.deliver(r) })
+		return
+	}
+	c.peer = p
+	r.delivered = true
+	w.s.mix(uint64(r.typ)<<32 | uint64(c.dst.idx)<<8 | uint64(c.src.node.idx))
+	if w.s.tail != nil {
+		w.s.tracef("%s > %s %s", c.src.node.name, c.dst.name, describe(r.typ, r.body))
+	}
+	w.handle(p, r)
+}
+
+// handle gives a request to the process, and takes away the body that it only borrowed.
+func (w *World) handle(p *proc, r *request) {
+	n := r.c.dst
+	w.inFlight = typeName(r.typ)
+	if n.srv == nil {
+		r.Reply(replica.StatusQuarantined, []byte("store did not open"))
+		return
+	}
+	if w.cfg.Lie == nil || !w.cfg.Lie.onHandle(w, n, r) {
+		n.srv.Handle(r.c.src.node.name, r.typ, r.body, r)
+	}
+	for i := range r.body {
+		r.body[i] = 0xdd
+	}
+}
+
+var _ replica.Replier = (*request)(nil)
+
+// Reply implements replica.Replier.
+func (r *request) Reply(st replica.Status, parts ...[]byte) {
+	c := r.c
+	w := c.w
+	if r.replied {
+		w.violate(0, "request %s of %s answered twice", typeName(r.typ), c.src.node.name)
+		return
+	}
+	r.replied = true
+	var body []byte
+	for _, p := range parts {
+		body = append(body, p...)
+	}
+	if c.broken || (c.peer != nil && c.peer.dead) {
+		return
+	}
+	at := max(c.lastBack, w.s.now+w.latency(c.dst, c.src.node))
+	c.lastBack = at
+	w.s.after(at-w.s.now, func() { w.answer(r, st, body) })
+}
+
+func (w *World) answer(r *request, st replica.Status, body []byte) {
+	c := r.c
+	switch {
+	case c.broken || c.src.dead || c.stalled:
+		return
+	case w.blocked(c.dst, c.src.node):
+		c.stall()
+		return
+	case c.src.frozen > w.s.now:
+		w.s.after(c.src.frozen-w.s.now, func() { w.answer(r, st, body) })
+		return
+	}
+	for i, o := range c.out {
+		if o == r {
+			c.out = append(c.out[:i], c.out[i+1:]...)
+			break
+		}
+	}
+	if w.s.tail != nil {
+		w.s.tracef("%s < %s %s status %d %s", c.src.node.name, c.dst.name, typeName(r.typ), st, describeReply(r.typ, st, body))
+	}
+	r.done(st, body, nil)
+	for i := range body {
+		body[i] = 0xdd
+	}
+}
+
+func (w *World) fail(src *proc, r *request, why string) {
+	if src.dead {
+		return
+	}
+	r.done(0, nil, fmt.Errorf("%s: %w", why, replica.ErrUnreachable))
+}
+
+// stall is what the loss of packets does: nothing comes through until both ends notice that the connection is dead.
+func (c *conn) stall() {
+	if c.stalled || c.broken {
+		return
+	}
+	c.stalled = true
+	c.w.s.after(c.w.s.between(500*time.Millisecond, 4*time.Second), func() { c.breakUp("timeout") })
+}
+
+// breakUp ends a connection: whatever is outstanding fails, and may yet be carried out.
+func (c *conn) breakUp(why string) {
+	if c.broken {
+		return
+	}
+	w := c.w
+	c.broken = true
+	if c.src.conns[c.dst.idx] == c {
+		c.src.conns[c.dst.idx] = nil
+	}
+	undelivered := 0
+	for _, r := range c.out {
+		if !r.delivered {
+			undelivered++
+		}
+	}
+	if undelivered > 0 && !c.stalled {
+		c.ghosts = w.s.rng.IntN(undelivered + 1)
+		c.lag = w.s.between(0, 20*time.Millisecond)
+	}
+	w.s.mix(0xb0000000 | uint64(c.dst.idx))
+	if w.s.tail != nil {
+		w.s.tracef("%s > %s connection breaks (%s), %d outstanding, %d ghosts", c.src.node.name, c.dst.name, why, len(c.out), c.ghosts)
+	}
+	out := c.out
+	c.out = nil
+	for _, r := range out {
+		w.s.call(func() { w.fail(c.src, r, "connection broken: "+why) })
+	}
+}
+
+var typeNames = [...]string{"append", "promise", "stat", "readlog", "readdata", "cut", "pull", "free", "lease", "extents", "volumes", "drop", "repair", "scrub"}
+
+func typeName(t replica.Type) string {
+	if i := int(t) - int(replica.TypeAppend); i >= 0 && i < len(typeNames) {
+		return typeNames[i]
+	}
+	return fmt.Sprintf("type%d", t)
+}
+
+const headSize = 16 + block.EpochSize + block.ExtentIDSize
+
+// describe says what a request is, for the trace.
+func describe(t replica.Type, b []byte) string {
+	if len(b) < headSize {
+		return typeName(t)
+	}
+	e, x := block.GetEpoch(b[16:]), block.GetExtentID(b[16+block.EpochSize:])
+	s := fmt.Sprintf("%s v%d x%d.%d e%d.%d", typeName(t), x.Volume[0], x.Epoch, x.N, e.Number, e.Session)
+	if t == replica.TypeAppend && len(b) > headSize+4+24 {
+		s += fmt.Sprintf(" seq %d type %d", binary.LittleEndian.Uint64(b[headSize+4+16:]), b[headSize+4+3])
+	}
+	if t == replica.TypeReadData || t == replica.TypeReadLog {
+		s += fmt.Sprintf(" %d+%d", binary.LittleEndian.Uint32(b[headSize:]), binary.LittleEndian.Uint32(b[headSize+4:]))
+	}
+	return s
+}
+
+func describeReply(t replica.Type, st replica.Status, b []byte) string {
+	if st != replica.StatusOK && st != replica.StatusFenced && len(b) < 200 {
+		return string(b)
+	}
+	if s, err := replica.DecodeState(b); err == nil {
+		return fmt.Sprintf("promised %d.%d held %v unknown %v seq %d epoch %d.%d closed %v", s.Promised.Number, s.Promised.Session, s.Held, s.Unknown,
+			s.Chain.Seq, s.Chain.Epoch.Number, s.Chain.Epoch.Session, s.Chain.Closed)
+	}
+	if t == replica.TypeAppend && len(b) == 8 {
+		return fmt.Sprintf("seq %d", binary.LittleEndian.Uint64(b))
+	}
+	return fmt.Sprintf("%d bytes", len(b))
+}

@@ -1,0 +1,163 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"sort"
+	"time"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/volume"
+)
+
+var errAway = errors.New("the API server does not answer")
+
+// registry is the cluster's one place for compare-and-set.
+type registry struct {
+	w     *World
+	facts map[block.VolumeID]volume.Fact
+	old   map[block.VolumeID][]volume.Fact // all that were ever stored
+	rev   int
+	away  bool
+}
+
+func (r *registry) create(v block.VolumeID) {
+	r.rev++
+	r.facts[v] = volume.Fact{Revision: fmt.Sprint(r.rev)}
+	r.old[v] = []volume.Fact{r.facts[v]}
+}
+
+// restore brings back a copy of some time ago. Revisions go on from where they are.
+func (r *registry) restore(v block.VolumeID) {
+	list := r.old[v]
+	// A volume that was opened stays opened: nobody backs up before the first open and then loses all of it.
+	first := 0
+	for first < len(list)-1 && list[first].Anchor.Extent.IsZero() {
+		first++
+	}
+	f := list[first+r.w.s.rng.IntN(len(list)-first)]
+	r.rev++
+	r.w.s.tracef("registry of v%d restored: epoch %d anchor %d.%d", v[0], f.Epoch.Number, f.Anchor.Extent.Epoch, f.Anchor.Extent.N)
+	f.Revision = fmt.Sprint(r.rev)
+	r.facts[v] = f
+}
+
+// registryClient is the registry as a process sees it.
+type registryClient struct {
+	w *World
+	p *proc
+}
+
+var _ volume.Registry = registryClient{}
+
+func (c registryClient) travel() error {
+	c.p.Sleep(c.w.s.between(200*time.Microsecond, 5*time.Millisecond))
+	if c.w.reg.away {
+		c.p.Sleep(c.w.s.between(100*time.Millisecond, 2*time.Second))
+		return errAway
+	}
+	return nil
+}
+
+// Load implements volume.Registry.
+func (c registryClient) Load(v block.VolumeID) (volume.Fact, error) {
+	if err := c.travel(); err != nil {
+		return volume.Fact{}, err
+	}
+	f, ok := c.w.reg.facts[v]
+	if !ok {
+		return f, volume.ErrNotFound
+	}
+	f.Anchor.Members = append([]block.StoreID(nil), f.Anchor.Members...)
+	return f, c.back()
+}
+
+func (c registryClient) back() error {
+	c.p.Sleep(c.w.s.between(200*time.Microsecond, 5*time.Millisecond))
+	if c.w.reg.away {
+		c.p.Sleep(time.Second)
+		return errAway // it may have happened
+	}
+	return nil
+}
+
+// Swap implements volume.Registry.
+func (c registryClient) Swap(v block.VolumeID, f volume.Fact) (string, error) {
+	if err := c.travel(); err != nil {
+		return "", err
+	}
+	r := c.w.reg
+	cur, ok := r.facts[v]
+	switch {
+	case !ok:
+		return "", volume.ErrNotFound
+	case cur.Revision != f.Revision:
+		return "", volume.ErrConflict
+	}
+	r.rev++
+	f.Revision = fmt.Sprint(r.rev)
+	f.Anchor.Members = append([]block.StoreID(nil), f.Anchor.Members...)
+	r.facts[v] = f
+	r.old[v] = append(r.old[v], f)
+	c.w.s.tracef("registry v%d: epoch %d anchor %d.%d", v[0], f.Epoch.Number, f.Anchor.Extent.Epoch, f.Anchor.Extent.N)
+	return f.Revision, c.back()
+}
+
+// placer proposes stores as a node sees the network.
+type placer struct{ n *node }
+
+var _ volume.Placer = placer{}
+
+// Candidates implements volume.Placer by highest random weight.
+func (p placer) Candidates(key block.Hash) []block.StoreID {
+	type weighed struct {
+		w uint64
+		s block.StoreID
+	}
+	list := make([]weighed, 0, len(p.n.w.layout))
+	for _, s := range p.n.w.layout {
+		h := uint64(14695981039346656037)
+		for i := range 16 {
+			h = (h ^ uint64(key[i])) * 1099511628211
+			h = (h ^ uint64(s[i])) * 1099511628211
+		}
+		list = append(list, weighed{h ^ h>>29, s})
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].w > list[j].w })
+	out := make([]block.StoreID, len(list))
+	for i := range list {
+		out[i] = list[i].s
+	}
+	return out
+}
+
+// Alive implements volume.Placer: seen within two seconds.
+func (p placer) Alive(s block.StoreID) bool {
+	o := p.n.w.byStore[s]
+	return o != nil && p.n.w.s.now-p.n.seen[o.idx] < 2*time.Second
+}
+
+// Version implements volume.Placer.
+func (p placer) Version() uint64 { return p.n.w.version }
+
+// probe is what keeps beliefs about other nodes: every half second of virtual time.
+func (w *World) probe() {
+	for _, a := range w.nodes {
+		for _, b := range w.nodes {
+			if a.proc != nil && b.proc != nil && b.srv != nil && b.proc.frozen <= w.s.now && !w.blocked(a, b) && !w.blocked(b, a) {
+				a.seen[b.idx] = w.s.now
+			}
+		}
+	}
+	w.s.after(500*time.Millisecond, w.probe)
+}
+
+func (w *World) relayout() {
+	w.version++
+	w.layout = w.layout[:0]
+	for _, n := range w.nodes {
+		if !n.store.IsZero() {
+			w.layout = append(w.layout, n.store)
+		}
+	}
+}
