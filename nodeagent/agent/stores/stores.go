@@ -1,0 +1,279 @@
+package stores
+
+import (
+	"crypto/ed25519"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+
+	"crypto/rand"
+
+	"mynetwork.io/mynetwork/nodeagent/agent/deletion"
+	"mynetwork.io/mynetwork/nodeagent/agent/members"
+	"mynetwork.io/mynetwork/nodeagent/agent/transport"
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/disk"
+	"mynetwork.io/mynetwork/nodeagent/peer"
+	"mynetwork.io/mynetwork/nodeagent/replica"
+	"mynetwork.io/mynetwork/nodeagent/store"
+	"mynetwork.io/mynetwork/nodeagent/task"
+	"mynetwork.io/mynetwork/nodeagent/volume"
+)
+
+// Errors of opening.
+var (
+	// ErrNotFormatted tells that a directory has no store, and that none may be made there.
+	ErrNotFormatted = errors.New("no store here, and formatting was not asked for: mount the disk, or allow to format")
+	// ErrForeign tells that a store belongs to another network or node.
+	ErrForeign = errors.New("store belongs elsewhere")
+)
+
+// Config is one store.
+type Config struct {
+	Path     string
+	Capacity int64 // bytes it may use; 0: the whole file system
+	Log      int64 // bytes of its write-ahead log, at Format; 0: the store's default
+}
+
+// Options are what a Set works with.
+type Options struct {
+	Node       string
+	Network    string
+	Stores     []Config
+	Format     bool // allows to make stores in empty directories
+	Auth       replica.Authorizer
+	ControlKey ed25519.PublicKey
+	Log        *slog.Logger
+}
+
+// Store is an open store.
+type Store struct {
+	*store.Store
+	ID       block.StoreID
+	Path     string
+	Capacity int64
+	Opened   store.Report
+	fs       *disk.OS
+	door     *door
+}
+
+// Set is the stores of one node. The zero value is not usable: see Open.
+type Set struct {
+	opt  Options
+	env  *task.Real
+	byID map[block.StoreID]*Store
+	all  []*Store
+
+	mu      sync.RWMutex
+	started bool
+	closed  bool
+}
+
+var _ peer.Handler = (*Set)(nil)
+
+// Open opens all stores. Start must follow before requests are taken.
+func Open(o Options) (*Set, error) {
+	s := &Set{opt: o, env: task.NewReal(), byID: map[block.StoreID]*Store{}}
+	for _, c := range o.Stores {
+		st, err := s.open(c)
+		if err == nil && s.byID[st.ID] != nil {
+			err = fmt.Errorf("it is the same as %s", s.byID[st.ID].Path)
+			_ = errors.Join(st.Store.Close(), st.fs.Close())
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("store %s: %w", c.Path, err), s.Close())
+		}
+		s.byID[st.ID] = st
+		s.all = append(s.all, st)
+	}
+	return s, nil
+}
+
+// networkID is a network's uid in the form of a superblock.
+func networkID(uid string) [16]byte {
+	h := block.Sum([]byte(uid))
+	return [16]byte(h[:16])
+}
+
+const logSegments = 8
+
+func (s *Set) open(c Config) (*Store, error) {
+	if s.opt.Format {
+		if err := os.MkdirAll(c.Path, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	fs, err := disk.OpenOS(c.Path)
+	if err != nil {
+		return nil, err
+	}
+	opt := store.Options{Capacity: c.Capacity}
+	if c.Log > 0 {
+		opt.Segments, opt.SegmentSize = logSegments, max(c.Log/logSegments/4096*4096, 1<<20)
+	}
+	st, report, err := store.Open(fs, opt)
+	if errors.Is(err, store.ErrNoStore) {
+		if err = s.format(fs, opt); err == nil {
+			st, report, err = store.Open(fs, opt)
+		}
+	}
+	if err != nil {
+		_ = fs.Close()
+		return nil, err
+	}
+	out := &Store{Store: st, ID: st.Superblock().Store, Path: c.Path, Capacity: c.Capacity, Opened: report, fs: fs}
+	if sb := st.Superblock(); sb.Network != networkID(s.opt.Network) || sb.Node != s.opt.Node {
+		err := fmt.Errorf("%w: it was made by node %s, this is node %s of network %s", ErrForeign, sb.Node, s.opt.Node, s.opt.Network)
+		return nil, errors.Join(err, st.Close(), fs.Close())
+	}
+	s.opt.Log.Info("store is open", "path", c.Path, "store", out.ID, "generation", report.Generation, "damage", report.Damage,
+		"unknown", len(report.Unknown), "unsure", report.Unsure)
+	return out, nil
+}
+
+func (s *Set) format(fs disk.FS, o store.Options) error {
+	if !s.opt.Format {
+		return ErrNotFormatted
+	}
+	sb := store.Superblock{Network: networkID(s.opt.Network), Node: s.opt.Node}
+	_, _ = rand.Read(sb.Store[:]) // never fails
+	s.opt.Log.Info("formatting a store", "store", sb.Store)
+	return store.Format(fs, sb, o)
+}
+
+// Start opens the doors. pulls reaches the other nodes' stores.
+func (s *Set) Start(pulls replica.Transport) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	client := &replica.Client{Env: s.env, Transport: pulls}
+	for _, st := range s.all {
+		srv := replica.NewServer(s.env, st.Store, st.ID, s.opt.Auth, client)
+		st.door = &door{srv: srv, set: s}
+	}
+	s.started = true
+}
+
+// Close ends the doors, once what was taken is committed, and closes the stores. It may be repeated.
+func (s *Set) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.mu.Unlock()
+	for _, st := range s.all {
+		if st.door != nil {
+			st.door.srv.Stop()
+		}
+	}
+	s.env.Wait()
+	var err error
+	for _, st := range s.all {
+		err = errors.Join(err, st.Store.Close(), st.fs.Close())
+	}
+	return err
+}
+
+// All lists the stores.
+func (s *Set) All() []*Store { return s.all }
+
+// Door gives the door of a store of this node, nil if it is not here or closed.
+func (s *Set) Door(id block.StoreID) transport.Local {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	st := s.byID[id]
+	if st == nil || !s.started || s.closed {
+		return nil
+	}
+	return st.door
+}
+
+// Local gives a store of this node for reading, nil if it is not here or closed.
+func (s *Set) Local(id block.StoreID) volume.Local {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	st := s.byID[id]
+	if st == nil || s.closed {
+		return nil
+	}
+	return st.Store
+}
+
+// Announce tells what this node says of its stores.
+func (s *Set) Announce() []members.Store {
+	var out []members.Store
+	for _, st := range s.all {
+		m := members.Store{ID: st.ID, Quarantined: st.Quarantined() != nil}
+		if u, err := st.Usage(); err == nil {
+			m.Capacity, m.Used = u.Total, u.Used
+		} else {
+			m.Quarantined = true
+		}
+		for _, v := range st.Volumes() {
+			m.Extents += uint32(v.Extents)
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// Serve implements peer.Handler.
+func (s *Set) Serve(from peer.Identity, req *peer.Request) {
+	defer req.Release()
+	if req.Type == members.TypeStores {
+		req.Reply(replica.StatusOK, members.Encode(s.Announce()))
+		return
+	}
+	if len(req.Body) < 16 {
+		req.Reply(replica.StatusBad, []byte("request without a store"))
+		return
+	}
+	id := block.StoreID(req.Body[:16])
+	d := s.Door(id)
+	if d == nil {
+		req.Reply(replica.StatusNotHeld, []byte("store is not on this node"))
+		return
+	}
+	d.Handle(from.Node, req.Type, req.Body, req)
+}
+
+// door is a replica's server behind the check of deletion records.
+type door struct {
+	srv *replica.Server
+	set *Set
+}
+
+const (
+	volumeAt = 16 + block.EpochSize
+	headSize = volumeAt + block.ExtentIDSize
+)
+
+// Handle implements transport.Local.
+func (d *door) Handle(from string, typ replica.Type, body []byte, to replica.Replier) {
+	if typ == replica.TypeDrop {
+		if err := d.checkDrop(body); err != nil {
+			to.Reply(replica.StatusDenied, []byte(err.Error()))
+			return
+		}
+	}
+	d.srv.Handle(from, typ, body, to)
+}
+
+func (d *door) checkDrop(body []byte) error {
+	if len(body) < headSize {
+		return fmt.Errorf("drop of %d bytes: %w", len(body), deletion.ErrDeletion)
+	}
+	v := block.VolumeID(body[volumeAt:][:16])
+	r, err := deletion.Verify(body[headSize:], v, d.set.opt.Network, d.set.opt.ControlKey)
+	if err != nil {
+		return err
+	}
+	if e := binary.LittleEndian.Uint64(body[16:]); e != r.Epoch {
+		return fmt.Errorf("volume %s: dropped in epoch %d, signed for %d: %w", v, e, r.Epoch, deletion.ErrDeletion)
+	}
+	return nil
+}
