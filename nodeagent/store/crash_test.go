@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -239,9 +240,9 @@ func (m *model) do() error {
 }
 
 // explore runs workloads until it has checked count crash states, and returns the first that is wrong.
-func explore(seed uint64, count int, lying bool) error {
+func explore(seed uint64, count int, lose func(disk.Op) bool) error {
 	for checked := 0; checked < count; seed++ {
-		n, err := exploreOne(seed, count-checked, lying)
+		n, err := exploreOne(seed, count-checked, lose)
 		if err != nil {
 			return fmt.Errorf("seed %d: %w", seed, err)
 		}
@@ -250,34 +251,41 @@ func explore(seed uint64, count int, lying bool) error {
 	return nil
 }
 
-func exploreOne(seed uint64, count int, lying bool) (checked int, failed error) {
+func exploreOne(seed uint64, count int, lose func(disk.Op) bool) (checked int, failed error) {
 	mem, o := disk.NewMem(0), small
 	if seed%4 == 3 {
 		o.Align = 4096
 	}
+	every, length := 4, 400
+	if seed%8 == 6 { // the log goes round several times
+		every, length = 100, 6000
+	}
 	if err := Format(mem, testSuper, o); err != nil {
 		return 0, err
 	}
-	mem.IgnoreSync(lying)
 	m := newModel(seed)
 	faults := disk.NewFaults(mem, nil)
-	s, _, err := Open(faults, small)
+	o.MaxFiles = 8 + int(seed%3)*20
+	s, _, err := Open(faults, o)
 	if err != nil {
 		return 0, err
 	}
 	m.s = s
 	crashes := rand.New(rand.NewPCG(seed, 7))
-	faults.SetPlan(func(op disk.Op) disk.Fault {
-		if failed != nil || checked >= count || op.Kind == disk.OpRead || crashes.IntN(4) != 0 {
-			return disk.Fault{}
+	faults.SetPlan(func(op disk.Op) (f disk.Fault) {
+		if (op.Kind == disk.OpSync || op.Kind == disk.OpSyncDir) && lose(op) {
+			f.Action = disk.Lose
+		}
+		if failed != nil || checked >= count || op.Kind == disk.OpRead || crashes.IntN(every) != 0 {
+			return f
 		}
 		checked++
 		if err := m.crash(mem, crashes); err != nil {
 			failed = fmt.Errorf("state %d, before %s of %s: %w", checked, op.Kind, op.Name, err)
 		}
-		return disk.Fault{}
+		return f
 	})
-	for i := 0; i < 400 && failed == nil && checked < count; i++ {
+	for i := 0; i < length && failed == nil && checked < count; i++ {
 		if err := m.do(); err != nil {
 			return checked, fmt.Errorf("operation %d: %w", i, err)
 		}
@@ -325,15 +333,27 @@ func crashStates(few int) int {
 }
 
 func TestCrash(t *testing.T) {
-	if err := explore(1, crashStates(1000), false); err != nil {
+	if err := explore(1, crashStates(1000), func(disk.Op) bool { return false }); err != nil {
 		t.Fatal(err)
 	}
 }
 
+// Each kind of sync is needed: a disk on which it does nothing is noticed.
 func TestCrashNoticesALyingDisk(t *testing.T) {
-	if err := explore(1, 1000, true); err == nil {
-		t.Fatal("a disk whose sync does nothing went unnoticed")
-	} else {
-		t.Log(err)
+	for name, lose := range map[string]func(op disk.Op) bool{
+		"all":                    func(disk.Op) bool { return true },
+		"log":                    func(op disk.Op) bool { return strings.HasPrefix(op.Name, "wal/") },
+		"state":                  func(op disk.Op) bool { return strings.HasPrefix(op.Name, fileState) },
+		"data of large payloads": func(op disk.Op) bool { return strings.HasSuffix(op.Name, sufDat) },
+		"logs of extents":        func(op disk.Op) bool { return strings.HasSuffix(op.Name, sufLog) },
+		"footers":                func(op disk.Op) bool { return strings.Contains(op.Name, sufFooter) },
+		"names":                  func(op disk.Op) bool { return op.Kind == disk.OpSyncDir },
+		"names of extents":       func(op disk.Op) bool { return op.Kind == disk.OpSyncDir && strings.HasPrefix(op.Name, "ext/") },
+		"name of the state":      func(op disk.Op) bool { return op.Kind == disk.OpSyncDir && op.Name == "." },
+		"names of shard folders": func(op disk.Op) bool { return op.Kind == disk.OpSyncDir && op.Name == "ext" },
+	} {
+		if err := explore(1, 3000, lose); err == nil {
+			t.Errorf("%s: no sync, and no one noticed", name)
+		}
 	}
 }

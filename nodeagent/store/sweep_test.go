@@ -367,10 +367,11 @@ var faultsOf = map[string]struct {
 func TestSweepOperations(t *testing.T) {
 	cases := 0
 	for name, f := range faultsOf {
-		for nth := 1; nth < 60; nth += 1 + nth/6 {
+		for i := range sweepSteps() / 2 {
 			cases++
-			if err := operationCase(uint64(nth%5), f.kind, f.fault, nth); err != nil {
-				t.Errorf("%s, number %d: %v", name, nth, err)
+			seed, nth := uint64(i*31), 1+int(i*i/8%211)
+			if err := operationCase(seed, f.kind, f.fault, nth); err != nil {
+				t.Errorf("%s, number %d, seed %d: %v", name, nth, seed, err)
 			}
 		}
 	}
