@@ -50,7 +50,7 @@ type Options struct {
 	Name   string       // of the volume; the mount is Dir/Name
 	Keeper Keeper       // nil: the device ends with the process
 	Meta   []byte       // the caller's own bytes, kept by the holder
-	Memory []int        // descriptors of shared memory, kept by the holder; they stay the caller's
+	Memory []int        // descriptors of shared memory, kept by the holder; the caller's, and open as long as the device
 	Fuse   fuse.Options // of the server
 }
 
@@ -60,6 +60,7 @@ type Device struct {
 	dir  string // the mount
 	path string // the loop device
 	fd   int    // /dev/fuse
+	conn [16]byte
 	back export.Backend
 	srv  *fuse.Server
 
@@ -104,6 +105,7 @@ func Attach(ctx context.Context, b export.Backend, o Options) (_ *Device, err er
 			d.undo()
 		}
 	}()
+	d.conn = conn
 	d.srv = fuse.New(d.fd, conn, b, o.Fuse)
 	if err := d.srv.Start(); err != nil {
 		return nil, err
@@ -117,8 +119,10 @@ func Attach(ctx context.Context, b export.Backend, o Options) (_ *Device, err er
 	if d.path, err = bind(d.file()); err != nil {
 		return nil, err
 	}
-	if err := d.keep(ctx, conn); err != nil {
-		return nil, err
+	if o.Keeper != nil {
+		if err := d.keep(ctx, o.Keeper); err != nil {
+			return nil, err
+		}
 	}
 	go d.wait()
 	return d, nil
@@ -162,20 +166,31 @@ func bind(file string) (string, error) {
 	return loop.Attach(f)
 }
 
-// keep gives the device to the holder.
-func (d *Device) keep(ctx context.Context, conn [16]byte) error {
-	if d.opt.Keeper == nil {
+// Keep gives the device to a new holder, after the one before has ended: a holder is updated by starting another one
+// while the server lives. The new holder must not have the device yet.
+func (d *Device) Keep(ctx context.Context, k Keeper) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
 		return nil
 	}
+	if err := d.keep(ctx, k); err != nil {
+		return err
+	}
+	d.opt.Keeper = k
+	return nil
+}
+
+func (d *Device) keep(ctx context.Context, k Keeper) error {
 	num, err := fuse.ConnOf(d.dir)
 	if err != nil {
 		return err
 	}
-	m, err := json.Marshal(meta{Version: metaVersion, Conn: conn, Dir: d.opt.Dir, Path: d.path, User: d.opt.Meta})
+	m, err := json.Marshal(meta{Version: metaVersion, Conn: d.conn, Dir: d.opt.Dir, Path: d.path, User: d.opt.Meta})
 	if err != nil {
 		return fmt.Errorf("device's meta: %w", err)
 	}
-	return d.opt.Keeper.Put(ctx, &holder.Entry{
+	return k.Put(ctx, &holder.Entry{
 		Name: d.opt.Name, Meta: m, Conn: num, Device: []int{d.fd}, Memory: d.opt.Memory,
 	})
 }

@@ -77,7 +77,7 @@ func (k *Kept) Resume(b export.Backend, o fuse.Options) (*Device, error) {
 	}
 	d := &Device{
 		opt: Options{Dir: k.m.Dir, Name: k.name, Keeper: k.keeper, Meta: k.Meta, Memory: k.Memory, Fuse: o},
-		dir: filepath.Join(k.m.Dir, k.name), path: k.m.Path, fd: k.device[0], back: b, done: make(chan struct{}),
+		dir: filepath.Join(k.m.Dir, k.name), path: k.m.Path, fd: k.device[0], conn: k.m.Conn, back: b, done: make(chan struct{}),
 	}
 	d.srv = fuse.New(d.fd, k.m.Conn, b, o)
 	if err := d.srv.Resume(); err != nil {

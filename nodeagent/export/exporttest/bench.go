@@ -1,6 +1,7 @@
 package exporttest
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -27,7 +28,7 @@ func Bench(b *testing.B, attach func(b *testing.B, m *Memory) []string) {
 		{"r4k_qd32", []string{"--rw=randread", "--bs=4k", "--iodepth=32"}},
 		{"w4k_qd1", []string{"--rw=randwrite", "--bs=4k", "--iodepth=1"}},
 		{"r4k_qd1", []string{"--rw=randread", "--bs=4k", "--iodepth=1"}},
-		{"w4k_sync_qd1", []string{"--rw=randwrite", "--bs=4k", "--iodepth=1", "--fdatasync=1"}},
+		{"w4k_sync_qd1", []string{"--rw=randwrite", "--bs=4k", "--iodepth=1", "--fsync=1"}},
 		{"w1m_qd8", []string{"--rw=write", "--bs=1m", "--iodepth=8"}},
 		{"r1m_qd8", []string{"--rw=read", "--bs=1m", "--iodepth=8"}},
 	} {
@@ -87,6 +88,7 @@ func fio(b *testing.B, args ...string) fioResult {
 	var rep struct {
 		Jobs []struct{ Read, Write side }
 	}
+	out = out[max(0, bytes.IndexByte(out, '{')):] // its NBD engine greets first
 	if err := json.Unmarshal(out, &rep); err != nil || len(rep.Jobs) != 1 {
 		b.Fatal(fmt.Errorf("fio's report: %w", err))
 	}

@@ -27,17 +27,25 @@ const fsType = "fuse.mynetwork"
 // Mount opens /dev/fuse and mounts it on dir, which must be an empty directory. The mount answers once a Server runs on
 // the descriptor, which the caller owns.
 func Mount(dir string) (fd int, err error) {
-	fd, err = unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
-		return -1, fmt.Errorf("%w (%w)", ErrNoDevice, err)
-	}
+	fd, err = openDevice("/dev/fuse")
 	if err != nil {
-		return -1, fmt.Errorf("open /dev/fuse: %w", err)
+		return -1, err
 	}
 	opts := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d,max_read=%d", fd, os.Geteuid(), os.Getegid(), MaxRead)
 	if err := unix.Mount("mynetwork", dir, fsType, unix.MS_NODEV|unix.MS_NOSUID|unix.MS_NOEXEC, opts); err != nil {
 		_ = unix.Close(fd)
 		return -1, fmt.Errorf("mount FUSE on %s: %w", dir, err)
+	}
+	return fd, nil
+}
+
+func openDevice(path string) (int, error) {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
+		return -1, fmt.Errorf("%w (%w)", ErrNoDevice, err)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("open %s: %w", path, err)
 	}
 	return fd, nil
 }

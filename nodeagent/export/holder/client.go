@@ -63,6 +63,20 @@ func (c *Client) hello(ctx context.Context) error {
 // Close gives up everything that the client owns: the watchdog begins to count.
 func (c *Client) Close() error { return c.c.Close() }
 
+// Gone returns nil once the holder at a socket's path, which must be there, has ended: what it kept must be given to its
+// successor.
+func Gone(ctx context.Context, path string) error {
+	c, err := Dial(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	defer stop()
+	_, _ = c.c.Read(make([]byte, 1)) // a holder says nothing unasked
+	return ctx.Err()
+}
+
 // Put gives the holder an entry. Its descriptors are copied and stay the caller's. Errors: ErrExists, ErrLimit.
 func (c *Client) Put(ctx context.Context, e *Entry) error {
 	if err := e.check(); err != nil {

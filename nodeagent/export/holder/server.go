@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -57,7 +58,7 @@ type Server struct {
 // session is one client's connection.
 type session struct {
 	c       *net.UnixConn
-	version uint16
+	version atomic.Uint32 // 0 before the hello
 }
 
 // Run serves until ctx ends, then closes everything that it holds: devices without a server's own descriptor end.
@@ -172,7 +173,7 @@ func (s *Server) handle(x *session, t frameType, body []byte, fds []int) error {
 	if t != tPut {
 		closeAll(fds)
 	}
-	if x.version == 0 && t != tHello {
+	if x.version.Load() == 0 && t != tHello {
 		closeAll(fds)
 		return writeFrame(x.c, tError, appendError(nil, fmt.Errorf("%w: no hello", ErrProtocol)), nil)
 	}
@@ -209,7 +210,7 @@ func (s *Server) hello(x *session, body []byte) (frameType, []byte, error) {
 	if v < lo || v < MinVersion {
 		return 0, nil, fmt.Errorf("%w: it speaks %d to %d, the client %d to %d", ErrVersion, MinVersion, MaxVersion, lo, hi)
 	}
-	x.version = v
+	x.version.Store(uint32(v))
 	return tHi, binary.LittleEndian.AppendUint16(nil, v), nil
 }
 
