@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
+	"mynetwork.io/mynetwork/cmd/internal/control"
+	"mynetwork.io/mynetwork/cmd/internal/devnet"
+	"mynetwork.io/mynetwork/cmd/internal/settings"
+	"mynetwork.io/mynetwork/cmd/internal/show"
+	"mynetwork.io/mynetwork/cmd/internal/size"
+)
+
+func (a *app) nodeCommand() *cobra.Command {
+	return family("node", "See nodes, and end or start those of this machine's network", a.nodeList(), a.nodeKill(), a.nodeStart())
+}
+
+func (a *app) nodeList() *cobra.Command {
+	return a.clientCommand(&cobra.Command{Use: "list", Short: "List nodes", Aliases: []string{"ls"}}, -1, func(ctx context.Context, _ []string) error {
+		if a.values.Socket == "" {
+			n, err := devnet.Load(a.values.Dir)
+			if err != nil {
+				return err
+			}
+			if err := a.printNodes(ctx, n); Exit(err) != ExitUnhealthy {
+				return err
+			}
+			return nil
+		}
+		return a.withAny(ctx, a.peers)
+	})
+}
+
+// peerView is a node as another one sees it.
+type peerView struct {
+	Name     string  `json:"name"`
+	Address  string  `json:"address"`
+	Alive    bool    `json:"alive"`
+	Score    float64 `json:"score"`
+	RTT      int64   `json:"rttMicros"`
+	Rate     float64 `json:"bytesPerSecond"`
+	Failures uint64  `json:"failures"`
+}
+
+// peers lists the network as one agent sees it.
+func (a *app) peers(ctx context.Context, c *control.Agent) error {
+	st, err := c.Status(ctx, &agentv1.StatusRequest{})
+	if err != nil {
+		return err
+	}
+	list := []peerView{}
+	for _, p := range st.GetPeers() {
+		list = append(list, peerView{p.GetNode(), p.GetAddress(), p.GetAlive(), p.GetScore(), p.GetRttMicros(), p.GetBandwidth(), p.GetFailures()})
+	}
+	return a.print.Print(list, func(r *show.Rows) {
+		r.Head = []string{"NODE", "ADDRESS", "ALIVE", "SCORE", "ROUND TRIP", "BANDWIDTH", "FAILURES"}
+		for _, p := range list {
+			r.Add(p.Name, p.Address, fmt.Sprint(p.Alive), fmt.Sprintf("%.2f", p.Score), fmt.Sprintf("%d us", p.RTT), size.Format(int64(p.Rate))+"/s", fmt.Sprint(p.Failures))
+		}
+	})
+}
+
+func (a *app) nodeKill() *cobra.Command {
+	var o devnet.KillOptions
+	c := &cobra.Command{Use: "kill NODE", Short: "Kill a node's agent, to see what happens", Args: cobra.ExactArgs(1), ValidArgsFunction: a.nodeNames,
+		Long: "Kill the agent of a node of this machine's network with SIGKILL. Its devices wait in the holder until \"node start\", or\nuntil the holder's patience ends. --holder kills the holder too, as the loss of the whole node does: its devices end."}
+	a.devFlags(c)
+	c.Flags().BoolVar(&o.Term, "term", false, "SIGTERM, and wait for the end, instead of SIGKILL")
+	c.Flags().BoolVar(&o.Holder, "holder", false, "also the holder")
+	return a.command(c, settings.Dev, func(_ context.Context, args []string) error {
+		n, err := devnet.Load(a.values.Dir)
+		if err != nil {
+			return err
+		}
+		ended, err := n.Kill(args[0], o)
+		if err != nil {
+			return err
+		}
+		if len(ended) == 0 {
+			a.print.Say("%s was dead already", args[0])
+			return nil
+		}
+		a.print.Say("%s: ended %s", args[0], strings.Join(ended, " and "))
+		return nil
+	})
+}
+
+func (a *app) nodeStart() *cobra.Command {
+	c := &cobra.Command{Use: "start NODE", Short: "Start what does not run of a node", Args: cobra.ExactArgs(1), ValidArgsFunction: a.nodeNames}
+	a.devFlags(c)
+	return a.command(c, settings.Dev, func(ctx context.Context, args []string) error {
+		n, err := devnet.Load(a.values.Dir)
+		if err != nil {
+			return err
+		}
+		program, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		if err := n.Start(ctx, args[0], program, a.say); err != nil {
+			return err
+		}
+		a.print.Say("%s answers", args[0])
+		return nil
+	})
+}

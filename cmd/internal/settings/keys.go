@@ -1,0 +1,86 @@
+package settings
+
+import (
+	"strings"
+	"time"
+)
+
+// Key is one setting.
+type Key struct {
+	Name    string // with dots, as in the file
+	Default any    // string, int, bool, time.Duration or []string
+	Usage   string
+}
+
+// Flag is the name of the key's flag.
+func (k Key) Flag() string {
+	_, name, ok := strings.Cut(k.Name, ".")
+	if !ok {
+		return k.Name
+	}
+	return name
+}
+
+// Variable is the name of the key's environment variable.
+func (k Key) Variable() string {
+	return envPrefix + "_" + envReplacer().Replace(strings.ToUpper(k.Name))
+}
+
+const envPrefix = "MYNETWORK"
+
+func envReplacer() *strings.Replacer { return strings.NewReplacer(".", "_", "-", "_") }
+
+// Groups of keys: the part before the dot. Client keys have none.
+const (
+	Client = ""
+	Agent  = "agent"
+	Holder = "holder"
+	Dev    = "dev"
+)
+
+// Group is the part of the key's name before the dot.
+func (k Key) Group() string {
+	group, _, ok := strings.Cut(k.Name, ".")
+	if !ok {
+		return Client
+	}
+	return group
+}
+
+// Keys lists all settings.
+func Keys() []Key {
+	return []Key{
+		{"dir", "/var/lib/mynetwork/dev", "directory of the network that \"dev up\" makes; client commands find its agents there"},
+		{"socket", "", "control socket of the one agent to talk to, instead of those of dir"},
+		{"node", "", "node whose agent to talk to (default: the one that has the volume, else the first that answers)"},
+		{"output", "table", "how results are written: table, json or yaml"},
+		{"timeout", time.Minute, "how long to wait for an answer; scrub, fsck and events wait as long as they need"},
+
+		{"dev.nodes", 3, "number of nodes"},
+		{"dev.device", "fuse", "what attach makes by default: fuse (a block device), nbd (an NBD server on a unix socket) or none"},
+		{"dev.port", 0, "port of the first node on 127.0.0.1, the others follow; 0 takes free ones. Fixed when the network is made"},
+		{"dev.capacity", "0", "bytes that each node's store may use, as 10Gi; 0 is the whole file system. Fixed when the network is made"},
+		{"dev.cache", "64MiB", "memory for each agent's cache of pages. Fixed when the network is made"},
+		{"dev.patience", 5 * time.Minute, "how long a device waits for a dead agent before its I/O fails. Fixed when the network is made"},
+
+		{"agent.node", "", "name of this node"},
+		{"agent.network", "", "uid of the network, as in the certificates"},
+		{"agent.members", []string{}, "all nodes of the network: name@host:port, with ;zone=Z and ;weight=W if they differ"},
+		{"agent.stores", []string{}, "directories of this node's stores, with ;capacity=10Gi if one may not use its whole file system"},
+		{"agent.format", false, "make a store in a directory that is empty; without it an empty directory is an error"},
+		{"agent.dir", "", "the agent's own directory, devices are mounted below it"},
+		{"agent.listen", "", "address of the peer server (default: the one that members has for this node)"},
+		{"agent.control", "", "path of the control socket"},
+		{"agent.holder", "", "path of the holder's socket; without it devices end with the agent"},
+		{"agent.registry", "", "directory of the file registry, shared by the agents of a machine"},
+		{"agent.tls", "", "directory with tls.crt, tls.key and ca.crt of this node"},
+		{"agent.control-key", "", "file with the Ed25519 key (PEM, PKCS 8) that signs grants and deletion records"},
+		{"agent.cache", "64MiB", "memory for the cache of pages; 0 is none"},
+		{"agent.ring", "0", "size of a volume's write ring; 0 is the default"},
+		{"agent.probe-interval", 500 * time.Millisecond, "how often members are asked whether they are there"},
+		{"agent.log-level", "info", "least level that is logged: debug, info, warn or error"},
+
+		{"holder.socket", "", "path of the holder's socket; its directory is made with mode 0700"},
+		{"holder.patience", 5 * time.Minute, "how long a device waits for a dead agent before its I/O fails"},
+	}
+}
