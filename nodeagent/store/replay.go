@@ -55,11 +55,15 @@ func (s *Store) recover(rep *Report) error {
 		return err
 	}
 	for _, l := range r.log {
-		if l.stream == nil {
+		if l.number == 0 {
 			continue
 		}
 		rep.Batches++
-		if err := decodeStream(l.stream, r.apply); err != nil {
+		stream, err := s.readBatch(l.found)
+		if err == nil {
+			err = decodeStream(stream, r.apply)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -71,16 +75,20 @@ func (s *Store) recover(rep *Report) error {
 func (r *recovery) foresee() error {
 	after := false
 	for _, l := range r.log {
-		if l.stream == nil {
+		if l.number == 0 {
 			after = true
 			r.lost = math.MaxUint64
 			continue
 		}
+		stream, err := r.s.readBatch(l.found)
+		if err != nil {
+			return err
+		}
 		if after {
-			r.lost = LSN(le.Uint64(l.stream)) - 1
+			r.lost = LSN(le.Uint64(stream)) - 1
 			after = false
 		}
-		if err := decodeStream(l.stream, r.note); err != nil {
+		if err := decodeStream(stream, r.note); err != nil {
 			return err
 		}
 	}

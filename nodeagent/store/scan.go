@@ -134,11 +134,8 @@ func (sc *scan) badIn(slot, sector, count int) bool {
 	return false
 }
 
-// logged is a batch of the live log, in order: its entries, or nil stream if it is damaged.
-type logged struct {
-	number uint64
-	stream []byte
-}
+// logged is a batch of the live log, in order; one that is damaged has number 0.
+type logged struct{ found }
 
 // liveLog decides what of the ring is the log: a list of batches in order. It reports damage. A batch that is missing or
 // bad is none if the entries before and after it are consecutive: then it was a mark.
@@ -172,7 +169,7 @@ func (s *Store) liveLog(rep *Report) (log []logged, damaged bool) {
 			}
 			lose()
 			wantLSN = first + n
-			log = append(log, logged{f.number, stream})
+			log = append(log, logged{f})
 		case i < len(sc.batches)-1:
 			doubt(f.number, err.Error())
 		case sc.badIn(f.slot, f.sector, f.count):
