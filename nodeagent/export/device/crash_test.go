@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -134,6 +135,7 @@ type rig struct {
 	dir    string
 	ticks  chan time.Time
 	ended  chan string
+	stop   func() // ends the holder
 }
 
 func newRig(tb testing.TB) *rig {
@@ -157,11 +159,14 @@ func newRig(tb testing.TB) *rig {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx) }()
-	tb.Cleanup(func() {
+	r.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			tb.Error(err)
 		}
+	})
+	tb.Cleanup(func() {
+		r.stop()
 		if err := Cleanup(context.Background(), nil, r.dir, "vol"); err != nil {
 			tb.Error(err)
 		}

@@ -130,7 +130,7 @@ func Attach(ctx context.Context, b export.Backend, o Options) (_ *Device, err er
 
 // place checks that the device's directory can be mounted on, and makes it.
 func place(b export.Backend, o Options) (*Device, error) {
-	if o.Name == "" || o.Name != filepath.Base(o.Name) || strings.HasPrefix(o.Name, ".") || len(o.Name) > holder.MaxName {
+	if o.Name == "" || strings.ContainsRune(o.Name, filepath.Separator) || strings.HasPrefix(o.Name, ".") || len(o.Name) > holder.MaxName {
 		return nil, fmt.Errorf("%w: %q", ErrName, o.Name)
 	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {

@@ -1,0 +1,238 @@
+package device
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"mynetwork.io/mynetwork/nodeagent/export"
+	"mynetwork.io/mynetwork/nodeagent/export/exporttest"
+	"mynetwork.io/mynetwork/nodeagent/export/fuse"
+	"mynetwork.io/mynetwork/nodeagent/export/holder"
+	"mynetwork.io/mynetwork/nodeagent/export/loop"
+)
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// noTrace requires that nothing of a device is left.
+func noTrace(t *testing.T, dir, name, path string) {
+	t.Helper()
+	if names, err := Leftovers(dir); err != nil || len(names) != 0 {
+		t.Errorf("left over: %v, %v", names, err)
+	}
+	if exists(filepath.Join(dir, name)) {
+		t.Error("the mount's directory is left")
+	}
+	if path != "" {
+		if f, err := loop.File(path); err != nil || filepath.Dir(filepath.Dir(f)) == dir {
+			t.Errorf("%s is still bound to %q, %v", path, f, err)
+		}
+	}
+}
+
+func TestCloseLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	d, disk := open(t, exporttest.Volume(t, mib), Options{Dir: dir})
+	_ = disk.Close()
+	if _, err := Attach(t.Context(), exporttest.Volume(t, mib), Options{Dir: dir, Name: "vol"}); !errors.Is(err, ErrMounted) {
+		t.Errorf("a second attach at the same place: %v", err)
+	}
+	for range 2 {
+		if err := d.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-d.Done()
+	if err := d.Err(); err != nil {
+		t.Errorf("after Close: %v", err)
+	}
+	noTrace(t, dir, "vol", d.Path())
+}
+
+// A mounted device is not closed, and works on.
+func TestCloseOfMounted(t *testing.T) {
+	d, disk := open(t, exporttest.Volume(t, 16*mib), Options{})
+	_ = disk.Close()
+	if err := run("mkfs.ext4", "-q", d.Path()); err != nil {
+		t.Fatal(err)
+	}
+	mnt := t.TempDir()
+	if err := unix.Mount(d.Path(), mnt, "ext4", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	err := d.Close(t.Context())
+	werr := os.WriteFile(filepath.Join(mnt, "f"), []byte("x"), 0o600)
+	if uerr := unix.Unmount(mnt, 0); uerr != nil {
+		t.Fatal(uerr)
+	}
+	if !errors.Is(err, export.ErrBusy) {
+		t.Errorf("close while mounted: %v", err)
+	}
+	if werr != nil {
+		t.Errorf("write after a refused close: %v", werr)
+	}
+	if err := d.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// Who merely has the device open is waited for, as long as the context lasts.
+func TestCloseOfOpen(t *testing.T) {
+	d, disk := open(t, exporttest.Volume(t, mib), Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := d.Close(ctx); !errors.Is(err, export.ErrBusy) {
+		t.Errorf("close while open: %v", err)
+	}
+	_ = disk.Close()
+	if err := d.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAttachRefuses(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Attach(t.Context(), odd{}, Options{Dir: dir, Name: "vol"}); !errors.Is(err, export.ErrSize) {
+		t.Errorf("an odd size: %v", err)
+	}
+	for _, name := range []string{"", ".", "..", "a/b", "/", ".hidden"} {
+		if _, err := Attach(t.Context(), exporttest.Volume(t, mib), Options{Dir: dir, Name: name}); !errors.Is(err, ErrName) {
+			t.Errorf("name %q: %v", name, err)
+		}
+	}
+	noTrace(t, dir, "vol", "")
+}
+
+// odd is a volume of a size that no device can have.
+type odd struct{ export.Backend }
+
+func (odd) Size() int64 { return mib + 512 }
+
+// A holder that refuses leaves no device behind.
+func TestAttachUndone(t *testing.T) {
+	dir := t.TempDir()
+	_, err := Attach(t.Context(), exporttest.Volume(t, mib), Options{Dir: dir, Name: "vol", Keeper: refuser{}})
+	if !errors.Is(err, holder.ErrLimit) {
+		t.Errorf("got %v", err)
+	}
+	noTrace(t, dir, "vol", "")
+}
+
+type refuser struct{ Keeper }
+
+func (refuser) Put(context.Context, *holder.Entry) error { return holder.ErrLimit }
+
+// A device that somebody else ends tells so.
+func TestAborted(t *testing.T) {
+	d, disk := open(t, exporttest.Volume(t, mib), Options{})
+	if err := fuse.Unmount(d.dir, true); err != nil { // takes it out of sight, the loop device holds it
+		t.Fatal(err)
+	}
+	if err := d.Err(); err != nil {
+		t.Errorf("before the end: %v", err)
+	}
+	if _, err := disk.WriteAt(page('x'), 0); err != nil {
+		t.Fatal(err)
+	}
+	_ = disk.Close()
+	if err := loop.Detach(t.Context(), d.path, mountedFile(t, d.path)); err != nil {
+		t.Fatal(err)
+	}
+	<-d.Done()
+	if err := d.Err(); !errors.Is(err, export.ErrGone) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+func mountedFile(t *testing.T, path string) string {
+	t.Helper()
+	f, err := loop.File(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// Cleanup removes what a killed server left, and nothing of anybody else.
+func TestCleanup(t *testing.T) {
+	for _, mode := range []string{"serve", "no-holder"} {
+		t.Run(mode, func(t *testing.T) {
+			r := newRig(t)
+			_, other := open(t, exporttest.Volume(t, mib), Options{Dir: r.dir, Name: "other"})
+			_, foreign := open(t, exporttest.Volume(t, mib), Options{})
+			s := r.start(mode)
+			ctx := t.Context()
+			h, err := holder.Dial(ctx, r.socket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.Close()
+			if mode == "serve" {
+				if err := Cleanup(ctx, h, r.dir, "vol"); !errors.Is(err, holder.ErrOwned) {
+					t.Errorf("cleanup of a live device: %v", err)
+				}
+			}
+			s.kill()
+			names, err := Leftovers(r.dir)
+			slices.Sort(names)
+			if err != nil || !slices.Equal(names, []string{"other", "vol"}) {
+				t.Errorf("left over: %v, %v", names, err)
+			}
+			for errors.Is(Cleanup(ctx, h, r.dir, "vol"), holder.ErrOwned) { // until the holder has noticed the kill
+			}
+			if err := Cleanup(ctx, h, r.dir, "vol"); err != nil {
+				t.Errorf("again: %v", err)
+			}
+			if names, err := Leftovers(r.dir); err != nil || !slices.Equal(names, []string{"other"}) {
+				t.Errorf("left over: %v, %v", names, err)
+			}
+			if f := mountedFile(t, s.path); filepath.Dir(f) == filepath.Join(r.dir, "vol") {
+				t.Error("the loop device is still bound")
+			}
+			for _, d := range []*exporttest.BlockDevice{other, foreign} {
+				if _, err := d.WriteAt(page('o'), 0); err != nil {
+					t.Errorf("another device suffered: %v", err)
+				}
+			}
+			s = r.start("serve") // the place is free
+			s.end(t)
+		})
+	}
+}
+
+// A device whose holder ended goes on, and is given to the next holder, which keeps it as the first did.
+func TestHolderReplaced(t *testing.T) {
+	first, second := newRig(t), newRig(t)
+	ctx := t.Context()
+	dial := func(r *rig) *holder.Client {
+		h, err := holder.Dial(ctx, r.socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = h.Close() })
+		return h
+	}
+	h1, h2 := dial(first), dial(second)
+	m := exporttest.Volume(t, mib)
+	d, disk := open(t, m, Options{Keeper: h1, Memory: []int{m.FD()}, Meta: []byte("mine")})
+	first.stop()
+	if _, err := disk.WriteAt(page('x'), 0); err != nil {
+		t.Errorf("without a holder: %v", err)
+	}
+	if err := d.Keep(ctx, h2); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := h2.Get(ctx, "vol"); err != nil || len(e.Device) != 1 || len(e.Memory) != 1 {
+		t.Errorf("the second holder has %+v, %v", e, err)
+	} else {
+		e.Close()
+	}
+}
