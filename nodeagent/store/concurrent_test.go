@@ -163,3 +163,55 @@ func TestQuarantine(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A commit that syncs a data file while a later large payload is on its way there does not count for that payload.
+func TestSyncBesideAWrite(t *testing.T) {
+	m := formatted(t, small)
+	faults := disk.NewFaults(m, nil)
+	s := opened(t, faults, small)
+	rng := rand.New(rand.NewPCG(1, 1))
+	w := newScribe(testID(1, 1))
+	appendOK(t, s, w.id, w.open(1<<20), nil)
+	rec, payload := w.pages(3, rng)
+	appendOK(t, s, w.id, rec, payload)
+	beside := false
+	faults.SetPlan(func(op disk.Op) disk.Fault {
+		if beside || op.Kind != disk.OpWrite || op.Name != pathOf(w, sufDat) {
+			return disk.Fault{}
+		}
+		beside = true
+		return disk.Fault{Wait: func() { commitOK(t, s) }}
+	})
+	rec, payload = w.pages(3, rng)
+	appendOK(t, s, w.id, rec, payload)
+	commitOK(t, s)
+	if !beside {
+		t.Fatal("no commit beside the write")
+	}
+	requireHeld(t, opened(t, m.Crash(func() uint64 { return 0 }), small), w)
+}
+
+// A reader that holds a file which is freed meanwhile reads on; the descriptor is closed after it.
+func TestFreeBesideARead(t *testing.T) {
+	m, _, w := filled(t, false)
+	faults := disk.NewFaults(m, nil)
+	s := opened(t, faults, small)
+	faults.SetPlan(func(op disk.Op) disk.Fault {
+		if op.Kind != disk.OpRead {
+			return disk.Fault{}
+		}
+		return disk.Fault{Wait: func() {
+			if _, err := s.Free(w.id); err != nil {
+				t.Error(err)
+			}
+			commitOK(t, s)
+		}}
+	})
+	p := make([]byte, len(w.data))
+	if err := s.ReadData(w.id, 0, p); err != nil || string(p) != string(w.data) {
+		t.Fatal(err)
+	}
+	if s.files.n != 0 {
+		t.Errorf("%d files are still open", s.files.n)
+	}
+}

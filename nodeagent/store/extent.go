@@ -217,11 +217,11 @@ func (s *Store) write(x *extent, r *journal.Record, rec, payload []byte) error {
 }
 
 func (s *Store) writeTo(x *extent, f *file, suffix string, p []byte, off int64) error {
-	h, err := s.files.get(f, x, suffix, true)
+	h, err := s.files.get(f, x, suffix)
 	if err != nil {
 		return s.fail(err)
 	}
-	defer s.files.put(f)
+	defer s.files.wrote(f)
 	if _, err := h.WriteAt(p, off); errors.Is(err, syscall.ENOSPC) {
 		return fmt.Errorf("write to %s: %w", x.id, ErrFull)
 	} else if err != nil {
@@ -401,7 +401,7 @@ func (s *Store) read(id block.ExtentID, off uint32, p []byte, log bool) error {
 	if uint64(off)+uint64(len(p)) > uint64(end) {
 		return fmt.Errorf("%s: %d bytes at %d of %d: %w", id, len(p), off, end, ErrNotHeld)
 	}
-	h, err := s.files.get(f, x, suffix, false)
+	h, err := s.files.get(f, x, suffix)
 	if err != nil {
 		return fmt.Errorf("read %s: %w: %w", id, ErrIO, err)
 	}

@@ -14,6 +14,7 @@ type file struct {
 	f          disk.File // nil while closed
 	refs       int
 	dirty      bool // written since the last sync
+	doomed     bool // to be closed when nobody uses it
 	prev, next *file
 }
 
@@ -44,8 +45,8 @@ func (s *fileSet) front(f *file) {
 	f.next.prev, f.prev.next = f, f
 }
 
-// get opens f under name if it is closed, and holds it open until put. write marks it as in need of a sync.
-func (s *fileSet) get(f *file, x *extent, suffix string, write bool) (disk.File, error) {
+// get opens f if it is closed, and holds it open until put or wrote.
+func (s *fileSet) get(f *file, x *extent, suffix string) (disk.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f.f == nil {
@@ -61,7 +62,6 @@ func (s *fileSet) get(f *file, x *extent, suffix string, write bool) (disk.File,
 		s.front(f)
 	}
 	f.refs++
-	f.dirty = f.dirty || write
 	return f.f, nil
 }
 
@@ -89,23 +89,35 @@ func (s *fileSet) adopt(f *file, opened disk.File) error {
 
 func (s *fileSet) close(f *file) {
 	_ = f.f.Close() // nothing is pending in it
-	f.f, f.dirty = nil, false
+	f.f, f.dirty, f.doomed = nil, false, false
 	f.unlink()
 	s.n--
 }
 
-func (s *fileSet) put(f *file) {
+func (s *fileSet) put(f *file) { s.release(f, false) }
+
+// wrote is put after a change. Only now does f need a sync: one that began before the write has ended does not count.
+func (s *fileSet) wrote(f *file) { s.release(f, true) }
+
+func (s *fileSet) release(f *file, dirty bool) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	f.refs--
-	s.mu.Unlock()
+	f.dirty = f.dirty || dirty
+	if f.doomed && f.refs == 0 {
+		s.close(f)
+	}
 }
 
-// drop closes f without a sync, because its file is removed or replaced. The caller excludes its writers; a reader
-// that still holds it closes nothing and reads the removed file.
+// drop closes f for good and without a sync, because its file is removed or replaced; after its last user, if it has any.
 func (s *fileSet) drop(f *file) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f.f != nil {
+	switch {
+	case f.f == nil:
+	case f.refs > 0:
+		f.doomed = true
+	default:
 		s.close(f)
 	}
 }

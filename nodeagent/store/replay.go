@@ -239,7 +239,7 @@ func (r *recovery) loadFooter(x *extent, f *fate) bool {
 // that can be read does not count: only the one after it would vouch for it.
 func (r *recovery) scanExtent(x *extent, limit uint32, hash block.Hash) {
 	var before journal.Chain
-	h, err := r.s.files.get(&x.log, x, sufLog, false)
+	h, err := r.s.files.get(&x.log, x, sufLog)
 	if err == nil {
 		err = walkLog(h, limit, &x.chain, func(rec *journal.Record, _ block.Hash) error {
 			before = x.chain
@@ -272,7 +272,7 @@ func (s *Store) dataThere(x *extent) error {
 	if x.chain.DataLen == 0 {
 		return nil
 	}
-	h, err := s.files.get(&x.dat, x, sufDat, false)
+	h, err := s.files.get(&x.dat, x, sufDat)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrIO, err)
 	}
@@ -307,7 +307,7 @@ func (x *extent) learn(rec *journal.Record) (err error) {
 // then the open may have been there, and not if there was a footer.
 func (r *recovery) stray(x *extent, has uint8) error {
 	var size int64
-	h, err := r.s.files.get(&x.log, x, sufLog, false)
+	h, err := r.s.files.get(&x.log, x, sufLog)
 	if err == nil {
 		size, _ = h.Size()
 		err = walkLog(h, uint32(min(size, math.MaxUint32)), &x.chain, func(rec *journal.Record, _ block.Hash) error { return x.learn(rec) })

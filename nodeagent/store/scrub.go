@@ -32,7 +32,7 @@ func (s *Store) Scrub(id block.ExtentID, found func(Finding)) error {
 	end := x.durable
 	s.mu.Unlock()
 	x.mu.Unlock()
-	log, err := s.files.get(&x.log, x, sufLog, false)
+	log, err := s.files.get(&x.log, x, sufLog)
 	if err != nil {
 		found(Finding{Extent: id, Log: true, Len: end.LogLen, Err: fmt.Errorf("%w: %w", ErrIO, err)})
 		return nil
@@ -131,7 +131,7 @@ func (s *Store) checkPages(x *extent, off uint32, good []byte) error {
 	s.mu.Lock()
 	limit := x.chain.LogLen
 	s.mu.Unlock()
-	log, err := s.files.get(&x.log, x, sufLog, false)
+	log, err := s.files.get(&x.log, x, sufLog)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrIO, err)
 	}
@@ -181,7 +181,7 @@ func (s *Store) RepairLog(id block.ExtentID, off uint32, good []byte) error {
 	if uint64(off)+uint64(len(good)) > uint64(end.LogLen) {
 		return fmt.Errorf("repair of %s: %d bytes at %d of %d: %w", id, len(good), off, end.LogLen, ErrNotHeld)
 	}
-	f, err := s.files.get(&x.log, x, sufLog, false)
+	f, err := s.files.get(&x.log, x, sufLog)
 	if err != nil {
 		return fmt.Errorf("repair of %s: %w: %w", id, ErrIO, err)
 	}
@@ -329,7 +329,7 @@ func (s *Store) putFiles(x *extent, log, data []byte) error {
 	if err := writeWhole(s.fs, dir, x.path(sufLog), log); err != nil || x.closed != nil {
 		return err
 	}
-	h, err := s.files.get(&x.dat, x, sufDat, true)
+	h, err := s.files.get(&x.dat, x, sufDat)
 	if err != nil {
 		return err
 	}

@@ -157,7 +157,7 @@ func (s *Store) Cut(id block.ExtentID, afterSeq uint64) (LSN, error) {
 	}
 	lsn, reopened, err := s.stageCut(x, end)
 	if reopened {
-		if h, err := s.files.get(&x.dat, x, sufDat, true); err == nil {
+		if h, err := s.files.get(&x.dat, x, sufDat); err == nil {
 			_ = h.Allocate(int64(x.open.Capacity)) // on a full disk appends to it fail later
 			s.files.put(&x.dat)
 		}
@@ -207,7 +207,7 @@ func (s *Store) chainAt(x *extent, seq uint64) (journal.Chain, error) {
 		}
 		return end, nil
 	}
-	h, err := s.files.get(&x.log, x, sufLog, false)
+	h, err := s.files.get(&x.log, x, sufLog)
 	if err != nil {
 		return end, fmt.Errorf("cut of %s: %w: %w", x.id, ErrIO, err)
 	}

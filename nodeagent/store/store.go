@@ -33,7 +33,7 @@ type LSN uint64
 
 // Options of a store. The zero value is usable. Align, SegmentSize and Segments count at Format only.
 type Options struct {
-	Align       int   // bytes, 512 (default) or 4096: the disk's logical sector
+	Align       int   // bytes, 512 (default) or 4096: what the disk writes whole or not at all; its physical sector if that is known
 	SegmentSize int64 // bytes of one log segment, a multiple of 4096, at least 1 MiB, at most 2 GiB; default 32 MiB
 	Segments    int   // in the ring, 3 to 256; default 8
 	Capacity    int64 // bytes the store may use; 0 is the whole disk

@@ -118,7 +118,7 @@ func (s *Store) finalise(x *extent) (int64, error) {
 		suffix string
 		size   uint32
 	}{{&x.log, sufLog, ft.chain.LogLen}, {&x.dat, sufDat, ft.chain.DataLen}} {
-		h, err := s.files.get(p.f, x, p.suffix, true)
+		h, err := s.files.get(p.f, x, p.suffix)
 		if err != nil {
 			return n, err
 		}
@@ -126,7 +126,7 @@ func (s *Store) finalise(x *extent) (int64, error) {
 		if err == nil && p.suffix == sufLog {
 			ft.logCRC, err = checksum(h, p.size)
 		}
-		s.files.put(p.f)
+		s.files.wrote(p.f)
 		if err == nil {
 			err = s.files.sync(p.f)
 		}
@@ -158,7 +158,8 @@ func checksum(h interface {
 	return sum, nil
 }
 
-// syncExtent makes x's files durable up to its committed end; x.mu is held. It returns how many bytes that were.
+// syncExtent makes x's files durable up to its committed end, whose bytes were written before they were staged; appends
+// go on meanwhile. Tidying is held. It returns how many bytes that were.
 func (s *Store) syncExtent(x *extent) (int64, error) {
 	s.mu.Lock()
 	end, upTo := x.durable, s.durable
@@ -203,9 +204,7 @@ func (s *Store) recycle(budget int64) (more bool, err error) {
 			if budget <= 0 {
 				return true, nil
 			}
-			x.mu.Lock()
 			n, err := s.syncExtent(x)
-			x.mu.Unlock()
 			if err != nil {
 				return false, err
 			}
@@ -282,10 +281,7 @@ func (s *Store) checkpoint() error {
 			}
 			return nil
 		}
-		x.mu.Lock()
-		_, err := s.syncExtent(x)
-		x.mu.Unlock()
-		if err != nil {
+		if _, err := s.syncExtent(x); err != nil {
 			return s.fail(err)
 		}
 	}
