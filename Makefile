@@ -1,0 +1,49 @@
+# The commands of this repository. "make help" lists them.
+GO ?= go
+FIRST ?= 1
+SEEDS ?= 200
+FUZZTIME ?= 20s
+OUT ?=
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+export CGO_ENABLED = 0
+LDFLAGS = -s -w -X main.version=$(VERSION)
+
+.PHONY: help build test race lint verify generate demo bench sim fuzz clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## bin/mynetwork and bin/kubectl-mynetwork
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+test: ## all tests; as root those on real devices too
+	$(GO) test -timeout 20m ./...
+
+race: ## the concurrent packages under the race detector
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 20m ./cmd/... ./nodeagent/...
+
+lint: ## formatting, vet, golangci-lint, and the house's own rules
+	hack/lint
+
+verify: ## generated code is what its sources make, and the module files are tidy
+	hack/generate --verify
+	$(GO) mod verify
+
+generate: ## write generated code again
+	hack/generate
+
+demo: build ## three nodes, real faults, real data: the story of the data path, about 3 minutes, as root
+	$(GO) run ./hack/demo -program bin/mynetwork
+
+bench: build ## fio on the devices and on a plain file beside them; OUT=file writes JSON
+	$(GO) run ./hack/bench -program bin/mynetwork $(if $(OUT),-out $(OUT))
+
+sim: ## whole clusters in one thread: SEEDS=n from FIRST=k
+	$(GO) run ./hack/sim -first $(FIRST) -seeds $(SEEDS)
+
+fuzz: ## every fuzz target for FUZZTIME=20s
+	hack/fuzz $(FUZZTIME)
+
+clean:
+	rm -rf bin out
