@@ -2,6 +2,7 @@ package journal
 
 import (
 	"fmt"
+	"slices"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 )
@@ -49,6 +50,11 @@ func DecodeOpen(b []byte) (o Open, err error) {
 		Checkpoint: r.position(), Members: r.members()}
 	if o.Extent.IsZero() || int(o.Replicas) != len(o.Members) || o.Quorum == 0 || o.Quorum > o.Replicas {
 		r.fail("open of %s: %d replicas, quorum %d, %d members", o.Extent, o.Replicas, o.Quorum, len(o.Members))
+	}
+	for i, s := range o.Members {
+		if slices.Contains(o.Members[:i], s) {
+			r.fail("open of %s: store %s is named twice", o.Extent, s)
+		}
 	}
 	return o, r.done()
 }
@@ -146,16 +152,22 @@ func DecodeSeal(b []byte) (s Seal, err error) {
 }
 
 // BlockRows gathers from log, which is the range [LogOff, LogOff+LogLen) of the extent's log, the encoded rows of the
-// sealed block. Records of other blocks in between (control records) are passed over.
+// sealed block. Records in between that are not of the block are passed over, as long as they carry no payload: a block's
+// pages lie back to back in the data stream, each record saying its place. It returns block.ErrMismatch otherwise.
 func (s *Seal) BlockRows(log []byte) ([]byte, error) {
 	rows := make([]byte, 0, int(s.Header.Rows)*block.RowSize)
+	data := s.DataOff
 	for len(log) > 0 {
 		r, n, err := Parse(log)
 		if err != nil {
 			return nil, fmt.Errorf("rows of block %d: %w", s.Header.Number, err)
 		}
 		if r.Type.HasPages() && r.Block == s.Header.Number {
+			if r.DataOff != data || int(r.Page)*block.RowSize != len(rows) {
+				return nil, fmt.Errorf("block %d: page %d at %d, want page %d at %d: %w", r.Block, r.Page, r.DataOff, len(rows)/block.RowSize, data, block.ErrMismatch)
+			}
 			rows = append(rows, r.Body...)
+			data += r.Payload
 		}
 		log = log[n:]
 	}

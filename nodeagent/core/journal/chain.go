@@ -2,6 +2,7 @@ package journal
 
 import (
 	"fmt"
+	"math"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 )
@@ -28,7 +29,9 @@ func (c *Chain) Check(r *Record) error {
 		return fmt.Errorf("seq %d (%s) after %d: %w", r.Seq, r.Type, c.Seq, ErrChain)
 	case r.LogOff != c.LogLen || r.DataOff != c.DataLen:
 		return fmt.Errorf("seq %d at log %d data %d, want %d and %d: %w", r.Seq, r.LogOff, r.DataOff, c.LogLen, c.DataLen, ErrChain)
-	case r.Epoch.Less(c.Epoch):
+	case uint64(c.LogLen)+uint64(r.Size()) > math.MaxUint32 || uint64(c.DataLen)+uint64(r.Payload) > math.MaxUint32:
+		return fmt.Errorf("seq %d: extent of %d and %d bytes: %w", r.Seq, c.LogLen, c.DataLen, ErrChain)
+	case r.Epoch.Less(c.Epoch) || (r.Epoch.Number == c.Epoch.Number && r.Epoch.Token != c.Epoch.Token && c.LogLen != 0):
 		return fmt.Errorf("seq %d: epoch %s after %s: %w", r.Seq, r.Epoch, c.Epoch, ErrChain)
 	}
 	return nil
@@ -64,7 +67,7 @@ func (c *Chain) Walk(log []byte, visit func(r *Record, h block.Hash) error) erro
 }
 
 // Longer reports whether log end a is the one that recovery prefers over b: the later epoch, then the higher
-// sequence. See DESIGN.md, invariant J3.
+// sequence. See DESIGN.md, invariant J4.
 func Longer(a, b *Chain) bool {
 	if d := a.Epoch.Compare(b.Epoch); d != 0 {
 		return d > 0

@@ -44,7 +44,9 @@ func (w *writer) ref(r *Ref) {
 
 func (r *reader) ref() Ref {
 	v := Ref{Epoch: r.u64(), N: r.u32(), Off: r.u32(), Leaf: r.hash()}
-	r.take(16)
+	if r.u64() != 0 || r.u64() != 0 {
+		r.fail("reserved bytes of a reference in use")
+	}
 	return v
 }
 

@@ -40,14 +40,12 @@ type reader struct {
 	err error
 }
 
-var zeros [64]byte
-
 func (r *reader) take(n int) []byte {
 	if r.err != nil || len(r.b) < n {
 		if r.err == nil {
 			r.err = fmt.Errorf("body needs %d more bytes: %w", n-len(r.b), ErrFormat)
 		}
-		return zeros[:min(n, len(zeros))]
+		return make([]byte, n) // n is small: lists and names check before they take
 	}
 	v := r.b[:n]
 	r.b = r.b[n:]

@@ -161,7 +161,7 @@ func (r *Record) check() error {
 		return bad("unknown type or sequence 0")
 	}
 	if !r.Type.HasPages() {
-		if r.Rows != 0 || r.Payload != 0 || r.Block != 0 {
+		if r.Rows != 0 || r.Payload != 0 || r.Block != 0 || r.Page != 0 {
 			return bad("control record with pages")
 		}
 		return nil

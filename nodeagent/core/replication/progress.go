@@ -56,14 +56,16 @@ func (p *Progress) Find(id block.ExtentID) *Extent {
 // Current is the extent that takes appends.
 func (p *Progress) Current() *Extent { return p.extents[len(p.extents)-1] }
 
-// Ack tells that a member's log is durable up to seq. It returns whether Committed or Released may have moved.
+// Ack tells that a member's log is durable up to seq. It returns whether Committed or Released may have moved. A member
+// that has failed adds nothing: what it says late may be about records that a recovery has replaced by others under the
+// same sequences (invariant R7).
 func (p *Progress) Ack(id block.ExtentID, s block.StoreID, seq uint64) bool {
 	x := p.Find(id)
 	if x == nil {
 		return false
 	}
 	m := x.member(s)
-	if m == nil || seq <= m.Durable || seq > x.Last {
+	if m == nil || m.Failed || seq <= m.Durable || seq > x.Last {
 		return false
 	}
 	m.Durable = seq
