@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
 	"mynetwork.io/mynetwork/nodeagent/core/replication"
 	"mynetwork.io/mynetwork/nodeagent/task"
 )
@@ -128,6 +129,14 @@ func (c *Client) Promise(s block.StoreID, e block.Epoch, x block.ExtentID) (Stat
 func (c *Client) Cut(s block.StoreID, e block.Epoch, x block.ExtentID, after uint64) (State, error) {
 	h := Head{Store: s, Epoch: e, Extent: x}
 	return c.state(s, TypeCut, Timeout, h.Encode(binary.LittleEndian.AppendUint64(nil, after)...))
+}
+
+// Confirm has the store note, durably, that its log of x, which ends in c, is the one that epoch e went on from. From
+// then on it counts as being of epoch e when tails are compared.
+func (c *Client) Confirm(s block.StoreID, e block.Epoch, x block.ExtentID, end *journal.Chain) (State, error) {
+	h := Head{Store: s, Epoch: e, Extent: x}
+	b := binary.LittleEndian.AppendUint64(nil, end.Seq)
+	return c.state(s, TypeConfirm, Timeout, h.Encode(append(b, end.Hash[:]...)...))
 }
 
 // Pull has the store fetch from source what it misses of x.

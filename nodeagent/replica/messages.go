@@ -29,6 +29,7 @@ const (
 	TypeRepair                    // store, epoch, extent, off u32, kind u8 (0 log, 1 data), good bytes
 	TypeScrub                     // store, epoch (ignored), extent  -> findings
 	TypeAppendGC                  // as TypeAppend; may fill the disk beyond the users' mark: cleaning, and what was acknowledged
+	TypeConfirm                   // store, epoch, extent, seq u64, hash 32: this log, ending so, is the one that this epoch went on from -> state
 	typeEnd
 )
 

@@ -118,8 +118,11 @@ func (f replyFunc) Reply(Status, ...[]byte) { f() }
 // records lost against a later epoch.
 func (s *Server) dropDivergence(h *Head, source block.StoreID, want *journal.Chain) error {
 	st, ok := s.store.Stat(h.Extent)
-	if !ok || st.Chain.LogLen == 0 || (st.Chain.Seq == want.Seq && st.Chain.Hash == want.Hash) {
+	if !ok || st.Chain.LogLen == 0 {
 		return nil
+	}
+	if st.Chain.Seq == want.Seq && st.Chain.Hash == want.Hash {
+		return s.settle(h, &st)
 	}
 	mine, err := s.hashes(h.Extent, st.Chain.LogLen, s.localLog)
 	if err != nil {
@@ -137,10 +140,10 @@ func (s *Server) dropDivergence(h *Head, source block.StoreID, want *journal.Cha
 	}
 	switch {
 	case same == len(mine):
-		return nil
+		return s.settle(h, &st)
 	case same == len(theirs):
 		return fmt.Errorf("source is behind: %w", ErrGap)
-	case !journal.Longer(want, &st.Chain):
+	case !wins(want, s.state(h.Extent).Chain):
 		return fmt.Errorf("source lost against this log: %w", ErrGap)
 	}
 	first := st.Chain.Seq + 1 - uint64(len(mine))
@@ -152,6 +155,22 @@ func (s *Server) dropDivergence(h *Head, source block.StoreID, want *journal.Cha
 	_, err = s.store.Cut(h.Extent, first+uint64(same)-1)
 	return err
 }
+
+// settle ends the doubt about a tail that damage may have shortened: what is here is a part of the source's log.
+func (s *Server) settle(h *Head, st *store.ExtentStat) error {
+	if !st.Unknown {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.admit(h); err != nil {
+		return err
+	}
+	_, err := s.store.Cut(h.Extent, st.Chain.Seq)
+	return err
+}
+
+func wins(a *journal.Chain, b journal.Chain) bool { return journal.Longer(a, &b) }
 
 func (s *Server) localLog(x block.ExtentID, off uint32, p []byte) error {
 	return s.store.ReadLog(x, off, p)

@@ -182,6 +182,8 @@ func (s *Server) Handle(from string, typ Type, body []byte, to Replier) {
 		err = s.read(typ, &h, rest, to)
 	case TypeCut:
 		err = s.cut(&h, rest, to)
+	case TypeConfirm:
+		err = s.confirm(&h, rest, to)
 	case TypePull:
 		err = s.pull(&h, rest, to)
 	case TypeFree:
@@ -207,7 +209,7 @@ func (s *Server) Handle(from string, typ Type, body []byte, to Replier) {
 func (s *Server) allow(from string, typ Type, h *Head) error {
 	verb := VerbRead
 	switch typ {
-	case TypeAppend, TypeAppendGC, TypePromise, TypeCut, TypeFree:
+	case TypeAppend, TypeAppendGC, TypePromise, TypeConfirm, TypeCut, TypeFree:
 		verb = VerbWrite
 	case TypePull, TypeRepair:
 		verb = VerbRepair
@@ -403,8 +405,43 @@ func (s *Server) state(x block.ExtentID) State {
 	st := State{Promised: s.store.Promised(x.Volume)}
 	if e, ok := s.store.Stat(x); ok {
 		st.Held, st.Unknown, st.Chain = true, e.Unknown, e.Durable
+		if c := s.confirmed(x); st.Chain.Epoch.Less(c) {
+			st.Chain.Epoch = c
+		}
 	}
 	return st
+}
+
+// confirmKey is where the epoch is kept that went on from a closed extent's log as it is here.
+func confirmKey(x block.ExtentID) string { return "confirm/" + x.String() }
+
+func (s *Server) confirmed(x block.ExtentID) (e block.Epoch) {
+	if b := s.store.Meta(confirmKey(x)); len(b) == block.EpochSize {
+		e = block.GetEpoch(b)
+	}
+	return e
+}
+
+func (s *Server) confirm(h *Head, rest []byte, to Replier) error {
+	if len(rest) != 8+32 {
+		return fmt.Errorf("confirm: %w", ErrBad)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.admit(h); err != nil {
+		return err
+	}
+	st, ok := s.store.Stat(h.Extent)
+	if !ok || st.Chain.Seq != binary.LittleEndian.Uint64(rest) || st.Chain.Hash != block.Hash(rest[8:]) {
+		return fmt.Errorf("confirm of %s: its log ends elsewhere: %w", h.Extent, journal.ErrChain)
+	}
+	b := make([]byte, block.EpochSize)
+	h.Epoch.Put(b)
+	if _, err := s.store.SetMeta(confirmKey(h.Extent), b); err != nil {
+		return err
+	}
+	s.stateAfter(h.Extent, to)
+	return nil
 }
 
 // stateAfter answers with the state of x as it is when the change that was staged is durable.
@@ -446,6 +483,11 @@ func (s *Server) free(h *Head, to Replier) error {
 	}
 	if _, err := s.store.Free(h.Extent); err != nil {
 		return err
+	}
+	if s.store.Meta(confirmKey(h.Extent)) != nil {
+		if _, err := s.store.SetMeta(confirmKey(h.Extent), nil); err != nil {
+			return err
+		}
 	}
 	s.stateAfter(h.Extent, to)
 	return nil

@@ -287,12 +287,15 @@ func (e *Engine) holdersOf(x block.ExtentID) []block.StoreID {
 
 // moveAnchor lets the registry's anchor follow the journal. It may fail: the chain from the old anchor stays good.
 func (e *Engine) moveAnchor() {
-	e.jmu.Lock()
-	x := e.log.extent
-	e.jmu.Unlock()
 	e.mu.RLock()
 	f := e.anchor
-	same := f.Anchor.Extent == x
+	var x block.ExtentID
+	for _, o := range e.progress.Extents() {
+		if o.First <= e.progress.Committed() {
+			x = o.ID // its open record, and the closed record before it, are durable at their quorums (invariant C3)
+		}
+	}
+	same := x.IsZero() || f.Anchor.Extent == x
 	f.Anchor = journal.Position{Extent: x, Members: e.holders[x]}
 	e.mu.RUnlock()
 	if same {

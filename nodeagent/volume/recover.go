@@ -121,6 +121,13 @@ func (e *Engine) findTail(anchor journal.Position) (*tail, error) {
 			t := &tail{extent: x, members: members, chain: best.Chain, log: log, open: open}
 			return t, e.restore(t, tails, best)
 		}
+		t := &tail{extent: x, members: members, chain: best.Chain}
+		if err := e.restore(t, tails, best); err != nil {
+			return nil, err
+		}
+		if err := e.confirm(t); err != nil {
+			return nil, err
+		}
 		closed, err := lastClosed(log)
 		if err != nil {
 			return nil, err
@@ -183,57 +190,24 @@ func walkLog(log []byte, visit func(r *journal.Record) error) error {
 	return nil
 }
 
-// restore brings the chosen log to a quorum of the tail extent, this writer's records included, before anything is
-// served from it.
+// restore brings the chosen log to a quorum of the extent before anything is built on it.
 func (e *Engine) restore(t *tail, tails *replication.Tails, best replication.Tail) error {
-	var mu sync.Mutex
+	need := max(e.spec.Quorum(), replication.Majority(len(t.members)))
 	good := map[block.StoreID]bool{best.Store: true}
-	behind := map[block.StoreID]bool{}
-	for _, b := range tails.Behind(best) {
-		behind[b.Store] = true
-	}
 	for _, s := range t.members {
-		if tails.Has(s) && !behind[s] {
-			good[s] = true
-		}
+		good[s] = good[s] || tails.Has(s)
 	}
-	for {
-		var rest []block.StoreID
-		for _, s := range t.members {
-			if !good[s] {
-				rest = append(rest, s)
-			}
-		}
-		var fence error
-		e.each(rest, func(s block.StoreID) {
-			if _, err := e.Client.Promise(s, e.epochNow(), t.extent); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				if errors.Is(err, replication.ErrFenced) {
-					fence = err
-				}
-				return
-			}
-			st, err := e.Client.Pull(s, e.epochNow(), t.extent, best.Store)
-			mu.Lock()
-			defer mu.Unlock()
-			if errors.Is(err, replication.ErrFenced) {
-				fence = err
-			}
-			if err == nil && st.Chain.Seq == t.chain.Seq && st.Chain.Hash == t.chain.Hash {
-				good[s] = true
-			}
-		}, nil)
-		if fence != nil {
-			return fence
-		}
-		if err := e.Err(); err != nil {
+	for _, b := range tails.Behind(best) {
+		delete(good, b.Store)
+	}
+	good[best.Store] = true
+	for len(good) < need {
+		if err := e.pullFrom(best.Store, t, good); err != nil {
 			return err
 		}
-		if len(good) >= e.spec.Quorum() && len(good) >= replication.Majority(len(t.members)) {
-			break
+		if len(good) < need {
+			e.Env.Sleep(retryPause)
 		}
-		e.Env.Sleep(retryPause)
 	}
 	for _, s := range t.members {
 		if good[s] {
@@ -241,6 +215,69 @@ func (e *Engine) restore(t *tail, tails *replication.Tails, best replication.Tai
 		}
 	}
 	return nil
+}
+
+// pullFrom has the members that are not good yet promise and pull; who ends up with the chosen log becomes good.
+func (e *Engine) pullFrom(source block.StoreID, t *tail, good map[block.StoreID]bool) error {
+	var rest []block.StoreID
+	for _, s := range t.members {
+		if !good[s] {
+			rest = append(rest, s)
+		}
+	}
+	var mu sync.Mutex
+	var fence error
+	e.each(rest, func(s block.StoreID) {
+		_, err := e.Client.Promise(s, e.epochNow(), t.extent)
+		var st replica.State
+		if err == nil {
+			st, err = e.Client.Pull(s, e.epochNow(), t.extent, source)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if errors.Is(err, replication.ErrFenced) {
+			fence = err
+		}
+		if err == nil && st.Chain.Seq == t.chain.Seq && st.Chain.Hash == t.chain.Hash {
+			good[s] = true
+		}
+	}, nil)
+	if fence != nil {
+		return fence
+	}
+	return e.Err()
+}
+
+// confirm has a quorum of a closed extent note that this epoch went on from its log as it is. Without it, a log of an
+// epoch between that one's and this, which a minority may hold, would win the next recovery (invariant R6): the closed
+// record itself is of an earlier epoch, and nothing can be appended behind it.
+func (e *Engine) confirm(t *tail) error {
+	need := max(e.spec.Quorum(), replication.Majority(len(t.members)))
+	for {
+		var mu sync.Mutex
+		var fence error
+		good := 0
+		e.each(t.good, func(s block.StoreID) {
+			_, err := e.Client.Confirm(s, e.epochNow(), t.extent, &t.chain)
+			mu.Lock()
+			defer mu.Unlock()
+			if errors.Is(err, replication.ErrFenced) {
+				fence = err
+			}
+			if err == nil {
+				good++
+			}
+		}, nil)
+		switch {
+		case fence != nil:
+			return fence
+		case good >= need:
+			return nil
+		case e.Err() != nil:
+			return e.Err()
+		}
+		e.Env.Sleep(retryPause)
+	}
 }
 
 // recover takes the volume over at the present epoch, from the anchor on: it finds and restores the tail, loads the
