@@ -232,6 +232,10 @@ func (d *Device) Err() error {
 // IOFlusher tells why the serving threads could not be marked with PR_SET_IO_FLUSHER; nil if they are.
 func (d *Device) IOFlusher() error { return d.srv.IOFlusher() }
 
+// Abort cuts the device off: everything that is asked of it, and all that waits, fails with EIO. It is for a volume that
+// answers no more. Close must follow, once the file system on it is unmounted.
+func (d *Device) Abort() error { return fuse.Abort(d.dir) }
+
 // Resize lets the loop device take a grown backend's size.
 func (d *Device) Resize(_ context.Context, newSize int64) error {
 	d.mu.Lock()
@@ -299,7 +303,11 @@ func (d *Device) Close(ctx context.Context) error {
 			err = e
 		}
 	}
-	<-d.done
+	select {
+	case <-d.done:
+	case <-ctx.Done():
+		return errors.Join(err, fmt.Errorf("requests are still in the volume: %w", ctx.Err()))
+	}
 	d.closed = true
 	_ = unix.Close(d.fd)
 	if e := os.Remove(d.dir); e != nil && !errors.Is(e, fs.ErrNotExist) {

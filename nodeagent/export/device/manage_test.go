@@ -7,12 +7,12 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"mynetwork.io/mynetwork/nodeagent/export"
 	"mynetwork.io/mynetwork/nodeagent/export/exporttest"
-	"mynetwork.io/mynetwork/nodeagent/export/fuse"
 	"mynetwork.io/mynetwork/nodeagent/export/holder"
 	"mynetwork.io/mynetwork/nodeagent/export/loop"
 )
@@ -130,25 +130,72 @@ type refuser struct{ Keeper }
 
 func (refuser) Put(context.Context, *holder.Entry) error { return holder.ErrLimit }
 
-// A device that somebody else ends tells so.
-func TestAborted(t *testing.T) {
-	d, disk := open(t, exporttest.Volume(t, mib), Options{})
-	if err := fuse.Unmount(d.dir, true); err != nil { // takes it out of sight, the loop device holds it
+// An abort frees everyone who waits for a volume that does not answer.
+func TestAbort(t *testing.T) {
+	m := exporttest.Volume(t, mib)
+	dir := t.TempDir()
+	d, disk := open(t, m, Options{Dir: dir})
+	release, held := make(chan struct{}), make(chan struct{}, 8)
+	m.SetHook(func(op exporttest.Op, _, _ int64) error {
+		held <- struct{}{}
+		<-release
+		return nil
+	})
+	write := writeLater(disk, 'x', 0)
+	<-held
+	if err := d.Abort(); err != nil {
 		t.Fatal(err)
 	}
+	if err := <-write; !errors.Is(err, unix.EIO) {
+		t.Errorf("the write ended with %v", err)
+	}
+	if _, err := disk.WriteAt(page('x'), 0); !errors.Is(err, unix.EIO) {
+		t.Errorf("a write after the abort ended with %v", err)
+	}
+	_ = disk.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := d.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("close while the volume has a request: %v", err)
+	}
+	close(release)
+	if err := d.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	noTrace(t, dir, "vol", d.Path())
+}
+
+// A device that somebody else ends tells so.
+func TestGone(t *testing.T) {
+	d, disk := open(t, exporttest.Volume(t, mib), Options{})
+	_ = disk.Close()
 	if err := d.Err(); err != nil {
 		t.Errorf("before the end: %v", err)
 	}
-	if _, err := disk.WriteAt(page('x'), 0); err != nil {
-		t.Fatal(err)
-	}
-	_ = disk.Close()
-	if err := loop.Detach(t.Context(), d.path, mountedFile(t, d.path)); err != nil {
+	if err := d.Abort(); err != nil {
 		t.Fatal(err)
 	}
 	<-d.Done()
 	if err := d.Err(); !errors.Is(err, export.ErrGone) {
 		t.Errorf("after the end: %v", err)
+	}
+}
+
+// A write with FUA is a flush of the backend before it is answered, and a plain one is not.
+func TestFUA(t *testing.T) {
+	m := exporttest.Volume(t, mib)
+	d, disk := open(t, m, Options{})
+	was := m.Count(exporttest.OpFlush) // binding the loop device syncs its file
+	if _, err := disk.WriteAt(page('x'), 0); err != nil || m.Count(exporttest.OpFlush) != was {
+		t.Fatalf("a plain write: %v, %d flushes", err, m.Count(exporttest.OpFlush))
+	}
+	f, err := os.OpenFile(d.Path(), os.O_WRONLY|unix.O_DIRECT|unix.O_DSYNC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(page('y'), 0); err != nil || m.Count(exporttest.OpFlush) != was+1 {
+		t.Errorf("a write with O_DSYNC: %v, %d flushes", err, m.Count(exporttest.OpFlush))
 	}
 }
 

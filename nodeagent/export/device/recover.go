@@ -135,7 +135,7 @@ func Cleanup(ctx context.Context, k Keeper, dir, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := endMount(at); err != nil {
+	if err := fuse.Abort(at); err != nil {
 		return err
 	}
 	var busy error
@@ -173,18 +173,6 @@ func forget(ctx context.Context, k Keeper, name string) error {
 	}
 	e.Close()
 	return k.Drop(ctx, name)
-}
-
-// endMount ends the connection of a mount, so that nothing that follows can wait for it.
-func endMount(at string) error {
-	conn, err := fuse.ConnOf(at)
-	if errors.Is(err, fuse.ErrNotMounted) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return fuse.Abort(conn)
 }
 
 // Release gives back what Recover took, without ending the device: the caller closes its connection to the holder.

@@ -311,6 +311,34 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// The common requests take no memory.
+func TestNoAllocation(t *testing.T) {
+	m := exporttest.Volume(t, 1<<20)
+	null, err := unix.Open("/dev/null", unix.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(null)
+	s := New(null, [16]byte{}, m, Options{})
+	r, err := newReader(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.free()
+	for name, q := range map[string]request{
+		"write": encode(opWrite, 2, fileNode, writeBody(0, page)),
+		"read":  encode(opRead, 2, fileNode, readBody(0, 4096)),
+		"fsync": encode(opFsync, 2, fileNode, make([]byte, 16)),
+	} {
+		if n := testing.AllocsPerRun(1000, func() { r.dispatch(q) }); n != 0 {
+			t.Errorf("a %s allocates %v times", name, n)
+		}
+	}
+	if n := m.Count(exporttest.OpWrite); n < 1000 {
+		t.Errorf("only %d writes reached the backend", n)
+	}
+}
+
 // FuzzRequest: whatever is read, the server does not panic and touches nothing outside the volume.
 func FuzzRequest(f *testing.F) {
 	f.Add(encode(opInit, 2, 0, initBody(7, 45, ^uint64(0))))
@@ -338,9 +366,11 @@ func FuzzRequest(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			s.live.Add(1)
 			r.dispatch(q)
 			r.free()
-			close(s.done)
+			s.leave()
+			<-s.Done()
 		}
 	})
 }

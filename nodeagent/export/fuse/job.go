@@ -36,8 +36,9 @@ func (s *Server) newJob(q request, n int) *job {
 	return j
 }
 
-// later runs j on an idle worker, or on a new one if all are blocked.
+// later runs j on an idle worker, or on a new one if all are blocked. It is called by a reader.
 func (s *Server) later(j *job) {
+	s.live.Add(1)
 	select {
 	case s.work <- j:
 	default:
@@ -50,6 +51,7 @@ func (s *Server) worker(j *job) {
 	for {
 		s.do(j)
 		s.jobs.Put(j)
+		s.leave()
 		select {
 		case j = <-s.work:
 		case <-s.done:

@@ -63,7 +63,7 @@ type Server struct {
 	flusher atomic.Pointer[flusher]
 
 	away atomic.Int32 // readers that are in a Flush, or about to decide; all but one may be
-	live atomic.Int32 // readers that run
+	live atomic.Int32 // readers that run, and jobs that are under way
 	done chan struct{}
 	err  error // set before done is closed
 	emu  sync.Mutex
@@ -99,6 +99,8 @@ func (s *Server) Resume() error {
 		return err
 	}
 	s.once.Do(func() { close(s.ready) })
+	s.live.Add(1) // this thread: jobs that end while it reads are not the last
+	defer s.leave()
 	s.away.Store(int32(s.opt.Readers)) // this thread must not wait in a Flush: Resent has to be told first
 	err = s.readResent(readers[0])
 	s.away.Store(0)
@@ -139,7 +141,7 @@ func (s *Server) IOFlusher() error {
 
 type flusher struct{ err error }
 
-// Done is closed when the connection has ended and no reader runs.
+// Done is closed when the connection has ended and all its requests have left the backend: the descriptor may be closed.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
 // Err is why the connection ended: nil after an unmount.
@@ -190,10 +192,11 @@ func (s *Server) newReaders() ([]*reader, error) {
 }
 
 func (s *Server) run(readers []*reader) {
-	s.live.Store(int32(len(readers)))
+	s.live.Add(int32(len(readers)))
 	for _, r := range readers {
 		go func() {
-			defer s.leave(r)
+			defer s.leave()
+			defer r.free()
 			runtime.LockOSThread() // for good: the thread ends with the goroutine, and its flag with it
 			s.flusher.Store(&flusher{unix.Prctl(unix.PR_SET_IO_FLUSHER, 1, 0, 0, 0)})
 			s.fail(r.loop())
@@ -201,8 +204,8 @@ func (s *Server) run(readers []*reader) {
 	}
 }
 
-func (s *Server) leave(r *reader) {
-	r.free()
+// leave ends a reader or a job. With the last of them nothing uses the descriptor any more.
+func (s *Server) leave() {
 	if s.live.Add(-1) == 0 {
 		close(s.done)
 	}

@@ -50,7 +50,7 @@ func (e *entry) end() error {
 	e.State = Ended
 	var err error
 	if e.Conn != 0 {
-		err = fuse.Abort(e.Conn)
+		err = fuse.AbortConn(e.Conn)
 	}
 	closeAll(e.Device)
 	e.Device = nil
