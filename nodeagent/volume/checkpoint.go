@@ -11,11 +11,13 @@ import (
 // Checkpoint merges what the overlays hold into the map, writes the changed nodes, and makes a root durable from which
 // the volume opens without replaying what came before.
 func (e *Engine) Checkpoint() error {
-	if err := e.exclusive(); err != nil {
-		return err
-	}
-	defer e.release()
-	return e.checkpointNow(nil)
+	return e.again(func(bool) error {
+		if err := e.exclusive(); err != nil {
+			return err
+		}
+		defer e.release()
+		return e.checkpointNow(nil)
+	})
 }
 
 // checkpointNow makes a checkpoint; change, if not nil, edits what it says before it is written. The caller has the
@@ -269,8 +271,9 @@ func (e *Engine) writeCheckpoint(c *journal.Checkpoint) error {
 	}
 	at := journal.Position{Extent: e.log.extent, LogOff: e.log.chain.LogLen, Members: e.holdersOf(e.log.extent)}
 	at.Seq = e.append(&journal.Record{Type: journal.TypeCheckpoint, Body: body})
+	session := e.epochNow().Session
 	e.jmu.Unlock()
-	if err := e.committed(at.Seq); err != nil {
+	if err := e.committedIn(session, at.Seq); err != nil {
 		return err
 	}
 	e.mu.Lock()

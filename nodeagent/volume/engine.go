@@ -66,6 +66,7 @@ type Engine struct {
 	stats        Stats
 
 	busy     bool // a checkpoint, snapshot change or recovery is under way (see exclusive)
+	regain   bool // a recovery in place waits for that right, or has it
 	idle     task.Signal
 	wake     task.Signal // pump
 	heal     task.Signal // healer
@@ -87,10 +88,12 @@ type layer struct {
 	pages    uint64 // volume size at the snapshot
 }
 
-// flushWaiter waits for journal sequence seq, or, as long as that is 0, for that of write sequence wseq.
+// flushWaiter waits for journal sequence seq, or, as long as that is 0, for that of write sequence wseq. One without a
+// write sequence waits for a record of this session; lost is set if a recovery in place ends the session first.
 type flushWaiter struct {
 	wseq uint64
 	seq  uint64
+	lost *bool
 	done task.Event
 }
 
@@ -214,7 +217,10 @@ func (e *Engine) start(name string, f func()) {
 }
 
 // exclusive lets one at a time of: checkpoint, snapshot change, recovery, healing of the open extent, cleaning step.
-func (e *Engine) exclusive() error {
+func (e *Engine) exclusive() error { return e.acquire(false) }
+
+// acquire is exclusive; a recovery in place goes first, since what the others wait for may depend on it.
+func (e *Engine) acquire(regain bool) error {
 	for {
 		e.mu.Lock()
 		if e.failed != nil {
@@ -222,7 +228,7 @@ func (e *Engine) exclusive() error {
 			e.mu.Unlock()
 			return err
 		}
-		if !e.busy {
+		if !e.busy && (regain || !e.regain) {
 			e.busy = true
 			e.mu.Unlock()
 			return nil

@@ -194,7 +194,13 @@ func (e *Engine) healOpen() {
 
 // healQuorum is for an open extent that has lost its quorum: once a majority answers again, the tail is recovered.
 func (e *Engine) healQuorum() {
-	if e.exclusive() != nil {
+	e.interrupt()
+	defer func() {
+		e.mu.Lock()
+		e.regain = false
+		e.mu.Unlock()
+	}()
+	if e.acquire(true) != nil {
 		return
 	}
 	defer e.release()

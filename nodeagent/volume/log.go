@@ -50,10 +50,13 @@ type sender struct {
 	failed bool // guarded by Engine.jmu
 	done   replica.Done
 	head   [replica.AppendHeadSize]byte
+
+	session uint32 // of the epoch that it sends under
 }
 
+// newSender makes the sender of one member. The caller has paused the journal.
 func (e *Engine) newSender(x block.ExtentID, s block.StoreID) *sender {
-	w := &sender{e: e, extent: x, store: s}
+	w := &sender{e: e, extent: x, store: s, session: e.epoch.Session}
 	w.done = w.finish
 	return w
 }
@@ -61,6 +64,8 @@ func (e *Engine) newSender(x block.ExtentID, s block.StoreID) *sender {
 // finish takes the answer to one append; it runs on the transport's goroutine.
 func (w *sender) finish(st replica.Status, body []byte, err error) {
 	switch {
+	case w.e.epochNow().Session != w.session:
+		// late: a recovery in place has begun sequences anew, so this is about another record (invariant E6)
 	case err == nil && st == replica.StatusOK && len(body) == replica.AppendReplySize:
 		w.e.acked(w.extent, w.store, binary.LittleEndian.Uint64(body))
 	case err == nil && st == replica.StatusFenced:

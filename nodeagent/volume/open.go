@@ -235,6 +235,19 @@ func (e *Engine) refillPending() {
 	}
 	e.pumped = max(e.pumped, e.ring.Low()-1)
 	e.pumpedSeq = e.progress.Committed()
+	keep := e.flushes[:0:0]
+	for _, f := range e.flushes {
+		switch {
+		case f.lost != nil:
+			keep = append(keep, f)
+		case f.wseq <= e.pumped:
+			f.done.Set() // recovery has made all of it durable
+		default:
+			f.seq = 0 // its record comes again, under another number
+			keep = append(keep, f)
+		}
+	}
+	e.flushes = keep
 	e.freeSlots()
 }
 

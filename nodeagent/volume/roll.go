@@ -199,6 +199,9 @@ func (o *opening) answer(s block.StoreID) replica.Done {
 		if err == nil && st == replica.StatusFenced {
 			o.e.fenced(s, body)
 		}
+		if o.e.epochNow().Session != o.open.Epoch.Session {
+			return // late: see sender.finish
+		}
 		o.mu.Lock()
 		switched := o.switched
 		o.acks[s] = ok

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"errors"
 	"fmt"
 
 	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
@@ -13,6 +14,10 @@ func (e *Engine) Snapshot(s journal.Snapshot) error {
 	if len(s.Name) > journal.MaxName {
 		return fmt.Errorf("snapshot name of %d bytes, at most %d: %w", len(s.Name), journal.MaxName, ErrRange)
 	}
+	return e.again(func(first bool) error { return e.snapshot(s, first) })
+}
+
+func (e *Engine) snapshot(s journal.Snapshot, first bool) error {
 	if err := e.Flush(); err != nil {
 		return err
 	}
@@ -25,14 +30,18 @@ func (e *Engine) Snapshot(s journal.Snapshot) error {
 	e.mu.Unlock()
 	if err != nil {
 		e.jmu.Unlock()
+		if !first && errors.Is(err, ErrExists) {
+			return nil // the recovery kept it, and what a recovery keeps is durable
+		}
 		return err
 	}
 	seq := e.append(&journal.Record{Type: journal.TypeSnapshot, Body: body})
 	e.mu.Lock()
 	e.freeze(&s)
+	session := e.epoch.Session
 	e.mu.Unlock()
 	e.jmu.Unlock()
-	return e.committed(seq)
+	return e.committedIn(session, seq)
 }
 
 // mayAdd refuses a snapshot whose id or name is taken, and one too many. The caller holds mu.
@@ -69,6 +78,10 @@ func (e *Engine) Snapshots() []journal.SnapshotRoot {
 
 // DeleteSnapshot ends a snapshot; its space returns with cleaning. No clone of it may exist: the caller has checked.
 func (e *Engine) DeleteSnapshot(id [16]byte) error {
+	return e.again(func(first bool) error { return e.deleteSnapshot(id, first) })
+}
+
+func (e *Engine) deleteSnapshot(id [16]byte, first bool) error {
 	if err := e.exclusive(); err != nil {
 		return err
 	}
@@ -88,7 +101,7 @@ func (e *Engine) DeleteSnapshot(id [16]byte) error {
 	if err != nil {
 		return err
 	}
-	if !found {
+	if !found && first {
 		return fmt.Errorf("snapshot %x of volume %s: %w", id, e.spec.ID, ErrNotFound)
 	}
 	return e.recount()
@@ -97,6 +110,10 @@ func (e *Engine) DeleteSnapshot(id [16]byte) error {
 // Rollback makes the volume's content that of a snapshot. No device may be attached: what a file system has in memory
 // would be written over it.
 func (e *Engine) Rollback(id [16]byte) error {
+	return e.again(func(bool) error { return e.rollback(id) })
+}
+
+func (e *Engine) rollback(id [16]byte) error {
 	if err := e.exclusive(); err != nil {
 		return err
 	}
@@ -133,14 +150,16 @@ func (e *Engine) Resize(size int64) error {
 	if size <= 0 || size%4096 != 0 || uint64(size/4096) > blockmap.MaxPages {
 		return einval(fmt.Errorf("resize to %d bytes: %w", size, ErrUnaligned))
 	}
-	if err := e.exclusive(); err != nil {
-		return err
-	}
-	defer e.release()
-	if size < e.Size() {
-		return einval(fmt.Errorf("resize from %d to %d bytes: volumes do not shrink", e.Size(), size))
-	}
-	return e.checkpointNow(func(c *journal.Checkpoint) { c.Pages = uint64(size / 4096) })
+	return e.again(func(bool) error {
+		if err := e.exclusive(); err != nil {
+			return err
+		}
+		defer e.release()
+		if size < e.Size() {
+			return einval(fmt.Errorf("resize from %d to %d bytes: volumes do not shrink", e.Size(), size))
+		}
+		return e.checkpointNow(func(c *journal.Checkpoint) { c.Pages = uint64(size / 4096) })
+	})
 }
 
 // recount sets the live count of every block from what the roots really name. The caller has the exclusive right, and

@@ -233,6 +233,65 @@ func (e *Engine) Flush() error {
 	return e.Err()
 }
 
+// errRecovered is what waits for a record get when the journal is recovered in place: sequences above what a quorum had
+// begin anew, so the record may be gone and its number another's (invariant E6).
+var errRecovered = errors.New("the journal was recovered meanwhile")
+
+// committedIn waits until record seq, appended in a session of this writer, is durable at a quorum.
+func (e *Engine) committedIn(session uint32, seq uint64) error {
+	e.mu.Lock()
+	switch {
+	case e.failed != nil:
+		defer e.mu.Unlock()
+		return e.failed
+	case e.regain || e.epoch.Session != session:
+		e.mu.Unlock()
+		return errRecovered
+	case seq <= e.progress.Committed():
+		e.mu.Unlock()
+		return nil
+	}
+	lost := false
+	f := flushWaiter{seq: seq, lost: &lost, done: e.Env.NewEvent()}
+	e.flushes = append(e.flushes, f)
+	e.mu.Unlock()
+	f.done.Wait()
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if e.failed == nil && lost {
+		return errRecovered
+	}
+	return e.failed
+}
+
+// interrupt ends, for a recovery in place, all waits for records that it may take back.
+func (e *Engine) interrupt() {
+	e.mu.Lock()
+	e.regain = true
+	keep := e.flushes[:0:0]
+	for _, f := range e.flushes {
+		if f.lost == nil {
+			keep = append(keep, f)
+			continue
+		}
+		*f.lost = true
+		f.done.Set()
+	}
+	e.flushes = keep
+	e.mu.Unlock()
+}
+
+// again repeats f for as long as recoveries interrupt it; f learns whether this is its first turn.
+func (e *Engine) again(f func(first bool) error) error {
+	for first := true; ; first = false {
+		err := f(first)
+		if !errors.Is(err, errRecovered) {
+			return err
+		}
+		e.Env.Sleep(retryPause)
+	}
+}
+
 // committed waits until the journal is durable at a quorum up to seq.
 func (e *Engine) committed(seq uint64) error {
 	e.mu.Lock()
