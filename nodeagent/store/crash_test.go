@@ -37,7 +37,8 @@ type model struct {
 	acked    LSN // all up to here is acknowledged
 	inFlight LSN // the last of the commit under way, else acked
 
-	transient bool // what is read may be wrong once only
+	transient bool   // what is read may be wrong once only
+	outer     string // the operation under way: append, commit, tidy or none
 }
 
 type step[T any] struct {
@@ -163,7 +164,7 @@ func (m *model) do() error {
 		w := newScribe(testID(byte(m.n%3), m.n))
 		rec := w.open(256 << 10)
 		undo := m.push(w, true)
-		_, err := m.s.Append(w.id, rec, nil)
+		_, err := m.append(w, rec, nil)
 		if err == nil {
 			m.live = append(m.live, w)
 		}
@@ -182,7 +183,7 @@ func (m *model) do() error {
 	case k < 14 && !w.chain.Closed:
 		rec, payload := w.pages(1+m.rng.IntN(3)*m.rng.IntN(2), m.rng)
 		undo := m.push(w, true)
-		_, err := m.s.Append(w.id, rec, payload)
+		_, err := m.append(w, rec, payload)
 		if errors.Is(err, ErrExtentFull) {
 			back(undo)()
 			return nil
@@ -191,7 +192,7 @@ func (m *model) do() error {
 	case k < 16 && !w.chain.Closed:
 		rec := w.close()
 		undo := m.push(w, true)
-		_, err := m.s.Append(w.id, rec, nil)
+		_, err := m.append(w, rec, nil)
 		return busy(err, back(undo))
 	case k == 16:
 		to := m.rng.IntN(len(w.ends))
@@ -226,17 +227,36 @@ func (m *model) do() error {
 		_, err := m.s.DropVolume(v, []byte("signed"))
 		return busy(err, func() { delete(m.tombs, v) })
 	case k < 26:
+		m.outer = "tidy"
+		defer func() { m.outer = "" }()
 		_, err := m.s.Tidy(int64(m.rng.IntN(1 << 20)))
 		return err
 	case k < 34:
-		m.inFlight = m.s.lsn
-		lsn, err := m.s.Commit()
-		if err == nil {
-			m.acked = lsn
-		}
-		return err
+		m.outer = "commit"
+		defer func() { m.outer = "" }()
+		return m.commit()
 	}
 	return nil
+}
+
+func (m *model) append(w *scribe, rec, payload []byte) (LSN, error) {
+	m.outer = "append"
+	defer func() { m.outer = "" }()
+	return m.s.Append(w.id, rec, payload)
+}
+
+// beside runs what another goroutine might, from within a disk operation: a commit beside an append, an append beside
+// a commit or Tidy.
+func (m *model) beside() {
+	outer := m.outer
+	m.outer = ""
+	defer func() { m.outer = outer }()
+	switch {
+	case outer == "append":
+		_ = m.commit() // an error comes back from the append
+	case outer != "" && len(m.live) > 0:
+		_ = m.write(m.live[m.rng.IntN(len(m.live))], 1+2*m.rng.IntN(2)) // or from the next one
+	}
 }
 
 // explore runs workloads until it has checked count crash states, and returns the first that is wrong.
@@ -257,6 +277,10 @@ func exploreOne(seed uint64, count int, lose func(disk.Op) bool) (checked int, f
 		o.Align = 4096
 	}
 	every, length := 4, 400
+	beside := 0
+	if seed%2 == 1 {
+		beside = 8
+	}
 	if seed%8 == 6 { // the log goes round several times
 		every, length = 100, 6000
 	}
@@ -275,6 +299,9 @@ func exploreOne(seed uint64, count int, lose func(disk.Op) bool) (checked int, f
 	faults.SetPlan(func(op disk.Op) (f disk.Fault) {
 		if (op.Kind == disk.OpSync || op.Kind == disk.OpSyncDir) && lose(op) {
 			f.Action = disk.Lose
+		}
+		if beside > 0 && m.outer != "" && (op.Kind == disk.OpWrite || op.Kind == disk.OpSync) && crashes.IntN(beside) == 0 {
+			f.Wait = m.beside
 		}
 		if failed != nil || checked >= count || op.Kind == disk.OpRead || crashes.IntN(every) != 0 {
 			return f
