@@ -195,7 +195,9 @@ func (e *Engine) restore(t *tail, tails *replication.Tails, best replication.Tai
 	need := max(e.spec.Quorum(), replication.Majority(len(t.members)))
 	good := map[block.StoreID]bool{best.Store: true}
 	for _, s := range t.members {
-		good[s] = good[s] || tails.Has(s)
+		if tails.Has(s) {
+			good[s] = true
+		}
 	}
 	for _, b := range tails.Behind(best) {
 		delete(good, b.Store)
