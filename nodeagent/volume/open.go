@@ -263,7 +263,6 @@ func (e *Engine) recoverInPlace() error {
 	e.ring.SetEpoch(e.epoch)
 	oldest := e.progress.Extents()[0].ID
 	anchor := journal.Position{Extent: oldest, Members: e.holders[oldest]}
-	e.givenUp = 0
 	e.mu.Unlock()
 	if err := e.recover(anchor); err != nil {
 		return err

@@ -192,7 +192,7 @@ func walkLog(log []byte, visit func(r *journal.Record) error) error {
 
 // restore brings the chosen log to a quorum of the extent before anything is built on it.
 func (e *Engine) restore(t *tail, tails *replication.Tails, best replication.Tail) error {
-	need := max(e.spec.Quorum(), replication.Majority(len(t.members)))
+	need := replication.Majority(len(t.members))
 	good := map[block.StoreID]bool{best.Store: true}
 	for _, s := range t.members {
 		if tails.Has(s) {
@@ -254,7 +254,7 @@ func (e *Engine) pullFrom(source block.StoreID, t *tail, good map[block.StoreID]
 // epoch between that one's and this, which a minority may hold, would win the next recovery (invariant R6): the closed
 // record itself is of an earlier epoch, and nothing can be appended behind it.
 func (e *Engine) confirm(t *tail) error {
-	need := max(e.spec.Quorum(), replication.Majority(len(t.members)))
+	need := replication.Majority(len(t.members))
 	for {
 		var mu sync.Mutex
 		var fence error
@@ -326,7 +326,10 @@ func (e *Engine) adopt(t *tail) {
 	defer e.mu.Unlock()
 	l.ordinal = e.cat.byID[t.extent]
 	e.progress = replication.NewProgress(t.chain.Seq)
-	quorum := max(e.spec.Quorum(), 1)
+	quorum := replication.Majority(len(t.members)) // of this extent, whatever R is by now: recovery counts the same way
+	if e.spec.Weak {
+		quorum = 1
+	}
 	x := e.progress.Open(t.extent, t.chain.Seq, quorum, t.members)
 	for i := range x.Members {
 		m := &x.Members[i]

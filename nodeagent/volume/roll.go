@@ -2,6 +2,7 @@ package volume
 
 import (
 	"errors"
+	"maps"
 	"sync"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -281,7 +282,7 @@ func (e *Engine) switchTo(o *opening) {
 	e.mu.Unlock()
 	o.mu.Lock()
 	o.switched = true
-	acks := o.acks
+	acks := maps.Clone(o.acks)
 	o.mu.Unlock()
 	for _, s := range o.members {
 		w := e.newSender(o.id, s)
