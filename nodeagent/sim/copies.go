@@ -8,9 +8,10 @@ import (
 )
 
 // copies follows a journal backwards from its open extent, and says which closed extent has fewer than r whole, equal
-// copies, if any. It reads the stores' files as they are.
-func (w *World) copies(x block.ExtentID, r int) string {
-	open := true
+// copies, if any. It ends at the first extent that cleaning has freed everywhere; that must lie before the anchor. It
+// reads the stores' files as they are.
+func (w *World) copies(x, anchor block.ExtentID, r int) string {
+	open, old := true, false
 	var end block.Hash // of the extent's last record, as its successor says
 	for !x.IsZero() {
 		var log []byte
@@ -37,6 +38,9 @@ func (w *World) copies(x block.ExtentID, r int) string {
 				good++
 			}
 		}
+		if held == 0 && old {
+			return ""
+		}
 		if log == nil {
 			return fmt.Sprintf("extent %d.%d: no good copy of %d", x.Epoch, x.N, held)
 		}
@@ -51,6 +55,7 @@ func (w *World) copies(x block.ExtentID, r int) string {
 		if err != nil {
 			return err.Error()
 		}
+		old = old || x == anchor
 		x, end, open = o.Previous, first.Prev, false
 	}
 	return ""

@@ -73,11 +73,11 @@ type reign struct {
 	pages   [][]version
 	ops     []opRecord // for porcupine
 	clients []*client
-	next    *reign     // that took over
-	cut     int        // how much of log next inherited
-	w       uint64     // last write sequence seen, to check the order
-	base    int        // so many entries were there at the start
-	cutBack bool       // an entry of unknown outcome was taken out
+	next    *reign // that took over
+	cut     int    // how much of log next inherited
+	w       uint64 // last write sequence seen, to check the order
+	base    int    // so many entries were there at the start
+	cutBack bool   // an entry of unknown outcome was taken out
 }
 
 func (v *vol) newReign(log []entry, now time.Duration) *reign {
@@ -99,6 +99,7 @@ func (r *reign) reset(now time.Duration) {
 func (r *reign) accept(e entry, now time.Duration) {
 	r.log = append(r.log, e)
 	r.state = e.apply(r.state)
+	r.pages = r.pages[:min(len(r.pages), len(r.state))]
 	for len(r.pages) < len(r.state) {
 		r.pages = append(r.pages, []version{{now, 0}})
 	}

@@ -56,7 +56,13 @@ var faults = [...]fault{
 		w.reg.restore(w.vols[w.s.rng.IntN(len(w.vols))].spec.ID)
 		return true
 	}},
-	{"EIO on read", 3, func(w *World, n *node) bool { n.ioErrors = 1 + w.s.rng.IntN(4); return true }},
+	{"EIO on read", 3, func(w *World, n *node) bool {
+		if !w.damage(n) {
+			return false
+		}
+		n.ioErrors = 1 + w.s.rng.IntN(4)
+		return true
+	}},
 	{"bit rot", 6, func(w *World, n *node) bool {
 		if !w.damage(n) {
 			return false
@@ -188,6 +194,9 @@ func (w *World) nemesis(until time.Duration) {
 	}
 	for w.s.now < until && w.failure == nil && total > 0 {
 		w.home.Sleep(w.s.between(w.cfg.Calm/10, 2*w.cfg.Calm))
+		if w.s.now >= until {
+			return
+		}
 		k := w.s.rng.IntN(total)
 		n := w.nodes[w.s.rng.IntN(len(w.nodes))]
 		for i := range faults {
@@ -219,6 +228,9 @@ func (w *World) janitor() {
 			continue
 		}
 		broken := n.st != nil && n.st.Quarantined() != nil
+		if broken && n != w.victim {
+			w.violate(4, "%s: store quarantines itself although its disk is good: %v", n.name, n.st.Quarantined())
+		}
 		if (broken || n.failed) && w.s.chance(0.3) {
 			w.cover("quarantined disk replaced", "store")
 			n.end(false)

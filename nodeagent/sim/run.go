@@ -117,7 +117,7 @@ func (w *World) settle() {
 	w.cfg.Downtime = 200 * time.Millisecond
 	ok := w.until(answerDeadline, func() bool {
 		for _, v := range w.vols {
-			if !v.ended || v.tries > 0 {
+			if !v.ended || v.opening() > 0 {
 				return false
 			}
 			if s := v.seat; s != nil && !s.over && s.flight > 0 {
@@ -140,7 +140,7 @@ func (w *World) settle() {
 func (w *World) stuck() string {
 	out := ""
 	for _, v := range w.vols {
-		out += fmt.Sprintf(" v%d ended %v tries %d", v.spec.ID[0], v.ended, v.tries)
+		out += fmt.Sprintf(" v%d ended %v tries %d", v.spec.ID[0], v.ended, v.opening())
 		if s := v.seat; s != nil {
 			out += fmt.Sprintf(" on %s over %v flight %d status %+v", s.n.name, s.over, s.flight, s.e.Status())
 		}
@@ -233,5 +233,5 @@ func (w *World) diverged(v *vol, s *seat) string {
 			return "a replica of the open extent has failed"
 		}
 	}
-	return w.copies(st.Extent, v.spec.Replicas)
+	return w.copies(st.Extent, w.reg.facts[v.spec.ID].Anchor.Extent, v.spec.Replicas)
 }

@@ -21,7 +21,7 @@ type vol struct {
 	parent *snapshot
 	snaps  []*snapshot
 	epoch  block.Epoch // of the newest writer
-	tries  int         // openings under way
+	tries  []*attempt  // openings
 	admin  bool        // the last entry of the log is of unknown outcome
 	all    []*reign
 	ended  bool // its life is over
@@ -90,16 +90,25 @@ func (v *vol) tryOpen(n *node, mem []byte, force bool) *attempt {
 	} else if r, err := ring.Open(mem, v.spec.ID); err == nil && r.Epoch().Number == v.epoch.Number {
 		o.Anchor = v.w.reg.facts[v.spec.ID].Anchor
 	}
-	v.tries++
+	v.tries = append(v.tries, a)
 	v.w.s.tracef("v%d: opening on %s (resume %v, force %v)", v.spec.ID[0], n.name, mem != nil, force)
 	p := n.proc
 	p.Go("open", func() {
-		defer func() { v.tries-- }()
 		e, err := volume.Open(n.deps(p), v.spec, o)
 		a.e, a.err, a.done = e, err, true
 		v.w.s.tracef("v%d: opened on %s: %v", v.spec.ID[0], n.name, err)
 	})
 	return a
+}
+
+// opening is how many openings are under way.
+func (v *vol) opening() (n int) {
+	for _, a := range v.tries {
+		if !a.done && !a.gone() {
+			n++
+		}
+	}
+	return n
 }
 
 // gone tells that the attempt's process ended before it came to a result.
