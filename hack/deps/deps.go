@@ -21,4 +21,15 @@ import (
 	_ "google.golang.org/protobuf/proto"
 	_ "pgregory.net/rapid"
 	_ "sigs.k8s.io/yaml"
+
+	_ "github.com/container-storage-interface/spec/lib/go/csi"
+	_ "github.com/kubernetes-csi/csi-test/v5/pkg/sanity"
+	_ "k8s.io/api/storage/v1"
+	_ "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	_ "k8s.io/client-go/kubernetes/fake"
+	_ "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+	_ "k8s.io/mount-utils"
+	_ "sigs.k8s.io/controller-runtime"
+	_ "sigs.k8s.io/controller-runtime/pkg/client/fake"
+	_ "sigs.k8s.io/controller-runtime/pkg/envtest"
 )
