@@ -22,7 +22,6 @@ func (a *app) devCommand() *cobra.Command {
 // devFlags are those that all commands of a network of this machine have.
 func (a *app) devFlags(c *cobra.Command) {
 	a.reader.Flags(c.Flags(), settings.Client, "dir", "output", "timeout")
-	c.Flags().Lookup("output").Shorthand = "o"
 	if c.ValidArgsFunction == nil {
 		c.ValidArgsFunction = cobra.NoFileCompletions
 	}

@@ -20,7 +20,6 @@ const probe = 3 * time.Second
 
 func (a *app) clientFlags(flags *pflag.FlagSet) {
 	a.reader.Flags(flags, settings.Client)
-	flags.Lookup("output").Shorthand = "o"
 }
 
 // sockets lists the control sockets to try, in order.

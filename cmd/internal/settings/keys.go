@@ -21,6 +21,14 @@ func (k Key) Flag() string {
 	return name
 }
 
+// shorthand is the flag's one letter, if it has one.
+func (k Key) shorthand() string {
+	if k.Name == "output" {
+		return "o"
+	}
+	return ""
+}
+
 // Variable is the name of the key's environment variable.
 func (k Key) Variable() string {
 	return envPrefix + "_" + envReplacer().Replace(strings.ToUpper(k.Name))

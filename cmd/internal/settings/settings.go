@@ -99,7 +99,7 @@ func (r *Reader) Flags(flags *pflag.FlagSet, group string, only ...string) {
 		}
 		switch def := k.Default.(type) {
 		case string:
-			flags.String(k.Flag(), def, k.Usage)
+			flags.StringP(k.Flag(), k.shorthand(), def, k.Usage)
 		case int:
 			flags.Int(k.Flag(), def, k.Usage)
 		case bool:
