@@ -139,10 +139,20 @@ func (c *Client) Confirm(s block.StoreID, e block.Epoch, x block.ExtentID, end *
 	return c.state(s, TypeConfirm, Timeout, h.Encode(append(b, end.Hash[:]...)...))
 }
 
-// Pull has the store fetch from source what it misses of x.
+// Pull has the store fetch from source what it misses of x. What it holds beside that goes if it lost against a later
+// epoch; otherwise the answer is ErrGap.
 func (c *Client) Pull(s block.StoreID, e block.Epoch, x block.ExtentID, source block.StoreID) (State, error) {
+	return c.pull(s, e, x, source, 0)
+}
+
+// PullChosen is Pull for a recovery that has chosen the source's log: everything else of former epochs goes.
+func (c *Client) PullChosen(s block.StoreID, e block.Epoch, x block.ExtentID, source block.StoreID) (State, error) {
+	return c.pull(s, e, x, source, 1)
+}
+
+func (c *Client) pull(s block.StoreID, e block.Epoch, x block.ExtentID, source block.StoreID, chosen byte) (State, error) {
 	h := Head{Store: s, Epoch: e, Extent: x}
-	return c.state(s, TypePull, PullTimeout, h.Encode(source[:]...))
+	return c.state(s, TypePull, PullTimeout, h.Encode(append(source[:], chosen)...))
 }
 
 // Free has the store drop x.

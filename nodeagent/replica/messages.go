@@ -20,7 +20,7 @@ const (
 	TypeReadLog                   // store, epoch (ignored), extent, off u32, n u32 -> n bytes
 	TypeReadData                  // likewise
 	TypeCut                       // store, epoch, extent, after u64 -> state
-	TypePull                      // store, epoch, extent, source store 16 -> state
+	TypePull                      // store, epoch, extent, source store 16, chosen u8 -> state
 	TypeFree                      // store, epoch, extent
 	TypeLease                     // store, epoch (ignored), extent (volume only) -> lease
 	TypeExtents                   // store, epoch (ignored), extent (volume only) -> extents

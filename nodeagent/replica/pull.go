@@ -14,12 +14,12 @@ const pullChunk = MaxRead
 
 // pull starts a task that copies from another store what this one misses of an extent: bytes moved are bytes missed.
 func (s *Server) pull(h *Head, rest []byte, to Replier) error {
-	if len(rest) != 16 {
+	if len(rest) != 17 || rest[16] > 1 {
 		return fmt.Errorf("pull: %w", ErrBad)
 	}
-	head, source := *h, block.StoreID(rest)
+	head, source, chosen := *h, block.StoreID(rest), rest[16] == 1
 	s.env.Go("pull", func() {
-		if err := s.pullFrom(&head, source); err != nil {
+		if err := s.pullFrom(&head, source, chosen); err != nil {
 			s.refuse(to, fmt.Errorf("pull of %s from %s: %w", head.Extent, source, err))
 			return
 		}
@@ -30,7 +30,7 @@ func (s *Server) pull(h *Head, rest []byte, to Replier) error {
 	return nil
 }
 
-func (s *Server) pullFrom(h *Head, source block.StoreID) error {
+func (s *Server) pullFrom(h *Head, source block.StoreID, chosen bool) error {
 	want, err := s.client.Stat(source, h.Extent)
 	if err != nil {
 		return err
@@ -38,7 +38,7 @@ func (s *Server) pullFrom(h *Head, source block.StoreID) error {
 	if !want.Held {
 		return ErrNotHeld
 	}
-	if err := s.dropDivergence(h, source, &want.Chain); err != nil {
+	if err := s.dropDivergence(h, source, &want.Chain, chosen); err != nil {
 		return err
 	}
 	for {
@@ -98,6 +98,9 @@ func (s *Server) pullAppend(h *Head, rec, payload []byte) error {
 		if !errors.Is(err, store.ErrBusy) {
 			return err
 		}
+		if s.isStopped() {
+			return errStopped
+		}
 		// the log is full: commit what is staged and let it be tidied
 		done := s.env.NewEvent()
 		s.mu.Lock()
@@ -115,8 +118,9 @@ type replyFunc func()
 func (f replyFunc) Reply(Status, ...[]byte) { f() }
 
 // dropDivergence cuts what this store holds beyond the last record that it shares with the source, if anything: such
-// records lost against a later epoch.
-func (s *Server) dropDivergence(h *Head, source block.StoreID, want *journal.Chain) error {
+// records lost against a later epoch, or against the log that this epoch has chosen. Records of this very epoch are never
+// cut: the order may be late, and they may have been acknowledged.
+func (s *Server) dropDivergence(h *Head, source block.StoreID, want *journal.Chain, chosen bool) error {
 	st, ok := s.store.Stat(h.Extent)
 	if !ok || st.Chain.LogLen == 0 {
 		return nil
@@ -138,9 +142,11 @@ func (s *Server) dropDivergence(h *Head, source block.StoreID, want *journal.Cha
 	for same < len(mine) && same < len(theirs) && mine[same] == theirs[same] {
 		same++
 	}
+	chosen = chosen && st.Chain.Epoch.Less(h.Epoch)
 	switch {
 	case same == len(mine):
 		return s.settle(h, &st)
+	case chosen:
 	case same == len(theirs):
 		return fmt.Errorf("source is behind: %w", ErrGap)
 	case !wins(want, s.state(h.Extent).Chain):
@@ -150,6 +156,10 @@ func (s *Server) dropDivergence(h *Head, source block.StoreID, want *journal.Cha
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.admit(h); err != nil {
+		return err
+	}
+	if same == 0 { // even the open records differ: one was of a try that failed
+		_, err = s.store.Free(h.Extent)
 		return err
 	}
 	_, err = s.store.Cut(h.Extent, first+uint64(same)-1)

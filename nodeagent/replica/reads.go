@@ -9,7 +9,8 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/store"
 )
 
-// buffers for reads; a read never allocates once the pool is warm.
+// readPool holds buffers, so that a read does not allocate. It is a package variable because it is memory and no state:
+// all stores of a process share it, and nothing can be learnt from it.
 var readPool = sync.Pool{New: func() any { return new([MaxRead]byte) }}
 
 func (s *Server) read(typ Type, h *Head, rest []byte, to Replier) error {

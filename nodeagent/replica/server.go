@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -82,10 +83,17 @@ func NewServer(env task.Env, st *store.Store, id block.StoreID, auth Authorizer,
 func (s *Server) Stop() {
 	s.mu.Lock()
 	s.stopped = true
+	for _, b := range s.blocked {
+		s.refuse(b.to, errStopped)
+	}
+	s.blocked = nil
 	s.mu.Unlock()
 	s.commit.Notify()
 	s.tidy.Notify()
 }
+
+// errStopped answers what comes too late; whether it was applied is open.
+var errStopped = errors.New("the store is being closed")
 
 func (s *Server) isStopped() bool {
 	s.mu.Lock()
@@ -145,10 +153,11 @@ func (s *Server) tidyLoop() {
 		s.tidy.Wait()
 		for more := true; more && !s.isStopped(); {
 			var err error
-			if more, err = s.store.Tidy(tidyBudget); err != nil {
+			more, err = s.store.Tidy(tidyBudget)
+			s.unblock() // also on an error: what a failed store cannot take is refused
+			if err != nil {
 				break
 			}
-			s.unblock()
 		}
 	}
 }
@@ -278,6 +287,10 @@ func (s *Server) admit(h *Head) error {
 
 // wait registers an answer that is due once lsn is durable. The caller holds s.mu.
 func (s *Server) wait(w waiting) {
+	if s.stopped {
+		s.refuse(w.to, errStopped)
+		return
+	}
 	s.pending = append(s.pending, w)
 	s.commit.Notify()
 }
@@ -326,7 +339,7 @@ func splitAppend(h *Head, rest []byte) (r *journal.Record, rec, payload []byte, 
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if size != len(rec) || h.Epoch.Number < got.Epoch.Number {
+	if size != len(rec) || got.Epoch != h.Epoch {
 		return nil, nil, nil, fmt.Errorf("append of seq %d: %d of %d bytes, record of epoch %s sent under %s: %w", got.Seq, size, len(rec), got.Epoch, h.Epoch, ErrBad)
 	}
 	return &got, rec, payload, nil
@@ -395,8 +408,8 @@ func (s *Server) checkOpen(h *Head, r *journal.Record) error {
 	if err != nil {
 		return err
 	}
-	if o.Extent != h.Extent {
-		return fmt.Errorf("open record of %s sent for %s: %w", o.Extent, h.Extent, ErrBad)
+	if o.Extent != h.Extent || !slices.Contains(o.Members, s.id) {
+		return fmt.Errorf("open record of %s on %v sent for %s to %s: %w", o.Extent, o.Members, h.Extent, s.id, ErrBad)
 	}
 	return nil
 }

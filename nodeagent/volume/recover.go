@@ -233,7 +233,7 @@ func (e *Engine) pullFrom(source block.StoreID, t *tail, good map[block.StoreID]
 		_, err := e.Client.Promise(s, e.epochNow(), t.extent)
 		var st replica.State
 		if err == nil {
-			st, err = e.Client.Pull(s, e.epochNow(), t.extent, source)
+			st, err = e.Client.PullChosen(s, e.epochNow(), t.extent, source)
 		}
 		mu.Lock()
 		defer mu.Unlock()
