@@ -373,3 +373,27 @@ func TestFullDisk(t *testing.T) {
 	requireHeld(t, s, w)
 	requireHeld(t, opened(t, m.Crash(func() uint64 { return 0 }), o), w)
 }
+
+// The state that lets a segment go says nothing of what is staged: a crash leaves what was committed.
+func TestRecycleBesideStaged(t *testing.T) {
+	m, rng := formatted(t, small), rand.New(rand.NewPCG(1, 7))
+	s := opened(t, m, small)
+	w := newScribe(testID(1, 1))
+	appendOK(t, s, w.id, w.open(8<<20), nil)
+	commitOK(t, s)
+	for s.live == 1 {
+		rec, payload := w.pages(1, rng)
+		appendOK(t, s, w.id, rec, payload)
+		commitOK(t, s)
+	}
+	committed := *w
+	committed.log, committed.data = bytes.Clone(w.log), bytes.Clone(w.data)
+	rec, payload := w.pages(1, rng)
+	appendOK(t, s, w.id, rec, payload)
+	if more, err := s.Tidy(1 << 30); more || err != nil || s.live != 1 {
+		t.Fatal(more, err, s.live)
+	}
+	requireHeld(t, opened(t, m.Crash(func() uint64 { return 0 }), small), &committed)
+	commitOK(t, s)
+	requireHeld(t, opened(t, m.Crash(func() uint64 { return 0 }), small), w)
+}

@@ -209,7 +209,7 @@ func sweepSteps() int64 {
 	if os.Getenv("STORE_SWEEP") != "" {
 		return 1000
 	}
-	return 40
+	return 24
 }
 
 func sweepAtRest(t *testing.T, o Options, only string) (cases int, failures []string) {

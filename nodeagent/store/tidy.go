@@ -186,14 +186,14 @@ func (s *Store) syncExtent(x *extent) (int64, error) {
 	return max(n, 0), nil
 }
 
-// recycle frees the oldest segments of the log while the budget lasts.
+// recycle frees the oldest segments of the log while the budget lasts. What is in flight is in the newest.
 func (s *Store) recycle(budget int64) (more bool, err error) {
 	for {
 		s.mu.Lock()
 		n := len(s.segs)
 		oldest := (s.slot - s.live + 1 + n) % n
 		seg := &s.segs[oldest]
-		if s.live == 1 || seg.last > s.durable {
+		if s.live == 1 {
 			s.mu.Unlock()
 			return false, nil
 		}
