@@ -140,7 +140,7 @@ func (e *Engine) checkLease(held block.Epoch) error {
 // takeOver brings the journal under this epoch: from the anchor on, or from nothing for a volume never opened.
 func (e *Engine) takeOver(anchor journal.Position) error {
 	if !anchor.Extent.IsZero() {
-		return e.recover(anchor)
+		return e.recoverAtOpen(anchor)
 	}
 	e.jmu.Lock()
 	e.log = logState{}
@@ -210,7 +210,7 @@ func (e *Engine) openResume(o Options) error {
 	e.mu.Lock()
 	e.epoch, e.anchor, e.ring, e.givenUp = epoch, f, r, r.Next()
 	e.mu.Unlock()
-	if err := e.recover(anchor); err != nil {
+	if err := e.recoverAtOpen(anchor); err != nil {
 		return err
 	}
 	e.refillPending()

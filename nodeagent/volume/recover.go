@@ -304,7 +304,7 @@ func (e *Engine) recover(anchor journal.Position) error {
 	e.jmu.Lock()
 	seq := e.log.chain.Seq
 	e.jmu.Unlock()
-	if err := e.committed(seq); err != nil {
+	if err := e.reached(seq); err != nil {
 		return err
 	}
 	e.mu.Lock()
@@ -313,6 +313,45 @@ func (e *Engine) recover(anchor journal.Position) error {
 	e.freeSlots()
 	e.mu.Unlock()
 	return nil
+}
+
+// reached waits until the journal is durable at a quorum up to seq. errRecovered: too few replicas are left of the extents
+// that this needs, or they do not answer; the recovery has to begin again, a session later.
+func (e *Engine) reached(seq uint64) error {
+	deadline := e.Env.Now() + suspicion
+	f := flushWaiter{seq: seq, done: e.Env.NewEvent()}
+	e.mu.Lock()
+	done := seq <= e.progress.Committed()
+	if !done {
+		e.flushes = append(e.flushes, f)
+	}
+	e.mu.Unlock()
+	for !done {
+		if done = f.done.WaitFor(retryPause); done {
+			break
+		}
+		if live, quorum := e.liveMembers(); live < quorum || e.Env.Now() > deadline {
+			return errRecovered
+		}
+	}
+	return e.Err()
+}
+
+// recoverAtOpen is recover for an engine that has no healer yet.
+func (e *Engine) recoverAtOpen(anchor journal.Position) error {
+	for {
+		err := e.recover(anchor)
+		if !errors.Is(err, errRecovered) {
+			return err
+		}
+		e.Logf("volume %s: recovery lost its quorum on the way and begins again", e.spec.ID)
+		e.mu.Lock()
+		e.epoch.Session++
+		if e.ring != nil {
+			e.ring.SetEpoch(e.epoch)
+		}
+		e.mu.Unlock()
+	}
 }
 
 // adopt makes the tail extent the present one, with the replicas that hold it.
