@@ -79,6 +79,9 @@ func (e *Engine) loadAncestor(v block.VolumeID) (*ancestor, error) {
 // latest checkpoint. It takes no promise: the writer goes on.
 func (e *Engine) peek(v block.VolumeID) (c journal.Checkpoint, err error) {
 	f, err := e.Registry.Load(v)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		err = errors.Join(err, replica.ErrUnreachable) // it comes back, as a replica does: the read waits
+	}
 	if err != nil {
 		return c, err
 	}
