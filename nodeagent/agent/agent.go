@@ -1,10 +1,69 @@
 package agent
 
-import "context"
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mynetwork.io/mynetwork/nodeagent/agent/control"
+	"mynetwork.io/mynetwork/nodeagent/agent/events"
+	"mynetwork.io/mynetwork/nodeagent/agent/fsck"
+	"mynetwork.io/mynetwork/nodeagent/agent/grants"
+	"mynetwork.io/mynetwork/nodeagent/agent/members"
+	"mynetwork.io/mynetwork/nodeagent/agent/stores"
+	"mynetwork.io/mynetwork/nodeagent/agent/transport"
+	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
+	"mynetwork.io/mynetwork/nodeagent/cache"
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/export/holder"
+	"mynetwork.io/mynetwork/nodeagent/peer"
+	"mynetwork.io/mynetwork/nodeagent/peer/grant"
+	"mynetwork.io/mynetwork/nodeagent/registry"
+)
+
+// ErrRunning is returned when another agent uses the same directory.
+var ErrRunning = errors.New("another agent runs on this directory")
+
+const (
+	keptEvents    = 1024
+	sweepInterval = 30 * time.Second
+	closeTimeout  = 20 * time.Second // for engines that wait for a quorum at the end
+)
 
 // Agent is one node's agent. The zero value is not usable: see New.
 type Agent struct {
-	cfg Config
+	cfg     Config
+	events  *events.Log
+	started time.Time
+	ready   chan struct{} // closed once control calls are served
+
+	refused atomic.Uint64 // connections that the peer server refused
+	lost    atomic.Uint64 // times that a node was lost
+	back    chan struct{} // a node came back: deletions may go on
+
+	// made by start, in this order
+	lock      *os.File
+	registry  registry.Store
+	cache     cache.Cache
+	members   *members.Table
+	stores    *stores.Set
+	pool      *peer.Pool
+	transport *transport.Transport
+	grants    *grants.Keeper
+	server    *peer.Server
+	holder    *holder.Client // nil: none
+	volumes   *volumes.Manager
+	control   *control.Server
+	listener  net.Listener
+	peerAddr  net.Addr
 }
 
 // New makes an agent; Run starts it.
@@ -13,13 +72,252 @@ func New(cfg Config) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Agent{cfg: cfg}, nil
+	return &Agent{cfg: cfg, events: events.New(keptEvents, cfg.Log), started: time.Now(), ready: make(chan struct{}), back: make(chan struct{}, 1)}, nil
 }
+
+// Ready is closed once the agent serves control calls and peers. Volumes that the holder kept may still be opening.
+func (a *Agent) Ready() <-chan struct{} { return a.ready }
+
+// Volumes gives the volume manager; only after Ready.
+func (a *Agent) Volumes() *volumes.Manager { return a.volumes }
 
 // Run opens the stores, serves peers and the control socket, resumes the volumes that the holder kept, and ends when ctx
 // does or when something that it cannot do without fails. On the way out attached volumes are left to the holder, if
-// there is one, else they are closed in order.
-func (a *Agent) Run(ctx context.Context) error {
+// there is one, else they are detached in order.
+func (a *Agent) Run(ctx context.Context) (err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer func() { err = errors.Join(err, a.close()) }()
+	if err := a.start(ctx); err != nil {
+		return fmt.Errorf("start agent %s: %w", a.cfg.Node, err)
+	}
+	g := newGroup(ctx, cancel)
+	defer g.wait()
+	g.run(func(ctx context.Context) error {
+		a.members.Run(ctx, a.cfg.ProbeInterval, a.ask, a.changed)
+		return nil
+	})
+	g.run(a.sweep)
+	if err := a.volumes.Recover(ctx); err != nil {
+		cancel(err)
+	}
+	g.run(func(ctx context.Context) error { return a.control.Serve(ctx, a.listener) })
+	a.events.Info("Started", "", "agent %s serves peers on %s and control on %s", a.cfg.Node, a.peerAddr, a.cfg.Control)
+	close(a.ready)
 	<-ctx.Done()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
 	return nil
+}
+
+// start makes the parts, from the disk up. What was made when it fails is ended by close.
+func (a *Agent) start(ctx context.Context) (err error) {
+	c := &a.cfg
+	if err := a.lockDir(); err != nil {
+		return err
+	}
+	if a.registry, err = registry.OpenFile(c.Registry); err != nil {
+		return err
+	}
+	if a.cache, err = cache.New(c.CacheBytes); err != nil {
+		return err
+	}
+	var nodes []members.Node
+	for _, m := range c.Members {
+		nodes = append(nodes, members.Node{Name: m.Node, Address: m.Address, Zone: m.Zone, Weight: m.Weight})
+	}
+	if a.members, err = members.New(c.Node, nodes); err != nil {
+		return err
+	}
+	if err := a.startData(); err != nil {
+		return err
+	}
+	if c.Holder != "" {
+		if a.holder, err = holder.Dial(ctx, c.Holder); err != nil {
+			return err
+		}
+	}
+	a.startVolumes()
+	a.listener, err = control.Listen(c.Control)
+	return err
+}
+
+// lockDir makes sure that this is the only agent of its directory.
+func (a *Agent) lockDir() error {
+	if err := os.MkdirAll(a.cfg.Dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(a.cfg.Dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return errors.Join(fmt.Errorf("%s: %w: %w", a.cfg.Dir, ErrRunning, err), f.Close())
+	}
+	a.lock = f
+	return nil
+}
+
+// startData makes the data path: stores, peers, transport.
+func (a *Agent) startData() (err error) {
+	c := &a.cfg
+	pub := c.ControlKey.Public().(ed25519.PublicKey)
+	presented := grant.NewAuthorizer(c.Network, []ed25519.PublicKey{pub}, nil)
+	opt := stores.Options{Node: c.Node, Network: c.Network, Format: c.Format, ControlKey: pub, Log: c.Log,
+		Auth: &grants.Authorizer{Self: c.Node, Network: c.Network, Presented: presented}}
+	for _, s := range c.Stores {
+		opt.Stores = append(opt.Stores, stores.Config(s))
+	}
+	if a.stores, err = stores.Open(opt); err != nil {
+		return err
+	}
+	set := peer.Settings{Software: "mynetwork " + c.Version}
+	a.pool, err = peer.NewPool(c.Credentials, set, func(_ context.Context, node string) (string, error) {
+		addr, ok := a.members.Address(node)
+		if !ok {
+			return "", fmt.Errorf("node %s is not a member of the network", node)
+		}
+		return addr, nil
+	})
+	if err != nil {
+		return err
+	}
+	a.grants = grants.NewKeeper(c.Node, grants.KeySigner{Network: c.Network, Key: c.ControlKey}, a.pool)
+	a.transport = transport.New(transport.Options{Self: c.Node, Local: a.stores.Door, Owner: a.members.Owner, Pool: a.pool})
+	a.stores.Start(grants.Reader{Transport: a.transport, Keeper: a.grants})
+	a.members.Heard(c.Node, a.stores.Announce())
+	a.server, err = peer.NewServer(c.Credentials, a.stores, set, peer.ServerOptions{Grants: presented, Rejected: func(remote net.Addr, err error) {
+		a.refused.Add(1)
+		c.Log.Warn("a connection was refused", "from", remote, "err", err)
+	}})
+	if err != nil {
+		return err
+	}
+	a.peerAddr, err = a.server.Listen(c.Listen)
+	return err
+}
+
+func (a *Agent) startVolumes() {
+	c := &a.cfg
+	opt := volumes.Options{Node: c.Node, Network: c.Network, Registry: a.registry, Transport: a.transport, Members: a.members, Cache: a.cache,
+		Local: a.stores.Local, Grants: a.grants, DeviceDir: filepath.Join(c.Dir, "devices"), RingBytes: c.RingBytes, ControlKey: c.ControlKey,
+		Events: a.events, Log: c.Log}
+	if a.holder != nil {
+		opt.Keeper = steady{a.holder}
+	}
+	a.volumes = volumes.New(opt)
+	checker := fsck.New(fsck.Options{Node: c.Node, Network: c.Network, ControlKey: c.ControlKey.Public().(ed25519.PublicKey), Registry: a.registry,
+		Members: a.members, Transport: a.transport, Grants: a.grants, Volumes: a.volumes, Stores: a.stores})
+	a.control = control.New(control.Parts{Node: c.Node, Version: c.Version, PeerAddress: a.peerAddr.String(), Started: a.started, Volumes: a.volumes,
+		Stores: a.stores, Members: a.members, Health: func(node string) peer.Report { return a.pool.Health(node).Report() }, Cache: a.cache,
+		Events: a.events, Checker: checker, Counters: a.counters, Log: c.Log})
+}
+
+// close ends the parts, from the top down. It may be called with only some of them made.
+func (a *Agent) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	var err error
+	if a.listener != nil {
+		_ = a.listener.Close() // the server has closed it already, if it ran
+	}
+	if a.volumes != nil {
+		err = errors.Join(err, a.volumes.Close(ctx, a.holder != nil))
+	}
+	if a.server != nil {
+		brief, cancel := context.WithTimeout(ctx, time.Second)
+		err = errors.Join(err, ignore(a.server.Shutdown(brief), context.DeadlineExceeded))
+		cancel()
+	}
+	if a.transport != nil {
+		a.transport.Close()
+	}
+	if a.pool != nil {
+		err = errors.Join(err, a.pool.Close())
+	}
+	if a.stores != nil {
+		err = errors.Join(err, a.stores.Close())
+	}
+	if a.cache != nil {
+		a.cache.Close()
+	}
+	if a.holder != nil {
+		err = errors.Join(err, a.holder.Close())
+	}
+	if a.lock != nil {
+		err = errors.Join(err, a.lock.Close())
+	}
+	return err
+}
+
+func ignore(err, which error) error {
+	if errors.Is(err, which) {
+		return nil
+	}
+	return err
+}
+
+// ask asks a node for its stores; this one is not asked over the network.
+func (a *Agent) ask(ctx context.Context, node string) ([]members.Store, error) {
+	if node == a.cfg.Node {
+		return a.stores.Announce(), nil
+	}
+	conn, err := a.pool.Try(node, peer.Small)
+	if errors.Is(err, peer.ErrBusy) { // not known yet whether it is there
+		conn, err = a.pool.Get(ctx, node, peer.Small)
+	}
+	if err != nil {
+		return nil, err
+	}
+	resp, err := conn.Call(ctx, members.TypeStores)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Release()
+	return members.Decode(resp.Body)
+}
+
+func (a *Agent) changed(node string, alive bool, err error) {
+	if alive {
+		a.events.Info("NodeHeard", "", "node %s answers", node)
+		select {
+		case a.back <- struct{}{}:
+		default:
+		}
+		return
+	}
+	a.lost.Add(1)
+	a.events.Warn("NodeLost", "", "node %s does not answer: %v", node, err)
+}
+
+// sweep brings deletions to stores that were away.
+func (a *Agent) sweep(ctx context.Context) error {
+	t := time.NewTicker(sweepInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		case <-a.back:
+		}
+		if err := a.volumes.Sweep(ctx); err != nil && ctx.Err() == nil {
+			a.cfg.Log.Warn("deletions are not through yet", "err", err)
+		}
+	}
+}
+
+func (a *Agent) counters() map[string]uint64 {
+	m := a.cache.Metrics()
+	return map[string]uint64{"cacheHits": m.Hits, "cacheMisses": m.Misses, "cacheBytes": uint64(max(m.Bytes, 0)),
+		"connectionsRefused": a.refused.Load(), "nodesLost": a.lost.Load()}
+}
+
+// Store ids of this node, for tests and people.
+func (a *Agent) storeIDs() (out []block.StoreID) {
+	for _, s := range a.stores.All() {
+		out = append(out, s.ID)
+	}
+	return out
 }

@@ -58,6 +58,7 @@ type Config struct {
 type StoreConfig struct {
 	Path     string
 	Capacity int64 // bytes it may use; 0 is the whole file system
+	Log      int64 // bytes of its write-ahead log, when it is made; 0 is 256 MiB
 }
 
 // Member is a node of the network.

@@ -36,6 +36,7 @@ type record struct {
 	Created     int64      `json:"created"`
 	Fact        fact       `json:"fact"`
 	Holder      string     `json:"holder,omitempty"`
+	HolderEpoch uint64     `json:"holderEpoch,omitempty"`
 	Snapshots   []snapshot `json:"snapshots,omitempty"`
 	Deletion    *deletion  `json:"deletion,omitempty"`
 }
@@ -72,7 +73,7 @@ const (
 // encode gives the bytes of a record's file.
 func encode(r *Record) ([]byte, error) {
 	out := record{ID: r.ID.String(), Name: r.Name, Size: r.Size, Replicas: r.Replicas, Weak: r.Weak, Extent: r.Extent,
-		Encrypted: r.Encrypted, KeyCheck: hex.EncodeToString(r.KeyCheck), Created: r.Created, Holder: r.Holder}
+		Encrypted: r.Encrypted, KeyCheck: hex.EncodeToString(r.KeyCheck), Created: r.Created, Holder: r.Holder, HolderEpoch: r.HolderEpoch}
 	if r.Compression == block.CompressionZstd {
 		out.Compression = zstdName
 	}
@@ -137,7 +138,7 @@ func (in *record) record() (r Record, err error) {
 	p := parser{}
 	r = Record{ID: block.VolumeID(p.id(in.ID)), Name: in.Name, Size: in.Size, Replicas: in.Replicas, Weak: in.Weak, Extent: in.Extent,
 		Encrypted: in.Encrypted, KeyCheck: p.hex(in.KeyCheck), Parent: block.VolumeID(p.id(in.Parent)), Snapshot: p.id(in.Snapshot),
-		Created: in.Created, Holder: in.Holder}
+		Created: in.Created, Holder: in.Holder, HolderEpoch: in.HolderEpoch}
 	switch in.Compression {
 	case noCompression:
 	case zstdName:

@@ -41,9 +41,12 @@ type Record struct {
 
 	Fact volume.Fact // its Revision counts changes of the fact alone
 
-	Holder    string     // node that has it attached: a hint, never a proof
-	Snapshots []Snapshot // as last known
-	Deletion  *Deletion  // set once the volume is deleted
+	// Holder is the node that has it attached, and HolderEpoch the number of the epoch that it took: a hint, never a proof. If the
+	// fact has another number, somebody else took the volume since.
+	Holder      string
+	HolderEpoch uint64
+	Snapshots   []Snapshot // as last known
+	Deletion    *Deletion  // set once the volume is deleted
 }
 
 // Snapshot is what a registry knows of a snapshot.

@@ -42,7 +42,7 @@ func (s KeySigner) Sign(g grant.Grant) ([]byte, error) { return g.Encode(s.Netwo
 
 // Presenter presents a grant on all connections; *peer.Pool is one.
 type Presenter interface {
-	AddGrant(ctx context.Context, encoded []byte) error
+	AddGrant(ctx context.Context, v block.VolumeID, encoded []byte) error
 }
 
 // Keeper keeps this node's grants. The zero value is not usable: see NewKeeper.
@@ -72,7 +72,7 @@ func (k *Keeper) Ensure(ctx context.Context, v block.VolumeID, verbs grant.Verbs
 	if err != nil {
 		return fmt.Errorf("grant to %v volume %s: %w", verbs, v, err)
 	}
-	if err := k.to.AddGrant(ctx, b); err != nil {
+	if err := k.to.AddGrant(ctx, v, b); err != nil {
 		return fmt.Errorf("present the grant to %v volume %s: %w", verbs, v, err)
 	}
 	k.have[v] = have | verbs

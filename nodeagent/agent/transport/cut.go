@@ -1,7 +1,8 @@
 package transport
 
 import (
-	"sync/atomic"
+	"fmt"
+	"sync"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/replica"
@@ -10,34 +11,74 @@ import (
 // epochAt is where a request's head has its epoch: behind the store.
 const epochAt = 16
 
-// Cut is a transport that can be ended: afterwards every request that changes something is answered as to a writer that
-// was fenced, so that an engine which waits for a majority gives up.
+// Cut is a transport that can be ended: afterwards every request is answered as to a writer that was fenced, so that an
+// engine which waits for a majority gives up, and what was asked before is answered as unreachable.
 type Cut struct {
 	replica.Transport
-	cut atomic.Bool
+	calls sync.Pool // *cutCall
+
+	mu  sync.RWMutex // held for reading while a done runs
+	cut bool
 }
 
 var _ replica.Transport = (*Cut)(nil)
 
 // NewCut decorates a transport.
-func NewCut(t replica.Transport) *Cut { return &Cut{Transport: t} }
+func NewCut(t replica.Transport) *Cut {
+	c := &Cut{Transport: t}
+	c.calls.New = func() any {
+		w := &cutCall{c: c}
+		w.cb = w.finish
+		return w
+	}
+	return c
+}
 
-// End ends it. It may be repeated.
-func (c *Cut) End() { c.cut.Store(true) }
+// End ends it. When it returns, no answer is being handed over any more, and none will be but for errors: what answers
+// touch (the ring's memory) may go. It must not be called from a done. It may be repeated.
+func (c *Cut) End() {
+	c.mu.Lock()
+	c.cut = true
+	c.mu.Unlock()
+}
+
+// cutCall is a done that knows of the cut.
+type cutCall struct {
+	c    *Cut
+	done replica.Done
+	cb   replica.Done
+}
+
+func (w *cutCall) finish(st replica.Status, body []byte, err error) {
+	c, done := w.c, w.done
+	w.done = nil
+	c.calls.Put(w)
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.cut {
+		st, body, err = 0, nil, fmt.Errorf("the volume is closing: %w", replica.ErrUnreachable)
+	}
+	done(st, body, err)
+}
 
 // Send implements replica.Transport.
 func (c *Cut) Send(s block.StoreID, typ replica.Type, done replica.Done, parts ...[]byte) {
-	if c.cut.Load() {
-		// The promise that is claimed has the request's own number, and a token that is not the writer's: a higher number
-		// would make the writer take a still higher one.
-		var body [block.EpochSize]byte
-		if len(parts) > 0 && len(parts[0]) >= epochAt+block.EpochSize {
-			e := block.GetEpoch(parts[0][epochAt:])
-			e.Token ^= 1
-			e.Put(body[:])
-		}
-		go done(replica.StatusFenced, body[:], nil)
+	c.mu.RLock()
+	cut := c.cut
+	c.mu.RUnlock()
+	if !cut {
+		w := c.calls.Get().(*cutCall)
+		w.done = done
+		c.Transport.Send(s, typ, w.cb, parts...)
 		return
 	}
-	c.Transport.Send(s, typ, done, parts...)
+	// The promise that is claimed has the request's own number, and a token that is not the writer's: a higher number
+	// would make the writer take a still higher one.
+	var body [block.EpochSize]byte
+	if len(parts) > 0 && len(parts[0]) >= epochAt+block.EpochSize {
+		e := block.GetEpoch(parts[0][epochAt:])
+		e.Token ^= 1
+		e.Put(body[:])
+	}
+	go done(replica.StatusFenced, body[:], nil)
 }

@@ -111,3 +111,26 @@ func TestCut(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// late is a transport that answers when it is told to.
+type late struct{ done replica.Done }
+
+func (l *late) Send(_ block.StoreID, _ replica.Type, done replica.Done, _ ...[]byte) { l.done = done }
+
+// TestCutLate: an answer that comes after the cut is an error.
+func TestCutLate(t *testing.T) {
+	for _, ended := range []bool{false, true} {
+		l := &late{}
+		cut := NewCut(l)
+		var st replica.Status
+		var got error
+		cut.Send(block.StoreID{1}, replica.TypeAppend, func(s replica.Status, _ []byte, err error) { st, got = s, err })
+		if ended {
+			cut.End()
+		}
+		l.done(replica.StatusFull, nil, nil)
+		if ended != errors.Is(got, replica.ErrUnreachable) || !ended && st != replica.StatusFull {
+			t.Errorf("ended %v: status %d, error %v", ended, st, got)
+		}
+	}
+}

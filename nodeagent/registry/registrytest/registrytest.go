@@ -51,7 +51,7 @@ func want(t *testing.T, err, target error) {
 
 func roundTrip(t *testing.T, a, b registry.Store) {
 	r := Record(1)
-	r.Encrypted, r.KeyCheck, r.Holder, r.Weak = true, []byte{1, 2}, "n1", true
+	r.Encrypted, r.KeyCheck, r.Holder, r.HolderEpoch, r.Weak = true, []byte{1, 2}, "n1", 3, true
 	r.Snapshots = []registry.Snapshot{{ID: [16]byte{9}, Name: "s", Created: 4, Size: 4096}}
 	ok(t, a.Create(r))
 	got, err := b.Get(r.ID)

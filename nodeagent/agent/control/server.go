@@ -1,0 +1,285 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
+	"mynetwork.io/mynetwork/nodeagent/agent/events"
+	"mynetwork.io/mynetwork/nodeagent/agent/members"
+	"mynetwork.io/mynetwork/nodeagent/agent/stores"
+	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
+	"mynetwork.io/mynetwork/nodeagent/cache"
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/export/socket"
+	"mynetwork.io/mynetwork/nodeagent/peer"
+)
+
+// Checker checks volumes and stores; progress is told now and then, and last with Done set.
+type Checker interface {
+	Scrub(ctx context.Context, volume string, key []byte, progress func(*agentv1.Progress) error) error
+	Fsck(ctx context.Context, req *agentv1.FsckRequest, progress func(*agentv1.Progress) error) error
+	ScrubStores(ctx context.Context, ids []string, progress func(*agentv1.Progress) error) error
+	Rebuild(ctx context.Context, dryRun bool) ([]*agentv1.Rebuilt, error)
+}
+
+// Parts are what the server serves.
+type Parts struct {
+	Node, Version, PeerAddress string
+	Started                    time.Time
+	Volumes                    *volumes.Manager
+	Stores                     *stores.Set
+	Members                    *members.Table
+	Health                     func(node string) peer.Report
+	Cache                      cache.Cache
+	Events                     *events.Log
+	Checker                    Checker
+	Counters                   func() map[string]uint64
+	Log                        *slog.Logger
+}
+
+// Server implements the control protocol. The zero value is not usable: see New.
+type Server struct {
+	agentv1.UnimplementedAgentServer
+	parts Parts
+	grpc  *grpc.Server
+}
+
+var _ agentv1.AgentServer = (*Server)(nil)
+
+// New makes a server.
+func New(p Parts) *Server {
+	s := &Server{parts: p}
+	s.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(1<<20), grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream))
+	agentv1.RegisterAgentServer(s.grpc, s)
+	return s
+}
+
+// Listen makes the control socket, in a directory of mode 0700.
+func Listen(path string) (net.Listener, error) { return socket.Listen(path) }
+
+// Serve serves until ctx ends, then lets calls that are under way end for a little while.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	stop := context.AfterFunc(ctx, func() {
+		t := time.AfterFunc(time.Second, s.grpc.Stop)
+		s.grpc.GracefulStop()
+		t.Stop()
+	})
+	defer stop()
+	if err := s.grpc.Serve(ln); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	resp, err := next(ctx, req)
+	return resp, s.done(info.FullMethod, err)
+}
+
+func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	return s.done(info.FullMethod, next(srv, ss))
+}
+
+// done notes a call that failed. Requests are not logged: they may hold keys.
+func (s *Server) done(method string, err error) error {
+	if err == nil {
+		return nil
+	}
+	err = toStatus(err)
+	s.parts.Log.Info("control call failed", "method", method[strings.LastIndexByte(method, '/')+1:], "err", err)
+	return err
+}
+
+// Info implements agentv1.AgentServer.
+func (s *Server) Info(context.Context, *agentv1.InfoRequest) (*agentv1.InfoResponse, error) {
+	p := &s.parts
+	return &agentv1.InfoResponse{Node: p.Node, Version: p.Version, PeerAddress: p.PeerAddress, StartedUnix: p.Started.Unix(), Pid: int32(os.Getpid())}, nil
+}
+
+// Status implements agentv1.AgentServer.
+func (s *Server) Status(context.Context, *agentv1.StatusRequest) (*agentv1.StatusResponse, error) {
+	p := &s.parts
+	out := &agentv1.StatusResponse{Node: p.Node, Counters: p.Counters(), LayoutVersion: p.Members.Version()}
+	for _, st := range p.Stores.All() {
+		m := &agentv1.Store{Id: st.ID.String(), Path: st.Path, Capacity: st.Capacity}
+		if u, err := st.Usage(); err == nil {
+			m.Capacity, m.Used = u.Total, u.Used
+		} else {
+			m.Quarantined = err.Error()
+		}
+		if err := st.Quarantined(); err != nil {
+			m.Quarantined = err.Error()
+		}
+		for _, v := range st.Store.Volumes() {
+			m.Extents += int64(v.Extents)
+			if v.Extents > 0 {
+				m.Volumes++
+			}
+		}
+		out.Stores = append(out.Stores, m)
+	}
+	for _, n := range p.Members.States() {
+		if n.Name == p.Node {
+			continue
+		}
+		r := p.Health(n.Name)
+		m := &agentv1.Peer{Node: n.Name, Address: n.Address, Alive: n.Alive, Score: r.Score(), RttMicros: r.RTT.Microseconds(), Bandwidth: r.Bandwidth, Failures: r.Failures}
+		for _, st := range n.Stores {
+			m.Stores = append(m.Stores, st.ID.String())
+		}
+		out.Peers = append(out.Peers, m)
+	}
+	for _, i := range p.Volumes.Open() {
+		out.Volumes = append(out.Volumes, s.volume(&i))
+	}
+	return out, nil
+}
+
+// CreateVolume implements agentv1.AgentServer.
+func (s *Server) CreateVolume(_ context.Context, r *agentv1.CreateVolumeRequest) (*agentv1.Volume, error) {
+	if r.Replicas < 0 || r.Compression < 0 || r.Compression > agentv1.Compression(block.CompressionZstd) {
+		return nil, status.Errorf(codes.InvalidArgument, "volume %q: %d replicas, compression %d", r.Name, r.Replicas, r.Compression)
+	}
+	i, err := s.parts.Volumes.Create(volumes.CreateRequest{Name: r.Name, Size: r.Size, Replicas: int(r.Replicas), Weak: r.Weak, Extent: r.ExtentSize,
+		Compression: block.Compression(r.Compression), Key: r.EncryptionKey})
+	return s.reply(&i, err)
+}
+
+func (s *Server) reply(i *volumes.Info, err error) (*agentv1.Volume, error) {
+	if err != nil {
+		return nil, err
+	}
+	return s.volume(i), nil
+}
+
+// ListVolumes implements agentv1.AgentServer.
+func (s *Server) ListVolumes(_ context.Context, r *agentv1.ListVolumesRequest) (*agentv1.ListVolumesResponse, error) {
+	list, err := s.parts.Volumes.List(r.Deleted)
+	if err != nil {
+		return nil, err
+	}
+	out := &agentv1.ListVolumesResponse{}
+	for i := range list {
+		out.Volumes = append(out.Volumes, s.volume(&list[i]))
+	}
+	return out, nil
+}
+
+// InspectVolume implements agentv1.AgentServer.
+func (s *Server) InspectVolume(_ context.Context, r *agentv1.InspectVolumeRequest) (*agentv1.Volume, error) {
+	i, err := s.parts.Volumes.Inspect(r.Volume)
+	return s.reply(&i, err)
+}
+
+// AttachVolume implements agentv1.AgentServer.
+func (s *Server) AttachVolume(ctx context.Context, r *agentv1.AttachVolumeRequest) (*agentv1.AttachVolumeResponse, error) {
+	i, err := s.parts.Volumes.Attach(ctx, volumes.AttachRequest{Volume: r.Volume, Kind: kindOf(r.Kind), Force: r.Force, Key: r.EncryptionKey})
+	if err != nil {
+		return nil, err
+	}
+	return &agentv1.AttachVolumeResponse{Volume: s.volume(&i), Device: i.Device}, nil
+}
+
+// DetachVolume implements agentv1.AgentServer.
+func (s *Server) DetachVolume(ctx context.Context, r *agentv1.DetachVolumeRequest) (*agentv1.DetachVolumeResponse, error) {
+	return &agentv1.DetachVolumeResponse{}, s.parts.Volumes.Detach(ctx, r.Volume, r.Force)
+}
+
+// ResizeVolume implements agentv1.AgentServer.
+func (s *Server) ResizeVolume(ctx context.Context, r *agentv1.ResizeVolumeRequest) (*agentv1.Volume, error) {
+	i, err := s.parts.Volumes.Resize(ctx, r.Volume, r.Size, r.EncryptionKey)
+	return s.reply(&i, err)
+}
+
+// CreateSnapshot implements agentv1.AgentServer.
+func (s *Server) CreateSnapshot(ctx context.Context, r *agentv1.CreateSnapshotRequest) (*agentv1.Snapshot, error) {
+	snap, v, err := s.parts.Volumes.CreateSnapshot(ctx, r.Volume, r.Name, r.EncryptionKey)
+	if err != nil {
+		return nil, err
+	}
+	return snapshot(&snap, v), nil
+}
+
+// DeleteSnapshot implements agentv1.AgentServer.
+func (s *Server) DeleteSnapshot(ctx context.Context, r *agentv1.DeleteSnapshotRequest) (*agentv1.DeleteSnapshotResponse, error) {
+	return &agentv1.DeleteSnapshotResponse{}, s.parts.Volumes.DeleteSnapshot(ctx, r.Volume, r.Snapshot, r.EncryptionKey)
+}
+
+// RollbackVolume implements agentv1.AgentServer.
+func (s *Server) RollbackVolume(ctx context.Context, r *agentv1.RollbackVolumeRequest) (*agentv1.Volume, error) {
+	i, err := s.parts.Volumes.Rollback(ctx, r.Volume, r.Snapshot, r.EncryptionKey)
+	return s.reply(&i, err)
+}
+
+// CloneVolume implements agentv1.AgentServer.
+func (s *Server) CloneVolume(ctx context.Context, r *agentv1.CloneVolumeRequest) (*agentv1.Volume, error) {
+	i, err := s.parts.Volumes.Clone(ctx, r.Volume, r.Snapshot, r.Name, r.Size, r.EncryptionKey)
+	return s.reply(&i, err)
+}
+
+// DeleteVolume implements agentv1.AgentServer.
+func (s *Server) DeleteVolume(ctx context.Context, r *agentv1.DeleteVolumeRequest) (*agentv1.DeleteVolumeResponse, error) {
+	return &agentv1.DeleteVolumeResponse{}, s.parts.Volumes.Delete(ctx, r.Volume)
+}
+
+// ScrubVolume implements agentv1.AgentServer.
+func (s *Server) ScrubVolume(r *agentv1.ScrubVolumeRequest, out grpc.ServerStreamingServer[agentv1.Progress]) error {
+	return s.parts.Checker.Scrub(out.Context(), r.Volume, r.EncryptionKey, out.Send)
+}
+
+// Fsck implements agentv1.AgentServer.
+func (s *Server) Fsck(r *agentv1.FsckRequest, out grpc.ServerStreamingServer[agentv1.Progress]) error {
+	return s.parts.Checker.Fsck(out.Context(), r, out.Send)
+}
+
+// ScrubStore implements agentv1.AgentServer.
+func (s *Server) ScrubStore(r *agentv1.ScrubStoreRequest, out grpc.ServerStreamingServer[agentv1.Progress]) error {
+	return s.parts.Checker.ScrubStores(out.Context(), r.Stores, out.Send)
+}
+
+// RebuildRegistry implements agentv1.AgentServer.
+func (s *Server) RebuildRegistry(ctx context.Context, r *agentv1.RebuildRegistryRequest) (*agentv1.RebuildRegistryResponse, error) {
+	list, err := s.parts.Checker.Rebuild(ctx, r.DryRun)
+	return &agentv1.RebuildRegistryResponse{Volumes: list}, err
+}
+
+// Events implements agentv1.AgentServer.
+func (s *Server) Events(r *agentv1.EventsRequest, out grpc.ServerStreamingServer[agentv1.Event]) error {
+	past, _ := s.parts.Events.Since(0)
+	from := uint64(1)
+	if n := len(past); n > 0 {
+		from = past[0].Number
+		if r.Tail > 0 && int(r.Tail) < n {
+			from = past[n-int(r.Tail)].Number
+		}
+	}
+	send := func(e events.Event) error {
+		if r.Volume != "" && e.Volume != r.Volume {
+			return nil
+		}
+		return out.Send(event(&e))
+	}
+	if !r.Follow {
+		for _, e := range past {
+			if e.Number < from {
+				continue
+			}
+			if err := send(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return s.parts.Events.Follow(out.Context(), from, send)
+}

@@ -1,0 +1,231 @@
+package volumes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/registry"
+	"mynetwork.io/mynetwork/nodeagent/volume"
+)
+
+// CreateRequest says what to make.
+type CreateRequest struct {
+	Name        string
+	Size        int64 // bytes
+	Replicas    int   // 0: 3, or as many as there are nodes
+	Weak        bool
+	Extent      uint32
+	Compression block.Compression
+	Key         []byte // 32 bytes; empty: not encrypted
+}
+
+// defaultReplicas is R of a volume that does not say.
+const defaultReplicas = 3
+
+// keySize is the size of an encryption key in bytes.
+const keySize = 32
+
+// Extents' capacities in bytes, between which a volume may choose.
+const (
+	minExtent = 1 << 20
+	maxExtent = 1 << 30
+)
+
+// Create makes a volume. Repeating an equal request gives the one that is there; another one of that name is ErrExists.
+func (m *Manager) Create(req CreateRequest) (Info, error) {
+	if req.Replicas == 0 {
+		req.Replicas = defaultReplicas
+	}
+	switch nodes := len(m.opt.Members.States()); {
+	case req.Replicas > nodes:
+		return Info{}, fmt.Errorf("volume %q: %d replicas on %d nodes; ask for at most that many: %w", req.Name, req.Replicas, nodes, ErrInvalid)
+	case len(req.Key) != 0 && len(req.Key) != keySize:
+		return Info{}, fmt.Errorf("volume %q: a key of %d bytes, AES-256 needs %d: %w", req.Name, len(req.Key), keySize, ErrKey)
+	case req.Extent != 0 && (req.Extent < minExtent || req.Extent > maxExtent || req.Extent%block.PageSize != 0):
+		return Info{}, fmt.Errorf("volume %q: extents of %d bytes, from %d to %d are possible: %w", req.Name, req.Extent, minExtent, maxExtent, ErrInvalid)
+	}
+	r := registry.Record{ID: block.VolumeID(newID()), Name: req.Name, Size: req.Size, Replicas: req.Replicas, Weak: req.Weak, Extent: req.Extent,
+		Compression: req.Compression, Created: now()}
+	if len(req.Key) > 0 {
+		r.Encrypted, r.KeyCheck = true, keyCheck(req.Key, r.ID)
+	}
+	return m.create(r, func(have *registry.Record) bool {
+		return have.Parent.IsZero() && have.Size == r.Size && have.Replicas == r.Replicas && have.Weak == r.Weak && have.Extent == r.Extent &&
+			have.Compression == r.Compression && checkKey(have, req.Key) == nil
+	})
+}
+
+// create makes r, or gives the volume of its name if that is the same.
+func (m *Manager) create(r registry.Record, same func(have *registry.Record) bool) (Info, error) {
+	err := m.opt.Registry.Create(r)
+	if errors.Is(err, registry.ErrExists) {
+		have, ferr := m.find(r.Name)
+		if ferr == nil && same(&have) {
+			return m.info(have), nil
+		}
+	}
+	if err != nil {
+		return Info{}, err
+	}
+	m.opt.Events.Info("Created", r.Name, "volume %s of %d bytes with %d replicas is made", r.ID, r.Size, r.Replicas)
+	return m.Inspect(r.ID.String())
+}
+
+// Clone makes a volume that starts from a snapshot. size 0 is the snapshot's.
+func (m *Manager) Clone(ctx context.Context, parent, snapshot, name string, size int64, key []byte) (out Info, err error) {
+	err = m.locked(parent, func(p *registry.Record, s *slot) error {
+		if err := checkKey(p, key); err != nil {
+			return err
+		}
+		if p.Holder != "" && p.Holder != m.opt.Node && s.open == nil {
+			return fmt.Errorf("volume %q is attached on node %s; ask its agent: %w", p.Name, p.Holder, ErrElsewhere)
+		}
+		if s.open != nil { // a clone starts from what a checkpoint names
+			if err := s.open.eng.Checkpoint(); err != nil {
+				return err
+			}
+			m.note(p, s.open.eng)
+			if *p, err = m.opt.Registry.Get(p.ID); err != nil {
+				return err
+			}
+		}
+		snap, ok := p.FindSnapshot(snapshot)
+		if !ok {
+			return fmt.Errorf("snapshot %q of volume %q: %w", snapshot, p.Name, registry.ErrNotFound)
+		}
+		if size == 0 {
+			size = snap.Size
+		}
+		if size < snap.Size {
+			return fmt.Errorf("clone %q of %d bytes, the snapshot has %d: %w", name, size, snap.Size, ErrInvalid)
+		}
+		r := registry.Record{ID: block.VolumeID(newID()), Name: name, Size: size, Replicas: p.Replicas, Weak: p.Weak, Extent: p.Extent,
+			Compression: p.Compression, Encrypted: p.Encrypted, Parent: p.ID, Snapshot: snap.ID, Created: now()}
+		if p.Encrypted {
+			r.KeyCheck = keyCheck(key, r.ID)
+		}
+		out, err = m.create(r, func(have *registry.Record) bool {
+			return have.Parent == r.Parent && have.Snapshot == r.Snapshot && have.Size == r.Size
+		})
+		return err
+	})
+	return out, err
+}
+
+// Resize grows a volume, and its device if it is attached here.
+func (m *Manager) Resize(ctx context.Context, name string, size int64, key []byte) (out Info, err error) {
+	err = m.locked(name, func(r *registry.Record, s *slot) error {
+		if size <= 0 || size%block.PageSize != 0 {
+			return fmt.Errorf("volume %q: resize to %d bytes, want a positive multiple of %d: %w", r.Name, size, block.PageSize, ErrInvalid)
+		}
+		err := m.withEngine(ctx, r, s, key, func(e *volume.Engine) error {
+			if size < e.Size() {
+				return fmt.Errorf("volume %q has %d bytes: it does not shrink to %d: %w", r.Name, e.Size(), size, ErrInvalid)
+			}
+			if size > e.Size() {
+				if err := e.Resize(size); err != nil {
+					return err
+				}
+			}
+			if s.open != nil && s.open.device() != nil {
+				return s.open.device().Resize(ctx, size)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		out, err = m.Inspect(r.ID.String())
+		return err
+	})
+	return out, err
+}
+
+// CreateSnapshot keeps the volume's content as it is now. Repeating it with a name that is there gives that snapshot.
+func (m *Manager) CreateSnapshot(ctx context.Context, name, snapshot string, key []byte) (out journal.SnapshotRoot, id block.VolumeID, err error) {
+	if snapshot == "" || len(snapshot) > journal.MaxName {
+		return out, id, fmt.Errorf("snapshot name %q: 1 to %d bytes: %w", snapshot, journal.MaxName, ErrInvalid)
+	}
+	err = m.locked(name, func(r *registry.Record, s *slot) error {
+		id = r.ID
+		return m.withEngine(ctx, r, s, key, func(e *volume.Engine) error {
+			var ok bool
+			if out, ok = snapshotNamed(e, snapshot); ok {
+				return nil
+			}
+			if err := e.Snapshot(journal.Snapshot{ID: newID(), Created: now(), Name: snapshot}); err != nil {
+				return err
+			}
+			if out, ok = snapshotNamed(e, snapshot); !ok {
+				return fmt.Errorf("snapshot %q of volume %q is gone again: %w", snapshot, r.Name, registry.ErrNotFound)
+			}
+			m.opt.Events.Info("SnapshotCreated", r.Name, "snapshot %q is made", snapshot)
+			return nil
+		})
+	})
+	return out, id, err
+}
+
+// DeleteSnapshot ends a snapshot that has no clones. Repeating it succeeds.
+func (m *Manager) DeleteSnapshot(ctx context.Context, name, snapshot string, key []byte) error {
+	return m.locked(name, func(r *registry.Record, s *slot) error {
+		return m.withEngine(ctx, r, s, key, func(e *volume.Engine) error {
+			snap, ok := snapshotNamed(e, snapshot)
+			if !ok {
+				return nil
+			}
+			m.note(r, e) // the registry knows it, so that it can be marked
+			if err := m.markDying(r, snap.ID); err != nil {
+				return err
+			}
+			if err := e.DeleteSnapshot(snap.ID); err != nil && !errors.Is(err, volume.ErrNotFound) {
+				return err
+			}
+			m.opt.Events.Info("SnapshotDeleted", r.Name, "snapshot %q is deleted", snap.Name)
+			return nil
+		})
+	})
+}
+
+// markDying keeps others from cloning a snapshot, unless somebody has.
+func (m *Manager) markDying(r *registry.Record, id [16]byte) error {
+	_, err := m.opt.Registry.Update(r.ID, func(r *registry.Record, clones []registry.Record) error {
+		for _, c := range clones {
+			if c.Snapshot == id {
+				return fmt.Errorf("snapshot %x of volume %q has the clone %q; delete that first: %w", id, r.Name, c.Name, registry.ErrClones)
+			}
+		}
+		if s, ok := r.FindSnapshot(fmt.Sprintf("%x", id)); ok {
+			s.Dying = true
+		}
+		return nil
+	})
+	return err
+}
+
+// Rollback makes the content that of a snapshot. The volume must not be attached: what a file system has in memory would
+// be written over it.
+func (m *Manager) Rollback(ctx context.Context, name, snapshot string, key []byte) (out Info, err error) {
+	err = m.locked(name, func(r *registry.Record, s *slot) error {
+		if s.open != nil {
+			return fmt.Errorf("volume %q: detach it before the rollback: %w", r.Name, ErrAttached)
+		}
+		err := m.withEngine(ctx, r, s, key, func(e *volume.Engine) error {
+			snap, ok := snapshotNamed(e, snapshot)
+			if !ok {
+				return fmt.Errorf("snapshot %q of volume %q: %w", snapshot, r.Name, registry.ErrNotFound)
+			}
+			return e.Rollback(snap.ID)
+		})
+		if err != nil {
+			return err
+		}
+		m.opt.Events.Info("RolledBack", r.Name, "content is that of snapshot %q", snapshot)
+		out, err = m.Inspect(r.ID.String())
+		return err
+	})
+	return out, err
+}

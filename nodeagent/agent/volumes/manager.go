@@ -1,0 +1,353 @@
+package volumes
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/zeebo/blake3"
+
+	"mynetwork.io/mynetwork/nodeagent/agent/events"
+	"mynetwork.io/mynetwork/nodeagent/agent/grants"
+	"mynetwork.io/mynetwork/nodeagent/agent/members"
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/peer/grant"
+	"mynetwork.io/mynetwork/nodeagent/registry"
+	"mynetwork.io/mynetwork/nodeagent/replica"
+	"mynetwork.io/mynetwork/nodeagent/task"
+	"mynetwork.io/mynetwork/nodeagent/volume"
+	"mynetwork.io/mynetwork/nodeagent/volume/ring"
+)
+
+// Errors of the manager, beside the registry's and the engine's.
+var (
+	ErrBusy      = errors.New("another operation on this volume is under way: try again")
+	ErrAttached  = errors.New("volume is attached")
+	ErrElsewhere = errors.New("volume is attached on another node")
+	ErrInvalid   = errors.New("invalid request")
+	ErrKey       = errors.New("encryption key")
+	ErrPending   = errors.New("still under way: repeat the request to go on waiting")
+	ErrMinority  = errors.New("too few nodes answer")
+	ErrClosed    = errors.New("agent is stopping")
+)
+
+// Members is what is known of the network; *members.Table is it.
+type Members interface {
+	volume.Placer
+	Ready(ctx context.Context) error
+	States() []members.State
+}
+
+// Granter presents this node's grants; *grants.Keeper is one.
+type Granter interface {
+	Ensure(ctx context.Context, v block.VolumeID, verbs grant.Verbs) error
+}
+
+var _ Granter = (*grants.Keeper)(nil)
+
+// Options are what a Manager works with.
+type Options struct {
+	Node       string
+	Network    string
+	Registry   registry.Store
+	Transport  replica.Transport
+	Members    Members
+	Cache      volume.Cache
+	Local      func(s block.StoreID) volume.Local
+	Grants     Granter
+	Keeper     Keeper // nil: rings and devices end with this process
+	DeviceDir  string
+	RingBytes  int // 0: ring.DefaultSize
+	ControlKey ed25519.PrivateKey
+	Events     *events.Log
+	Log        *slog.Logger
+	// Default is the kind of an attach that names none: Fuse if empty.
+	Default Kind
+}
+
+// Manager manages the volumes of a node. The zero value is not usable: see New.
+type Manager struct {
+	opt    Options
+	env    *task.Real // of this manager's own requests
+	client *replica.Client
+	ctx    context.Context // ends with Close
+	stop   context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool
+	slots  map[block.VolumeID]*slot
+}
+
+// slot is what the manager holds of one volume. It is there while an operation runs or the volume is open.
+type slot struct {
+	busy bool        // an operation runs
+	open *attachment // nil: not open here
+	join *pending    // the attach or detach that runs, which others may wait for
+}
+
+// pending is an attach or detach that goes on when who asked for it has gone.
+type pending struct {
+	detach bool
+	done   chan struct{} // closed when it has ended
+	err    error         // set before
+	cancel func()        // makes it end soon
+}
+
+// New makes a manager.
+func New(o Options) *Manager {
+	if o.RingBytes == 0 {
+		o.RingBytes = ring.DefaultSize
+	}
+	if o.Default == "" {
+		o.Default = Fuse
+	}
+	env := task.NewReal()
+	m := &Manager{opt: o, env: env, client: &replica.Client{Env: env, Transport: o.Transport}, slots: map[block.VolumeID]*slot{}}
+	m.ctx, m.stop = context.WithCancel(context.Background())
+	return m
+}
+
+// acquire takes the right to operate on a volume, or returns ErrBusy.
+func (m *Manager) acquire(v block.VolumeID) (*slot, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, ErrClosed
+	}
+	s := m.slots[v]
+	if s == nil {
+		s = &slot{}
+		m.slots[v] = s
+	}
+	if s.busy {
+		return nil, fmt.Errorf("volume %s: %w", v, ErrBusy)
+	}
+	s.busy = true
+	return s, nil
+}
+
+func (m *Manager) release(v block.VolumeID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.slots[v]
+	s.busy, s.join = false, nil
+	if s.open == nil {
+		delete(m.slots, v)
+	}
+}
+
+// locked finds a live volume and runs f while nobody else operates on it.
+func (m *Manager) locked(name string, f func(r *registry.Record, s *slot) error) error {
+	r, err := m.find(name)
+	if err != nil {
+		return err
+	}
+	s, err := m.acquire(r.ID)
+	if err != nil {
+		return err
+	}
+	defer m.release(r.ID)
+	if r, err = m.opt.Registry.Get(r.ID); err != nil { // as it is now
+		return err
+	}
+	if !r.Live() {
+		return fmt.Errorf("volume %q: %w", name, registry.ErrDeleted)
+	}
+	return f(&r, s)
+}
+
+// find finds a live volume.
+func (m *Manager) find(name string) (registry.Record, error) {
+	if name == "" {
+		return registry.Record{}, fmt.Errorf("no volume is named: %w", ErrInvalid)
+	}
+	r, err := registry.Find(m.opt.Registry, name)
+	if err == nil && !r.Live() {
+		err = fmt.Errorf("volume %q: %w", name, registry.ErrDeleted)
+	}
+	return r, err
+}
+
+// attachmentOf gives what is open here of a volume, nil if nothing is.
+func (m *Manager) attachmentOf(v block.VolumeID) *attachment {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s := m.slots[v]; s != nil {
+		return s.open
+	}
+	return nil
+}
+
+func (m *Manager) setOpen(s *slot, a *attachment) {
+	m.mu.Lock()
+	s.open = a
+	m.mu.Unlock()
+}
+
+// State is where a volume is.
+type State int
+
+// The states.
+const (
+	Detached  State = iota
+	Attached        // here
+	Elsewhere       // on another node, as far as is known
+	Failed          // attached here, but the engine has ended
+	Deleted
+)
+
+// Info describes a volume.
+type Info struct {
+	registry.Record
+	State  State
+	Kind   Kind
+	Device string         // path
+	Status *volume.Status // of a volume that is open here
+	Err    error          // why its engine has ended
+}
+
+func (m *Manager) info(r registry.Record) Info {
+	i := Info{Record: r}
+	a := m.attachmentOf(r.ID)
+	switch {
+	case a != nil:
+		st := a.eng.Status()
+		i.State, i.Kind, i.Device, i.Status, i.Err = Attached, a.kind, a.path(), &st, a.eng.Err()
+		i.Size = st.Size
+		if i.Err != nil {
+			i.State = Failed
+		}
+	case !r.Live():
+		i.State = Deleted
+	case r.Holder != "" && r.Holder != m.opt.Node:
+		i.State = Elsewhere
+	}
+	return i
+}
+
+// Inspect describes one volume.
+func (m *Manager) Inspect(name string) (Info, error) {
+	r, err := registry.Find(m.opt.Registry, name)
+	if err != nil {
+		return Info{}, err
+	}
+	return m.info(r), nil
+}
+
+// List describes all volumes, those deleted too if wanted. With an error it gives those that could be read.
+func (m *Manager) List(deleted bool) ([]Info, error) {
+	all, err := m.opt.Registry.List()
+	var out []Info
+	for _, r := range all {
+		if r.Live() || deleted {
+			out = append(out, m.info(r))
+		}
+	}
+	slices.SortFunc(out, func(a, b Info) int { return strings.Compare(a.Name, b.Name) })
+	return out, err
+}
+
+// Open describes the volumes that are open here.
+func (m *Manager) Open() []Info {
+	m.mu.Lock()
+	var records []registry.Record
+	for _, s := range m.slots {
+		if s.open != nil {
+			records = append(records, s.open.rec)
+		}
+	}
+	m.mu.Unlock()
+	var out []Info
+	for _, r := range records {
+		out = append(out, m.info(r))
+	}
+	slices.SortFunc(out, func(a, b Info) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// Engine gives the engine of a volume that is open here, nil if it is not.
+func (m *Manager) Engine(name string) *volume.Engine {
+	r, err := registry.Find(m.opt.Registry, name)
+	if err != nil {
+		return nil
+	}
+	if a := m.attachmentOf(r.ID); a != nil {
+		return a.eng
+	}
+	return nil
+}
+
+// keyCheck tells a right key from a wrong one, and nothing else: 16 bytes derived by BLAKE3 from key and volume.
+func keyCheck(key []byte, v block.VolumeID) []byte {
+	out := make([]byte, 16)
+	blake3.DeriveKey("mynetwork.io 2026-11 key check v1", append(slices.Clone(key), v[:]...), out)
+	return out
+}
+
+// checkKey reports ErrKey unless key is what a volume needs. A clone is checked like its first ancestor.
+func checkKey(r *registry.Record, key []byte) error {
+	switch {
+	case !r.Encrypted && len(key) != 0:
+		return fmt.Errorf("volume %q is not encrypted, but a key was given: %w", r.Name, ErrKey)
+	case r.Encrypted && len(key) == 0:
+		return fmt.Errorf("volume %q is encrypted: it needs its key: %w", r.Name, ErrKey)
+	case r.Encrypted && !slices.Equal(keyCheck(key, r.ID), r.KeyCheck):
+		return fmt.Errorf("volume %q: this is not its key: %w", r.Name, ErrKey)
+	}
+	return nil
+}
+
+func newID() (id [16]byte) {
+	_, _ = rand.Read(id[:]) // never fails
+	return id
+}
+
+func now() int64 { return time.Now().Unix() }
+
+// deps are what an engine works with.
+func (m *Manager) deps(env task.Env, t replica.Transport) volume.Deps {
+	return volume.Deps{Env: env, Client: &replica.Client{Env: env, Transport: t}, Registry: m.opt.Registry, Placer: m.opt.Members,
+		Cache: m.opt.Cache, Local: m.local,
+		Logf: func(format string, args ...any) { m.opt.Log.Info(fmt.Sprintf(format, args...)) }}
+}
+
+// local makes a nil interface of a nil store.
+func (m *Manager) local(s block.StoreID) volume.Local { return m.opt.Local(s) }
+
+// lineage lists a volume's ancestors, nearest first.
+func (m *Manager) lineage(r *registry.Record) (out []registry.Record, err error) {
+	for p := r.Parent; !p.IsZero(); {
+		a, err := m.opt.Registry.Get(p)
+		if err != nil {
+			return nil, fmt.Errorf("ancestor of volume %q: %w", r.Name, err)
+		}
+		out = append(out, a)
+		p = a.Parent
+	}
+	return out, nil
+}
+
+// present presents the grants that a writer of r needs.
+func (m *Manager) present(ctx context.Context, r *registry.Record) error {
+	if err := m.opt.Grants.Ensure(ctx, r.ID, grants.Writer); err != nil {
+		return err
+	}
+	ancestors, err := m.lineage(r)
+	if err != nil {
+		return err
+	}
+	for _, a := range ancestors {
+		if err := m.opt.Grants.Ensure(ctx, a.ID, grant.Read); err != nil {
+			return err
+		}
+	}
+	return nil
+}
