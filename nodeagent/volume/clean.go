@@ -19,11 +19,10 @@ import (
 // freed only if it lies before the registry's anchor and before the checkpoint's replay position, so that neither
 // recovery nor replay can need it; what is freed is decided from roots, never from live counts, which only choose.
 const (
-	cleanBatch  = 8                // most extents of a pass
-	cleanPause  = 5 * time.Second  // between passes
-	cleanWorth  = 16 << 20         // bytes of new garbage that make a pass worth its table scan
-	cleanTarget = 75               // percent: fuller extents are left alone
-	orphanPause = 60 * time.Second // between looks for extents that no journal names
+	cleanBatch  = 8               // most extents of a pass
+	cleanPause  = 5 * time.Second // between passes
+	cleanWorth  = 16 << 20        // bytes of new garbage that make a pass worth its table scan
+	cleanTarget = 75              // percent: fuller extents are left alone
 )
 
 // Clean makes one pass and returns how many bytes of extents it freed.
@@ -78,10 +77,7 @@ type moved struct {
 func (c *cleaner) choose() error {
 	e := c.e
 	e.mu.RLock()
-	limit := e.cat.byID[e.anchor.Anchor.Extent]
-	if r, ok := e.cat.byID[e.replayFrom]; ok {
-		limit = min(limit, r)
-	}
+	limit := e.oldest()
 	extents := slices.Clone(e.cat.extents)
 	table := e.cat.table
 	c.roots = []journal.MapRoot{e.view.root}
@@ -398,25 +394,4 @@ func (e *Engine) freeCondemned() error {
 		e.mu.Unlock()
 	}
 	return e.Err()
-}
-
-// freeOrphans frees extents of earlier epochs that this volume's journal never named: tries to open one that failed.
-// The directory of a recovered writer is complete, so what it does not list holds nothing that was acknowledged.
-func (e *Engine) freeOrphans() {
-	for _, s := range e.Placer.Candidates(block.ExtentID{Volume: e.spec.ID}.Key()) {
-		ids, err := e.Client.Extents(s, e.spec.ID)
-		if err != nil {
-			continue
-		}
-		for _, x := range ids {
-			e.mu.RLock()
-			o, known := e.cat.byID[x]
-			gone := known && e.cat.extents[o].State == blockmap.ExtentFreed
-			orphan := x.Volume == e.spec.ID && x.Epoch < e.epoch.Number && !known
-			e.mu.RUnlock()
-			if orphan || gone {
-				_ = e.Client.Free(s, e.epochNow(), x) // tried again at the next look
-			}
-		}
-	}
 }

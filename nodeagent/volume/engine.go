@@ -59,6 +59,7 @@ type Engine struct {
 	lastClean    time.Duration
 	dirty        int64 // journal bytes since the checkpoint began
 	lastCheck    time.Duration
+	goneSince    map[block.StoreID]time.Duration // stores that do not answer the audit
 	suspects     map[block.StoreID]time.Duration // last failure of a store
 	lastQuorum   time.Duration                   // when a majority last took this epoch
 	behind       map[block.StoreID]lag           // replicas behind the quorum
@@ -70,6 +71,7 @@ type Engine struct {
 	idle     task.Signal
 	wake     task.Signal // pump
 	heal     task.Signal // healer
+	repair   task.Signal // repairer
 	stopping bool
 	tasks    int
 	tasksEnd task.Event
@@ -193,6 +195,7 @@ func (e *Engine) fail(err error) {
 	e.failedSet.Set()
 	e.wake.Notify()
 	e.heal.Notify()
+	e.repair.Notify()
 	e.idle.Notify()
 	e.Logf("volume %s ended: %v", e.spec.ID, err)
 }

@@ -131,15 +131,9 @@ func (e *Engine) failSlow(now time.Duration) {
 
 var errSlow = errors.New("replica holds the volume up while a quorum goes on")
 
-// healLoop brings the open extent back to R living replicas, and closed extents back to R copies.
+// healLoop brings the open extent back to R living replicas.
 func (e *Engine) healLoop() {
-	e.freeOrphans()
-	looked := e.Env.Now()
 	for e.Err() == nil {
-		if now := e.Env.Now(); now-looked > orphanPause {
-			looked = now
-			e.freeOrphans()
-		}
 		e.heal.WaitFor(healPause)
 		if e.Err() != nil {
 			return
@@ -156,7 +150,20 @@ func (e *Engine) healLoop() {
 		case live < e.spec.Replicas && e.better(live):
 			e.healOpen()
 		}
+		e.repair.Notify()
+	}
+}
+
+// repairLoop finds copies that are missing and has them made. It may wait long for a store, so it is apart from healLoop.
+func (e *Engine) repairLoop() {
+	audited := -auditPause
+	for e.Err() == nil {
+		if now := e.Env.Now(); now-audited >= auditPause {
+			audited = now
+			e.audit()
+		}
 		e.healClosed()
+		e.repair.WaitFor(auditPause)
 	}
 }
 
@@ -237,9 +244,6 @@ func (e *Engine) healClosed() {
 	}
 }
 
-// replaceAfter is how long a store must be gone before its copies are made anew elsewhere.
-const replaceAfter = 30 * time.Second
-
 // healExtent brings one closed extent to R whole copies.
 func (e *Engine) healExtent(ordinal uint32) {
 	e.mu.RLock()
@@ -290,30 +294,14 @@ func (e *Engine) healExtent(ordinal uint32) {
 
 // membersOf lists who holds, or should hold, an extent of this volume.
 func (e *Engine) membersOf(x block.ExtentID, ent *blockmap.ExtentEntry) []block.StoreID {
-	if m := e.holdersOf(x); m != nil {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.membersLocked(x, ent)
+}
+
+func (e *Engine) membersLocked(x block.ExtentID, ent *blockmap.ExtentEntry) []block.StoreID {
+	if m := e.holders[x]; m != nil {
 		return m
 	}
 	return ent.Members[:min(int(ent.Count), blockmap.InlineMembers)]
-}
-
-// substitute finds a living store for the copy of one that has been gone for replaceAfter; itself if there is none.
-func (e *Engine) substitute(x block.ExtentID, gone block.StoreID, members []block.StoreID) block.StoreID {
-	e.mu.RLock()
-	at, known := e.suspects[gone]
-	e.mu.RUnlock()
-	if known && e.Env.Now()-at < replaceAfter {
-		return gone
-	}
-next:
-	for _, s := range e.Placer.Candidates(x.Key()) {
-		for _, m := range members {
-			if m == s {
-				continue next
-			}
-		}
-		if e.believedAlive(s) {
-			return s
-		}
-	}
-	return gone
 }

@@ -1,0 +1,140 @@
+package volume
+
+import (
+	"slices"
+	"time"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
+)
+
+// auditPause is how often an engine asks every store what it holds of the volume.
+const auditPause = 15 * time.Second
+
+// replaceAfter is how long a store must be gone before its copies are made anew elsewhere.
+const replaceAfter = 30 * time.Second
+
+// audit compares what stores say that they hold with what the directory says they should: a closed extent with a copy
+// missing, or on a store that has been gone for replaceAfter, is handed to the healer; a copy that nobody counts on any
+// more is freed. A store that does not answer is not evidence of anything but time.
+func (e *Engine) audit() {
+	now := e.Env.Now()
+	held := make(map[block.StoreID]map[block.ExtentID]bool)
+	lists := make(map[block.StoreID][]block.ExtentID)
+	stores := e.everyStore()
+	for _, s := range stores {
+		ids, err := e.Client.Extents(s, e.spec.ID)
+		e.mu.Lock()
+		if err != nil {
+			if _, known := e.goneSince[s]; !known {
+				e.goneSince[s] = now
+			}
+			e.mu.Unlock()
+			continue
+		}
+		delete(e.goneSince, s)
+		e.mu.Unlock()
+		lists[s] = ids
+		held[s] = make(map[block.ExtentID]bool, len(ids))
+		for _, x := range ids {
+			held[s][x] = true
+		}
+	}
+	e.flagMissing(now, held)
+	for _, s := range stores {
+		for _, x := range lists[s] {
+			if e.superfluous(s, x) {
+				_ = e.Client.Free(s, e.epochNow(), x) // tried again at the next audit
+			}
+		}
+	}
+}
+
+// everyStore lists the layout's stores and all others that hold, or should hold, a part of the volume.
+func (e *Engine) everyStore() []block.StoreID {
+	out := slices.Clone(e.Placer.Candidates(block.ExtentID{Volume: e.spec.ID}.Key()))
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for o := range e.cat.extents {
+		x := &e.cat.extents[o]
+		if x.State != blockmap.ExtentClosed {
+			continue
+		}
+		for _, s := range e.membersLocked(extentID(e.spec.ID, x), x) {
+			if !slices.Contains(out, s) {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
+
+// flagMissing marks the extents that lack a copy.
+func (e *Engine) flagMissing(now time.Duration, held map[block.StoreID]map[block.ExtentID]bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for o := range e.cat.extents {
+		x := &e.cat.extents[o]
+		if x.State != blockmap.ExtentClosed || x.Flags&extentDegraded != 0 {
+			continue
+		}
+		id := extentID(e.spec.ID, x)
+		for _, s := range e.membersLocked(id, x) {
+			since, gone := e.goneSince[s]
+			if (held[s] != nil && !held[s][id]) || (gone && now-since >= replaceAfter) {
+				ent := *x
+				ent.Flags |= extentDegraded
+				e.cat.setExtent(uint32(o), ent)
+				break
+			}
+		}
+	}
+}
+
+// superfluous tells whether a store's copy of an extent may go. That is so for extents of earlier epochs that the
+// journal never named (the directory of a recovered writer is complete, so they hold nothing that was acknowledged), for
+// freed ones, and for whole ones, before the anchor and the replay position, whose copies are counted elsewhere.
+func (e *Engine) superfluous(s block.StoreID, x block.ExtentID) bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	o, known := e.cat.byID[x]
+	if x.Volume != e.spec.ID || e.failed != nil {
+		return false
+	}
+	if !known {
+		return x.Epoch < e.epoch.Number
+	}
+	ent := &e.cat.extents[o]
+	switch ent.State {
+	case blockmap.ExtentFreed:
+		return true
+	case blockmap.ExtentClosed:
+		return o < e.oldest() && ent.Flags&extentDegraded == 0 && !slices.Contains(e.membersLocked(x, ent), s)
+	}
+	return false
+}
+
+// oldest is the ordinal of the first extent that recovery or replay may need. The caller holds mu.
+func (e *Engine) oldest() uint32 {
+	limit := e.cat.byID[e.anchor.Anchor.Extent]
+	if r, ok := e.cat.byID[e.replayFrom]; ok {
+		limit = min(limit, r)
+	}
+	return limit
+}
+
+// substitute finds a living store for the copy of one that has been gone for replaceAfter; itself if there is none.
+func (e *Engine) substitute(x block.ExtentID, gone block.StoreID, members []block.StoreID) block.StoreID {
+	e.mu.RLock()
+	since, known := e.goneSince[gone]
+	e.mu.RUnlock()
+	if !known || e.Env.Now()-since < replaceAfter {
+		return gone
+	}
+	for _, s := range e.Placer.Candidates(x.Key()) {
+		if !slices.Contains(members, s) && e.believedAlive(s) {
+			return s
+		}
+	}
+	return gone
+}
