@@ -7,7 +7,7 @@
 //	 4  version      u8   = 1
 //	 5  type         u8   index, data, record, contacts, message
 //	 6  encryption   u8   0 none, 1 AES-256-GCM
-//	 7  compression  u8   0 none, 1 LZ4-class (see Compression)
+//	 7  compression  u8   0 none, 1 Zstandard, page by page
 //	 8  rows         u16  rows in the leaf table = pages
 //	10  reserved     u16  0
 //	12  payload      u32  bytes of all pages as stored
