@@ -81,9 +81,6 @@ func (e *Engine) replayExtent(x *extentLog, isTail bool, t *tail) uint32 {
 	ent = e.cat.extents[o]
 	if ent.State == blockmap.ExtentOpen && !isTail {
 		e.closeEntry(o, &x.chain)
-		ent = e.cat.extents[o]
-		ent.Flags |= extentDegraded // until the healer has seen every copy
-		e.cat.setExtent(o, ent)
 	}
 	if isTail && len(t.good) < len(t.members) {
 		ent.Flags |= extentDegraded
