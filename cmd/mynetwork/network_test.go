@@ -50,7 +50,12 @@ func (p *program) run(args ...string) (stdout, stderr string, code int) {
 	ctx, cancel := context.WithTimeout(p.t.Context(), 60*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, p.path, append(args, "--dir", p.dir)...)
-	cmd.Env = append(os.Environ(), "MYNETWORK_CONFIG="+os.DevNull)
+	for _, e := range os.Environ() {
+		if !strings.HasPrefix(e, "MYNETWORK_") {
+			cmd.Env = append(cmd.Env, e)
+		}
+	}
+	cmd.Env = append(cmd.Env, "MYNETWORK_CONFIG="+os.DevNull)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err := cmd.Run()

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The volumes of the story.
@@ -103,12 +105,16 @@ func (d *demo) copyUnderFire() (string, error) {
 	if total < 100e6 {
 		return "", fmt.Errorf("%s has %d MB; name a tree of 100 MB or more with -source", d.source, total/1e6)
 	}
-	faults := make(chan error, 2)
-	var began int
+	began := 0
+	last := make(chan error, 1) // ends with the fault before, so that two never meet: one node of three may be away
+	last <- nil
 	kill := func(node string) {
+		before, done := last, make(chan error, 1)
+		last = done
 		began++
-		go func() { faults <- d.killAndStart(node) }()
+		go func() { done <- errors.Join(<-before, d.killAndStart(node)) }()
 	}
+	var synced int64
 	begin := time.Now()
 	var n int64
 	d.want, n, err = copyTree(d.source, d.files(), func(done int64) error {
@@ -118,16 +124,38 @@ func (d *demo) copyUnderFire() (string, error) {
 		case began == 1 && done > 2*total/3:
 			kill("n2")
 		}
-		return d.ctx.Err()
+		if done-synced < syncEvery {
+			return d.ctx.Err()
+		}
+		synced = done
+		return syncFS(d.mount)
 	})
 	if err == nil {
-		err = second(d.exec("sync", "-f", d.mount))
+		err = syncFS(d.mount)
 	}
 	took := time.Since(begin)
-	for range began {
-		err = errors.Join(err, <-faults)
+	err = errors.Join(err, <-last)
+	if err == nil && began != 2 {
+		err = fmt.Errorf("%d of 2 agents were killed", began)
 	}
 	return fmt.Sprintf("%d files, %d MB, %.0f MB/s over both kills and the sync", len(d.want), n/1e6, float64(n)/1e6/took.Seconds()), err
+}
+
+// syncEvery is how many bytes are written between two syncs of the file system.
+const syncEvery = 8 << 20
+
+// syncFS makes everything that was written to a file system durable. Without it the copy would end in the page cache,
+// before anything was killed.
+func syncFS(mount string) error {
+	f, err := os.Open(mount)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := unix.Syncfs(int(f.Fd())); err != nil {
+		return fmt.Errorf("sync %s: %w", mount, err)
+	}
+	return nil
 }
 
 // killAndStart kills a node's agent, waits a second, and starts it again.
@@ -181,7 +209,7 @@ func (d *demo) damage() (string, error) {
 		}
 		count++
 	}
-	if err := second(d.exec("sync", "-f", d.mount)); err != nil {
+	if err := syncFS(d.mount); err != nil {
 		return "", err
 	}
 	if _, err := d.want.verify(d.files()); err == nil {

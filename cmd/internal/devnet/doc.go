@@ -12,7 +12,7 @@
 //	D/n1/agent.log     what it said; holder.log of its holder
 //	D/n1/tls           tls.crt, tls.key, ca.crt
 //	D/n1/store         the node's data
-//	D/n1/run           agent.sock and holder.sock, mode 0700; devices are mounted below run/devices
+//	D/n1/run           agent.sock and holder.sock, mode 0700; devices are mounted below it
 //
 // # Invariants
 //
@@ -23,5 +23,6 @@
 //
 // # Concurrency
 //
-// One Up, Down, Start or Kill at a time works on a directory: the others fail with ErrLocked.
+// One Up, Down, Start or Kill at a time works on a directory: the others wait for a
+// while, then fail with ErrLocked.
 package devnet

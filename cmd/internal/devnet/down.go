@@ -11,6 +11,7 @@ import (
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
 	"mynetwork.io/mynetwork/cmd/internal/control"
 	"mynetwork.io/mynetwork/nodeagent/export/device"
+	"mynetwork.io/mynetwork/nodeagent/export/fuse"
 	"mynetwork.io/mynetwork/nodeagent/export/holder"
 )
 
@@ -38,7 +39,7 @@ func Down(ctx context.Context, dir string, o DownOptions) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := lock(n.dir)
+	unlock, err := n.Lock()
 	if err != nil {
 		return err
 	}
@@ -169,6 +170,13 @@ func (n *Network) cleanup(ctx context.Context) error {
 
 // wipe removes what this package and the agents made, and the directory if nothing else is in it.
 func (n *Network) wipe(o DownOptions) error {
+	mounts, err := fuse.Mounts(n.dir)
+	if err != nil {
+		return err
+	}
+	for _, m := range mounts {
+		return fmt.Errorf("%w: %s is mounted; nothing was removed", ErrLeft, m.Dir)
+	}
 	for _, m := range n.Nodes {
 		if err := os.RemoveAll(n.path(m.Name)); err != nil {
 			return err

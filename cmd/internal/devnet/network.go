@@ -79,7 +79,7 @@ func (n *Network) Log(node, kind string) string { return n.path(node, kind+".log
 func (n *Network) AgentFile(node string) string { return n.path(node, "agent.yaml") }
 
 // Lock keeps other commands from starting or stopping the network's processes. Errors: ErrLocked.
-func (n *Network) Lock() (unlock func(), err error) { return lock(n.dir) }
+func (n *Network) Lock() (unlock func(), err error) { return lock(n.dir, lockWithin) }
 
 // Running lists the nodes whose agents run.
 func (n *Network) Running() (nodes []string) {
@@ -208,15 +208,23 @@ func writeFile(name string, b []byte, mode fs.FileMode) error {
 	return os.Rename(f.Name(), name)
 }
 
+// lockWithin is how long a command waits for another one that works on the same network.
+const lockWithin = 20 * time.Second
+
 // lock takes the directory for this process.
-func lock(dir string) (unlock func(), err error) {
+func lock(dir string, within time.Duration) (unlock func(), err error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the network: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("%s: %w", dir, ErrLocked)
+	for end := time.Now().Add(within); ; time.Sleep(poll) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { _ = f.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || time.Now().After(end) {
+			_ = f.Close()
+			return nil, fmt.Errorf("%s: %w", dir, ErrLocked)
+		}
 	}
-	return func() { _ = f.Close() }, nil
 }

@@ -86,7 +86,7 @@ func (n *Network) Kill(node string, o KillOptions) (ended []string, err error) {
 	if _, err := n.Node(node); err != nil {
 		return nil, err
 	}
-	unlock, err := lock(n.dir)
+	unlock, err := n.Lock()
 	if err != nil {
 		return nil, err
 	}
@@ -127,12 +127,13 @@ func (n *Network) Start(ctx context.Context, node, program string, say func(stri
 	if err != nil {
 		return err
 	}
-	unlock, err := lock(n.dir)
+	unlock, err := n.Lock()
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	if err := n.launch(ctx, m, program, say); err != nil {
+	err = n.launch(ctx, m, program, say)
+	unlock()
+	if err != nil {
 		return err
 	}
 	return n.ready(ctx, node)

@@ -59,7 +59,7 @@ func Up(ctx context.Context, dir string, o UpOptions) (*Network, error) {
 	if err := thisMachine().preflight(n.Device); err != nil {
 		return nil, err
 	}
-	unlock, err := lock(n.dir)
+	unlock, err := n.Lock()
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +102,7 @@ func create(dir string, o UpOptions) (*Network, error) {
 	if n.dir, err = filepath.EvalSymlinks(dir); err != nil {
 		return nil, err
 	}
-	unlock, err := lock(dir)
+	unlock, err := lock(dir, lockWithin)
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +187,7 @@ func (n *Network) agentFile(m Node) ([]byte, error) {
 	}
 	return settings.File(settings.Agent, map[string]any{
 		"node": m.Name, "network": n.UID, "members": members, "stores": []string{store}, "format": true,
-		"dir": n.path(m.Name, "run", "devices"), "control": n.AgentSocket(m.Name), "holder": n.HolderSocket(m.Name), "registry": n.Registry(),
+		"dir": n.path(m.Name, "run"), "control": n.AgentSocket(m.Name), "holder": n.HolderSocket(m.Name), "registry": n.Registry(),
 		"tls": n.path(m.Name, "tls"), "control-key": n.path("ca", "control.key"), "cache": strconv.FormatInt(n.Cache, 10),
 	})
 }

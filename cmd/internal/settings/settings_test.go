@@ -22,6 +22,16 @@ func write(t *testing.T, text string, mode os.FileMode) string {
 	return name
 }
 
+// TestMain takes the settings of whoever runs the tests out of the environment.
+func TestMain(m *testing.M) {
+	for _, e := range os.Environ() {
+		if name, _, _ := strings.Cut(e, "="); strings.HasPrefix(name, envPrefix+"_") {
+			_ = os.Unsetenv(name)
+		}
+	}
+	os.Exit(m.Run())
+}
+
 // read reads settings as a command of a group would, with a file and flags.
 func read(t *testing.T, file, group string, args ...string) (*Values, error) {
 	t.Helper()
