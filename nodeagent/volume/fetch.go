@@ -133,10 +133,10 @@ func (e *Engine) placeKey(a blockmap.Addr) CacheKey {
 func (r reader) fetchRun(a blockmap.Addr, n int, dst []byte) (int, error) {
 	if v, ok := r.e.Cache.Get(r.e.placeKey(a)); ok {
 		l := v.(*located)
-		got, err := r.readTable(l, int(a.Page()), a, n, dst)
-		if err == nil || !errors.Is(err, replica.ErrNotHeld) {
-			return got, err
+		if got, err := r.readTable(l, int(a.Page()), a, n, dst); err == nil {
+			return got, nil
 		}
+		// Whatever the error says (a store that is away hides that others hold it no more), look where the block is now.
 	}
 	pl, err := r.locate(a)
 	if err != nil {
