@@ -9,6 +9,7 @@ import (
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/replica"
 	"mynetwork.io/mynetwork/nodeagent/volume/ring"
 )
 
@@ -255,6 +256,9 @@ func (v *vol) work(s *seat) {
 		}
 		v.administer(s)
 		s.gate = false
+		if s.spoilt {
+			break
+		}
 	}
 	switch {
 	case s.over || w.failure != nil:
@@ -262,7 +266,10 @@ func (v *vol) work(s *seat) {
 		s.quit = true
 		w.cover("engine ended", reason(s.e.Err()))
 		delete(s.n.rings, v.spec.ID)
-	case w.stopping:
+	case w.stopping && !s.spoilt:
+	case s.spoilt:
+		delete(s.n.rings, v.spec.ID)
+		_, _ = s.onSeat("close", func() error { return s.e.Close(false) })
 	default:
 		v.leave(s)
 	}
@@ -340,7 +347,7 @@ func (v *vol) takeSnapshot(s *seat) {
 			sn.content = stateAt(sn.log, sn.lo)
 		}
 	} else if ok && s.e.Err() == nil {
-		w.violate(8, "v%d on %s: snapshot: %v", v.spec.ID[0], s.n.name, err)
+		s.refused(err, 8, "snapshot")
 	}
 }
 
@@ -416,8 +423,20 @@ func (v *vol) change(s *seat, e entry, name string, f func() error) {
 		v.admin = false
 		s.flushed(n)
 	case ok && s.e.Err() == nil:
-		v.w.violate(7, "v%d on %s: %s: %v", v.spec.ID[0], s.n.name, name, err)
+		s.refused(err, 7, name)
 	}
+}
+
+// refused is an administrative action that came to an error. If replicas could not be reached that may be; what it has
+// done is then not known, and the seat is given up. Anything else breaks a promise.
+func (s *seat) refused(err error, promise int, name string) {
+	w := s.v.w
+	if errors.Is(err, replica.ErrUnreachable) || errors.Is(err, replica.ErrNotHeld) {
+		w.cover("unreachable", name)
+		s.quit, s.spoilt = true, true
+		return
+	}
+	w.violate(promise, "v%d on %s: %s: %v", s.v.spec.ID[0], s.n.name, name, err)
 }
 
 func (v *vol) deleteSnapshot(s *seat) {
@@ -430,7 +449,7 @@ func (v *vol) deleteSnapshot(s *seat) {
 	if ok && err == nil {
 		v.remove(sn)
 	} else if ok && s.e.Err() == nil {
-		v.w.violate(8, "v%d on %s: deleting snapshot %s: %v", v.spec.ID[0], s.n.name, sn.name, err)
+		s.refused(err, 8, "delete snapshot")
 	}
 }
 

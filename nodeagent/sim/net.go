@@ -30,6 +30,9 @@ type request struct {
 	store     block.StoreID
 	body      []byte
 	done      replica.Done
+	epoch     block.Epoch
+	extent    block.ExtentID
+	asked     replica.Type // typ as it was sent
 	delivered bool
 	lagged    bool
 	replied   bool
@@ -53,7 +56,11 @@ func (t transport) Send(s block.StoreID, typ replica.Type, done replica.Done, pa
 	for _, p := range parts {
 		body = append(body, p...)
 	}
-	t.w.send(t.p, &request{typ: typ, store: s, body: body, done: done})
+	r := &request{typ: typ, asked: typ, store: s, body: body, done: done}
+	if len(body) >= headSize {
+		r.epoch, r.extent = block.GetEpoch(body[16:]), block.GetExtentID(body[16+block.EpochSize:])
+	}
+	t.w.send(t.p, r)
 }
 
 func (w *World) send(src *proc, r *request) {
@@ -161,6 +168,9 @@ func (r *request) Reply(st replica.Status, parts ...[]byte) {
 		return
 	}
 	r.replied = true
+	if st == replica.StatusOK {
+		w.watch(r)
+	}
 	var body []byte
 	for _, p := range parts {
 		body = append(body, p...)
@@ -171,6 +181,25 @@ func (r *request) Reply(st replica.Status, parts ...[]byte) {
 	at := max(c.lastBack, w.s.now+w.latency(c.dst, c.src.node))
 	c.lastBack = at
 	w.s.after(at-w.s.now, func() { w.answer(r, st, body) })
+}
+
+// watch checks promise 3 at its root: a replica that has said that it promised an epoch acknowledges nothing of a lower
+// one, whatever happens to it.
+func (w *World) watch(r *request) {
+	k := promiseKey{r.store, r.extent.Volume}
+	was := w.promised[k]
+	switch {
+	case r.asked == replica.TypePromise && was.Less(r.epoch):
+		w.promised[k] = r.epoch
+	case r.asked == replica.TypeAppend && r.epoch.Less(was):
+		w.violate(3, "store of %s acknowledged a record of v%d under epoch %s after it had promised %s", r.c.dst.name, r.extent.Volume[0], r.epoch, was)
+	}
+}
+
+// promiseKey names a promise.
+type promiseKey struct {
+	store  block.StoreID
+	volume block.VolumeID
 }
 
 func (w *World) answer(r *request, st replica.Status, body []byte) {

@@ -36,6 +36,7 @@ func (r *registry) restore(v block.VolumeID) {
 		first++
 	}
 	f := list[first+r.w.s.rng.IntN(len(list)-first)]
+	f.Anchor = r.facts[v].Anchor // known hole: cleaning may have freed what the older anchor names (DESIGN.md)
 	r.rev++
 	r.w.s.tracef("registry of v%d restored: epoch %d anchor %d.%d", v[0], f.Epoch.Number, f.Anchor.Extent.Epoch, f.Anchor.Extent.N)
 	f.Revision = fmt.Sprint(r.rev)

@@ -42,6 +42,7 @@ type seat struct {
 	quit    bool // clients end
 	over    bool // its process ended
 	killed  bool // and left the ring
+	spoilt  bool // what it has done is not known
 }
 
 func (w *World) newVol(spec volume.Spec) *vol {
