@@ -43,6 +43,13 @@ func newDemo(ctx context.Context, program, source, dir string) (*demo, error) {
 	if _, err := os.Stat(program); err != nil {
 		return nil, fmt.Errorf("%w; \"make build\" makes it", err)
 	}
+	if source == "" {
+		root, err := exec.Command("go", "env", "GOROOT").Output()
+		if err != nil {
+			return nil, fmt.Errorf("ask the Go toolchain where its source is: %w; name a tree with -source", err)
+		}
+		source = filepath.Join(strings.TrimSpace(string(root)), "src")
+	}
 	if st, err := os.Stat(source); err != nil || !st.IsDir() {
 		return nil, fmt.Errorf("there is no source tree %s; name one with -source", source)
 	}

@@ -7,15 +7,13 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"runtime"
 	"syscall"
 	"time"
 )
 
 func main() {
 	program := flag.String("program", "bin/mynetwork", "the built mynetwork")
-	source := flag.String("source", filepath.Join(runtime.GOROOT(), "src"), "tree to copy, of 100 MB or more")
+	source := flag.String("source", "", "tree to copy, of 100 MB or more (default: the source of the Go toolchain)")
 	dir := flag.String("dir", "", "directory to work in (default: a new one in /var/tmp); it must be empty")
 	keep := flag.Bool("keep", false, "leave the network running when a step fails, to look at it")
 	flag.Parse()
