@@ -549,6 +549,10 @@ func (e *Engine) load(t *tail, logs []extentLog) error {
 	from := uint64(0)
 	if found {
 		from = c.Replay.Seq
+	} else if !e.spec.Parent.IsZero() { // its first writer ended before the first checkpoint
+		if err := e.becomeClone(); err != nil {
+			return err
+		}
 	}
 	return e.replay(t, logs, from)
 }
