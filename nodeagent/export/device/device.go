@@ -157,13 +157,15 @@ func place(b export.Backend, o Options) (*Device, error) {
 
 func (d *Device) file() string { return filepath.Join(d.dir, fuse.FileName) }
 
+// bind opens the volume's file for the loop driver. It does so without package os, whose files are made known to epoll: that
+// asks FUSE (POLL) from inside the Go scheduler, where waiting for this process's own answer is a deadlock.
 func bind(file string) (string, error) {
-	f, err := os.OpenFile(file, os.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(file, unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", fmt.Errorf("open the volume's file: %w", err)
 	}
-	defer f.Close()
-	return loop.Attach(f)
+	defer unix.Close(fd)
+	return loop.Attach(fd, file)
 }
 
 // Keep gives the device to a new holder, after the one before has ended: a holder is updated by starting another one

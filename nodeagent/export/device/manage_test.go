@@ -194,7 +194,7 @@ func TestFUA(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := f.WriteAt(page('y'), 0); err != nil || m.Count(exporttest.OpFlush) != was+1 {
+	if _, err := f.WriteAt(page('y'), 0); err != nil || m.Count(exporttest.OpFlush) == was {
 		t.Errorf("a write with O_DSYNC: %v, %d flushes", err, m.Count(exporttest.OpFlush))
 	}
 }

@@ -67,7 +67,7 @@ func encode(op uint32, unique, node uint64, body []byte) []byte {
 // reply receives one reply.
 func (k *kernel) reply() (unique uint64, errno syscall.Errno, body []byte) {
 	k.t.Helper()
-	p := make([]byte, outHeader+MaxRead)
+	p := make([]byte, outHeader+MaxIO)
 	n, err := unix.Read(k.fd, p)
 	if err != nil || n < outHeader || int(native.Uint32(p)) != n {
 		k.t.Fatalf("reply of %d bytes: %v", n, err)
@@ -356,7 +356,7 @@ func FuzzRequest(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		if len(in) < 4 || len(in) > MaxWrite {
+		if len(in) < 4 || len(in) > MaxIO {
 			return
 		}
 		native.PutUint32(in, uint32(len(in)))

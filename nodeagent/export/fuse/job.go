@@ -17,7 +17,7 @@ type job struct {
 	size   int
 }
 
-// smallest payload buffer that is kept, in bytes.
+// smallBuf is the payload, in bytes, for which every reader has room, and the smallest buffer of a job.
 const smallBuf = 64 << 10
 
 func (j *job) payload() []byte { return j.buf[outHeader : outHeader+j.size] }
@@ -29,7 +29,7 @@ func (s *Server) newJob(q request, n int) *job {
 	if cap(j.buf) < outHeader+max(n, writeOut) {
 		room := smallBuf
 		if n > room {
-			room = MaxRead
+			room = MaxIO
 		}
 		j.buf = make([]byte, outHeader+room)
 	}
@@ -80,14 +80,19 @@ func (s *Server) do(j *job) {
 			err = s.back.WriteZeroes(j.id, j.off, j.n)
 		}
 	}
+	j.reply(s, err, n)
+	if answered && err == nil {
+		s.back.Answered(j.id)
+	}
+}
+
+// reply answers with n bytes that are already in place.
+func (j *job) reply(s *Server, err error, n int) {
 	if err != nil {
 		n = 0
 	}
 	putHeader(j.buf, j.unique, errnoOf(err), n)
 	s.send(j.buf[:outHeader+n])
-	if answered && err == nil {
-		s.back.Answered(j.id)
-	}
 }
 
 func ptr(p []byte) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(p)) }

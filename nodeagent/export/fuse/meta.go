@@ -56,9 +56,9 @@ func (r *reader) init(q request) {
 	native.PutUint32(p[12:], uint32(flags))
 	native.PutUint16(p[16:], r.s.opt.MaxBackground)
 	native.PutUint16(p[18:], r.s.opt.MaxBackground) // the congestion threshold
-	native.PutUint32(p[20:], MaxWrite)
+	native.PutUint32(p[20:], MaxIO)
 	native.PutUint32(p[24:], 1) // time granularity, ns
-	native.PutUint16(p[28:], MaxRead/pageSize)
+	native.PutUint16(p[28:], MaxIO/pageSize)
 	native.PutUint32(p[32:], uint32(flags>>32))
 	r.reply(q, 0, initOut)
 	r.s.once.Do(func() { close(r.s.ready) })

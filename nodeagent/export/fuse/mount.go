@@ -31,7 +31,7 @@ func Mount(dir string) (fd int, err error) {
 	if err != nil {
 		return -1, err
 	}
-	opts := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d,max_read=%d", fd, os.Geteuid(), os.Getegid(), MaxRead)
+	opts := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d,max_read=%d", fd, os.Geteuid(), os.Getegid(), MaxIO)
 	if err := unix.Mount("mynetwork", dir, fsType, unix.MS_NODEV|unix.MS_NOSUID|unix.MS_NOEXEC, opts); err != nil {
 		_ = unix.Close(fd)
 		return -1, fmt.Errorf("mount FUSE on %s: %w", dir, err)

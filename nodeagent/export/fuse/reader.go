@@ -15,14 +15,14 @@ type reader struct {
 	s   *Server
 	mem []byte
 	in  []byte // where a request is read: header and WRITE's own part, then the payload
-	out []byte // where a reply is built: header, then the payload
+	out []byte // where a reply is built: header, then at most smallBuf of payload
 }
 
 // newReader makes a reader's buffers. The pages of in are there from the start and stay, where that is allowed: if the
 // process is killed while the kernel copies a request into a page that is not there, the kernel fails the request with
 // EIO instead of keeping it for the next server.
 func newReader(s *Server) (*reader, error) {
-	const inSize, outSize = pageSize + MaxWrite, pageSize + MaxRead
+	const inSize, outSize = pageSize + MaxIO, pageSize + smallBuf
 	mem, err := unix.Mmap(-1, 0, inSize+outSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return nil, fmt.Errorf("allocate request buffers: %w", err)
@@ -155,8 +155,12 @@ func (r *reader) read(q request) {
 		return
 	}
 	n = min(n, size-off)
-	if err := export.CheckRange(off, n, size); err != nil || n > MaxRead {
+	if err := export.CheckRange(off, n, size); err != nil || n > MaxIO {
 		r.reply(q, unix.EINVAL, 0)
+		return
+	}
+	if n > smallBuf {
+		s.readLarge(q, off, n)
 		return
 	}
 	ok, err := s.back.TryRead(r.out[outHeader:outHeader+n], off)
@@ -167,6 +171,19 @@ func (r *reader) read(q request) {
 		return
 	}
 	r.reply(q, errnoOf(err), int(n))
+}
+
+// readLarge is read with a buffer that does not stay.
+func (s *Server) readLarge(q request, off, n int64) {
+	j := s.newJob(q, int(n))
+	j.off, j.n = off, n
+	ok, err := s.back.TryRead(j.payload(), off)
+	if !ok {
+		s.later(j)
+		return
+	}
+	j.reply(s, err, j.size)
+	s.jobs.Put(j)
 }
 
 // fsync flushes on this thread if another reader stays free: at depth 1 the way over a worker costs as much as the rest.

@@ -16,12 +16,9 @@ import (
 // FileName is the name of the one file below the mount's root.
 const FileName = "volume"
 
-// Greatest lengths of one request, in bytes. All buffers that WRITEs are read into stay in memory (see newReader), which
-// keeps MaxWrite small; the kernel splits what is longer.
-const (
-	MaxRead  = 1 << 20
-	MaxWrite = 256 << 10
-)
+// MaxIO is the greatest length of one READ or WRITE, in bytes; the kernel splits what is longer and keeps the parts in
+// flight together. It is small because every reader's buffers stay in memory, and is not slower than 1 MiB.
+const MaxIO = 256 << 10
 
 // Errors of the server.
 var (

@@ -21,8 +21,6 @@ var (
 	ErrNoDevice = errors.New("no free loop device: load the loop module, or give the container /dev/loop-control and more devices")
 	// ErrBuffered tells that a device would keep the file's pages in the page cache.
 	ErrBuffered = errors.New("the kernel refuses direct I/O on the file")
-	// ErrNotOurs tells that a device is not bound to the file that the caller named.
-	ErrNotOurs = errors.New("loop device is bound to another file")
 )
 
 const (
@@ -36,9 +34,13 @@ const (
 	pollEvery = 5 * time.Millisecond
 )
 
-// Attach binds a free loop device to file, which must be open for reading and writing with O_DIRECT and is not needed
-// afterwards. It returns the device's path.
-func Attach(file *os.File) (path string, err error) {
+// Attach binds a free loop device to the file name, which is open as file for reading and writing with O_DIRECT; the
+// descriptor is not needed afterwards. It returns the device's path.
+func Attach(file int, name string) (path string, err error) {
+	return attach(control, file, name)
+}
+
+func attach(control string, file int, name string) (path string, err error) {
 	ctl, err := unix.Open(control, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", fmt.Errorf("%w: open %s: %w", ErrNoDevice, control, err)
@@ -49,7 +51,7 @@ func Attach(file *os.File) (path string, err error) {
 		if err != nil {
 			return "", fmt.Errorf("%w: %w", ErrNoDevice, err)
 		}
-		path, err = bind(n, file)
+		path, err = bind(n, file, name)
 		if errors.Is(err, unix.EBUSY) {
 			continue
 		}
@@ -58,18 +60,18 @@ func Attach(file *os.File) (path string, err error) {
 	return "", fmt.Errorf("%w: each was taken by someone else, %d times", ErrNoDevice, attempts)
 }
 
-func bind(n int, file *os.File) (string, error) {
+func bind(n, file int, name string) (string, error) {
 	path := fmt.Sprintf("/dev/loop%d", n)
 	fd, err := openNode(path, n)
 	if err != nil {
 		return "", err
 	}
 	defer unix.Close(fd)
-	cfg := unix.LoopConfig{Fd: uint32(file.Fd()), Size: export.BlockSize}
+	cfg := unix.LoopConfig{Fd: uint32(file), Size: export.BlockSize}
 	cfg.Info.Flags = unix.LO_FLAGS_DIRECT_IO
-	copy(cfg.Info.File_name[:len(cfg.Info.File_name)-1], file.Name())
+	copy(cfg.Info.File_name[:len(cfg.Info.File_name)-1], name)
 	if err := unix.IoctlLoopConfigure(fd, &cfg); err != nil {
-		return "", fmt.Errorf("bind %s to %s: %w", path, file.Name(), err)
+		return "", fmt.Errorf("bind %s to %s: %w", path, name, err)
 	}
 	dio, err := os.ReadFile(filepath.Join(sysBlock, filepath.Base(path), "loop/dio"))
 	if err == nil && strings.TrimSpace(string(dio)) != "1" {
@@ -77,7 +79,7 @@ func bind(n int, file *os.File) (string, error) {
 	}
 	if err != nil {
 		_ = unix.IoctlSetInt(fd, unix.LOOP_CLR_FD, 0)
-		return "", fmt.Errorf("%s on %s: %w", path, file.Name(), err)
+		return "", fmt.Errorf("%s on %s: %w", path, name, err)
 	}
 	return path, nil
 }
