@@ -41,7 +41,7 @@ func (e *Engine) Read(p []byte, off int64) error {
 		if deadline == 0 {
 			deadline = now + readPatience
 		}
-		if now > deadline && !errors.Is(err, replica.ErrUnreachable) {
+		if live, quorum := e.liveMembers(); now > deadline && live >= quorum && !errors.Is(err, replica.ErrUnreachable) {
 			return eio(fmt.Errorf("volume %s page %d+%d: %w", e.spec.ID, page, pages, err))
 		}
 		e.refreshAncestors()
