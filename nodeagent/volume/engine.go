@@ -62,7 +62,7 @@ type Engine struct {
 	goneSince    map[block.StoreID]time.Duration // stores that do not answer the audit
 	suspects     map[block.StoreID]time.Duration // last failure of a store
 	lastQuorum   time.Duration                   // when a majority last took this epoch
-	behind       map[block.StoreID]lag           // replicas behind the quorum
+	behind       map[lagKey]lag                  // replicas behind the quorum
 	pins         map[pinKey][]byte               // emitted by a checkpoint in progress
 	stats        Stats
 

@@ -10,7 +10,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/replica"
 )
 
-// keepLoop renews the lease, finds slow replicas, and makes checkpoints.
+// keepLoop renews the lease and finds slow replicas. It waits for nothing, so that it can tell when something else does.
 func (e *Engine) keepLoop() {
 	var renewed time.Duration
 	for e.Err() == nil {
@@ -24,18 +24,29 @@ func (e *Engine) keepLoop() {
 			renewed = now
 			e.renew()
 		}
+	}
+}
+
+// tendLoop makes checkpoints and cleans.
+func (e *Engine) tendLoop() {
+	for e.Err() == nil {
+		e.failedSet.WaitFor(healPause / 2)
+		if e.Err() != nil {
+			return
+		}
+		now := e.Env.Now()
 		e.mu.RLock()
 		due := e.dirty > checkpointBytes || (e.dirty > 0 && now-e.lastCheck > checkpointAge) || len(e.view.layers) > 1
 		e.mu.RUnlock()
-		if e.cleanDue(now) {
-			if _, err := e.Clean(); err != nil && e.Err() == nil {
-				e.Logf("volume %s: cleaning: %v (tried again)", e.spec.ID, err)
-			}
+		var err error
+		switch {
+		case e.cleanDue(now):
+			_, err = e.Clean()
+		case due:
+			err = e.Checkpoint()
 		}
-		if due {
-			if err := e.Checkpoint(); err != nil && e.Err() == nil {
-				e.Logf("volume %s: checkpoint: %v (tried again)", e.spec.ID, err)
-			}
+		if err != nil && e.Err() == nil {
+			e.Logf("volume %s: checkpoint or cleaning: %v (tried again)", e.spec.ID, err)
 		}
 	}
 }
@@ -80,6 +91,11 @@ func (e *Engine) renew() {
 	})
 }
 
+type lagKey struct {
+	extent block.ExtentID
+	store  block.StoreID
+}
+
 // lag is what is remembered of a replica that is behind the quorum.
 type lag struct {
 	durable uint64
@@ -87,8 +103,8 @@ type lag struct {
 	filling time.Duration // since when the ring fills up because of it; 0: it does not
 }
 
-// failSlow takes out a replica that holds the volume up: it has not moved for slowReplica while a quorum has, or the
-// ring has been filling up behind it for three times that.
+// failSlow takes out a replica that holds the volume up: it has not moved for slowReplica while a quorum has, the ring
+// has been filling up behind it for three times that, or it has not moved for stuckReplica whatever the others do.
 func (e *Engine) failSlow(now time.Duration) {
 	type slow struct {
 		x block.ExtentID
@@ -96,30 +112,36 @@ func (e *Engine) failSlow(now time.Duration) {
 	}
 	var out []slow
 	e.mu.Lock()
+	for k := range e.behind {
+		if e.progress == nil || e.progress.Find(k.extent) == nil {
+			delete(e.behind, k)
+		}
+	}
 	if e.progress != nil {
 		filling := e.ring != nil && e.ring.Used() > e.ring.Size()*3/4
 		for _, x := range e.progress.Extents() {
 			for i := range x.Members {
 				m := &x.Members[i]
-				if m.Failed || m.Durable >= min(x.Last, e.progress.Committed()) {
-					delete(e.behind, m.Store)
+				if m.Failed || m.Durable >= x.Last {
+					delete(e.behind, lagKey{x.ID, m.Store})
 					continue
 				}
-				l, known := e.behind[m.Store]
+				l, known := e.behind[lagKey{x.ID, m.Store}]
 				if !known || l.durable != m.Durable {
 					l.durable, l.moved = m.Durable, now
 				}
-				if !filling {
+				ahead := e.progress.Committed() > m.Durable
+				if !filling || !ahead {
 					l.filling = 0
 				} else if l.filling == 0 {
 					l.filling = now
 				}
-				if now-l.moved > slowReplica || (l.filling != 0 && now-l.filling > 3*slowReplica) {
+				if (ahead && now-l.moved > slowReplica) || now-l.moved > stuckReplica || (l.filling != 0 && now-l.filling > 3*slowReplica) {
 					out = append(out, slow{x.ID, m.Store})
-					delete(e.behind, m.Store)
+					delete(e.behind, lagKey{x.ID, m.Store})
 					continue
 				}
-				e.behind[m.Store] = l
+				e.behind[lagKey{x.ID, m.Store}] = l
 			}
 		}
 	}
@@ -129,7 +151,7 @@ func (e *Engine) failSlow(now time.Duration) {
 	}
 }
 
-var errSlow = errors.New("replica holds the volume up while a quorum goes on")
+var errSlow = errors.New("replica does not get on with what it was sent")
 
 // healLoop brings the open extent back to R living replicas.
 func (e *Engine) healLoop() {

@@ -107,6 +107,7 @@ type Deps struct {
 const (
 	Lease           = 10 * time.Second       // a writer heard of within it is protected from take-over
 	slowReplica     = 1 * time.Second        // without an answer for so long while others answer, a replica is failed
+	stuckReplica    = 5 * time.Second        // without an answer for so long, a replica is failed even if no other answers
 	retryPause      = 200 * time.Millisecond // between rounds when no quorum answers
 	healPause       = 1 * time.Second
 	checkpointBytes = 256 << 20 // journal bytes after which a checkpoint is made
