@@ -56,15 +56,10 @@ func (c *call) finish(st Status, body []byte, err error) {
 	case err != nil:
 	case st == StatusFenced:
 		c.err = fenced(body)
-	case st != StatusOK && st != StatusGap:
+	case st != StatusOK:
 		c.err = ErrorOf(st, append([]byte(nil), body...))
 	case c.take != nil:
 		c.err = c.take(body)
-		if c.err == nil {
-			c.err = ErrorOf(st, nil)
-		}
-	default:
-		c.err = ErrorOf(st, nil)
 	}
 	c.done.Set()
 }

@@ -42,7 +42,7 @@ const (
 	StatusBad                // the request is malformed or breaks a rule
 	StatusDenied             // no grant
 	StatusFenced             // a later epoch is promised; the body is that epoch
-	StatusGap                // the record does not follow the log; the body is the state
+	StatusGap                // the record does not follow the log, or the log that of the source
 	StatusNotHeld            // this store does not have it
 	StatusFull               // no space
 	StatusBusy               // try again later
@@ -121,7 +121,7 @@ type State struct {
 	Promised block.Epoch   // for the volume
 	Held     bool          // the extent is here
 	Unknown  bool          // its tail is not known
-	Chain    journal.Chain // durable end (staged end for StatusGap)
+	Chain    journal.Chain // durable end; its epoch is that of a later Confirm, if there was one
 }
 
 const stateSize = block.EpochSize + 2 + 8 + 32 + block.EpochSize + 4 + 4 + 1
@@ -169,7 +169,7 @@ func flag(v bool) byte {
 	return 0
 }
 
-// ErrorOf turns an outcome into an error; nil for StatusOK. text is the reply's body, used for StatusError only.
+// ErrorOf turns an outcome into an error; nil for StatusOK. text is the reply's body.
 func ErrorOf(st Status, text []byte) error {
 	switch st {
 	case StatusOK:
@@ -179,7 +179,7 @@ func ErrorOf(st Status, text []byte) error {
 	case StatusDenied:
 		return fmt.Errorf("%s: %w", text, ErrDenied)
 	case StatusGap:
-		return ErrGap
+		return fmt.Errorf("%s: %w", text, ErrGap)
 	case StatusNotHeld:
 		return ErrNotHeld
 	case StatusFull:

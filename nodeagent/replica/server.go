@@ -248,7 +248,7 @@ func statusOf(err error) Status {
 		err error
 		st  Status
 	}{
-		{ErrBad, StatusBad}, {ErrDenied, StatusDenied}, {ErrNotHeld, StatusNotHeld}, {store.ErrNotHeld, StatusNotHeld}, {journal.ErrChain, StatusGap},
+		{ErrBad, StatusBad}, {ErrDenied, StatusDenied}, {ErrNotHeld, StatusNotHeld}, {store.ErrNotHeld, StatusNotHeld}, {journal.ErrChain, StatusGap}, {ErrGap, StatusGap},
 		{store.ErrFull, StatusFull}, {store.ErrBusy, StatusBusy}, {block.ErrMismatch, StatusMismatch}, {store.ErrDeleted, StatusDeleted},
 		{store.ErrQuarantined, StatusQuarantined}, {journal.ErrFormat, StatusBad}, {journal.ErrShort, StatusBad},
 	} {

@@ -1,0 +1,109 @@
+package replica
+
+import (
+	"errors"
+	"testing"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+)
+
+// TestPull: what a store must hold after it was told to follow another, case by case.
+func TestPull(t *testing.T) {
+	base := newWriter(e5, 1, s1, s2, s3)
+	for range 5 {
+		base.write(3)
+	}
+	long := base.fork()
+	long.write(2)
+	long.write(1)
+	later := base.at(e6)
+	later.add(journal.Record{Type: journal.TypeNoop}, nil)
+	mine := base.at(e6)
+	mine.write(1)
+	mine.write(1)
+	try := newWriter(block.Epoch{Number: 5, Token: 50}, 1, s1, s2, s3)
+	again := newWriter(block.Epoch{Number: 5, Session: 1, Token: 50}, 1, s1, s2, s3)
+	again.write(4)
+	part := func(x *writer, n int) *writer {
+		c := x.fork()
+		c.recs, c.data = c.recs[:n], c.data[:n]
+		return c
+	}
+	for name, c := range map[string]struct {
+		source, target *writer
+		by             block.Epoch
+		chosen         bool
+		err            error
+		keeps          bool // the target keeps what it had
+	}{
+		"from nothing":                     {base, nil, e6, false, nil, false},
+		"from a prefix":                    {base, part(base, 3), e6, false, nil, false},
+		"the same":                         {base, base, e6, false, nil, false},
+		"source behind":                    {base, long, e6, false, ErrGap, true},
+		"source behind, chosen":            {base, long, e6, true, nil, false},
+		"diverged, source of later epoch":  {later, long, e6, false, nil, false},
+		"diverged, source lost":            {long, later, e6, false, ErrGap, true},
+		"diverged, source lost and chosen": {long, later, block.Epoch{Number: 7, Token: 7}, true, nil, false},
+		"records of the very epoch stay":   {base, mine, e6, true, ErrGap, true},
+		"other first record":               {again, try, block.Epoch{Number: 5, Session: 1, Token: 50}, false, nil, false},
+		"source has nothing":               {nil, base, e6, true, ErrNotHeld, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 2, small)
+			if c.source != nil {
+				w.send(s2, c.source, 0, len(c.source.recs))
+			}
+			if c.target != nil {
+				w.send(s1, c.target, 0, len(c.target.recs))
+			}
+			pull := w.c.Pull
+			if c.chosen {
+				pull = w.c.PullChosen
+			}
+			st, err := pull(s1, c.by, base.x, s2)
+			if !errors.Is(err, c.err) {
+				t.Fatalf("%+v: %v", st, err)
+			}
+			switch {
+			case c.keeps:
+				w.same(s1, c.target)
+			default:
+				w.same(s1, c.source)
+				w.crash(s1) // the answer came after the sync
+				w.same(s1, c.source)
+			}
+		})
+	}
+}
+
+// TestPullIsFenced: a superseded writer's order to pull changes nothing.
+func TestPullIsFenced(t *testing.T) {
+	w := newWorld(t, 2, small)
+	x := newWriter(e5, 1, s1, s2)
+	x.write(1)
+	w.send(s2, x, 0, 2)
+	if _, err := w.c.Promise(s1, e6, x.x); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := w.c.PullChosen(s1, e5, x.x, s2); err == nil {
+		t.Fatalf("%+v", st)
+	}
+	if st, err := w.c.Stat(s1, x.x); err != nil || st.Held {
+		t.Fatalf("%+v: %v", st, err)
+	}
+}
+
+// TestPullThroughASmallLog: an extent larger than the store's write-ahead log.
+func TestPullThroughASmallLog(t *testing.T) {
+	w := newWorld(t, 2, small)
+	x := newWriter(e5, 1, s1, s2)
+	for range 260 {
+		x.write(7)
+	}
+	w.send(s2, x, 0, len(x.recs))
+	if _, err := w.c.Pull(s1, e6, x.x, s2); err != nil {
+		t.Fatal(err)
+	}
+	w.same(s1, x)
+}
