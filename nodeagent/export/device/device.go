@@ -168,19 +168,30 @@ func bind(file string) (string, error) {
 	return loop.Attach(fd, file)
 }
 
-// Keep gives the device to a new holder, after the one before has ended: a holder is updated by starting another one
-// while the server lives. The new holder must not have the device yet.
+// Keep gives the device to a holder again: to another one after the first has ended (a holder is updated by starting
+// another one while the server lives), or to the same one over a new connection after the first was lost.
 func (d *Device) Keep(ctx context.Context, k Keeper) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
 		return nil
 	}
-	if err := d.keep(ctx, k); err != nil {
-		return err
+	err := d.keep(ctx, k)
+	if errors.Is(err, holder.ErrExists) { // own it, and replace what the watchdog may have ended
+		var e *holder.Entry
+		if e, err = take(ctx, k, d.opt.Name); err != nil {
+			return err
+		}
+		e.Close()
+		if err := k.Drop(ctx, d.opt.Name); err != nil {
+			return err
+		}
+		err = d.keep(ctx, k)
 	}
-	d.opt.Keeper = k
-	return nil
+	if err == nil {
+		d.opt.Keeper = k
+	}
+	return err
 }
 
 func (d *Device) keep(ctx context.Context, k Keeper) error {

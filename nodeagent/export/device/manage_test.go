@@ -267,13 +267,17 @@ func TestHolderReplaced(t *testing.T) {
 		t.Cleanup(func() { _ = h.Close() })
 		return h
 	}
-	h1, h2 := dial(first), dial(second)
+	h1, lost, h2 := dial(first), dial(second), dial(second)
 	m := exporttest.Volume(t, mib)
 	d, disk := open(t, m, Options{Keeper: h1, Memory: []int{m.FD()}, Meta: []byte("mine")})
 	first.stop()
 	if _, err := disk.WriteAt(page('x'), 0); err != nil {
 		t.Errorf("without a holder: %v", err)
 	}
+	if err := d.Keep(ctx, lost); err != nil {
+		t.Fatal(err)
+	}
+	_ = lost.Close() // the connection only
 	if err := d.Keep(ctx, h2); err != nil {
 		t.Fatal(err)
 	}
@@ -282,4 +286,14 @@ func TestHolderReplaced(t *testing.T) {
 	} else {
 		e.Close()
 	}
+}
+
+// The serving threads are marked for memory reclaim where that is allowed, and the device tells where it is not.
+func TestIOFlusher(t *testing.T) {
+	d, _ := open(t, exporttest.Volume(t, mib), Options{})
+	flag, _, errno := unix.Syscall6(unix.SYS_PRCTL, unix.PR_GET_IO_FLUSHER, 0, 0, 0, 0, 0)
+	if allowed := errno == 0; allowed != (d.IOFlusher() == nil) {
+		t.Errorf("this process may mark threads: %v (%d); the device says %v", allowed, flag, d.IOFlusher())
+	}
+	t.Log("PR_SET_IO_FLUSHER: ", d.IOFlusher())
 }

@@ -25,9 +25,14 @@
 //
 //  1. ENOSYS is never the answer to READ, WRITE, FSYNC or FALLOCATE: the kernel would take it to mean "never again", and
 //     an FSYNC that is never sent again is a lost flush.
-//  2. The reader threads call nothing of the backend that may block: Size, TryRead, TryWrite, Accepted, Answered, Resent.
+//  2. One reader thread always calls only what does not block: Size, TryRead, TryWrite, Accepted, Answered, Resent. The
+//     others may also wait in a Flush, which saves a synced write at depth 1 the way over a worker.
 //  3. A request is answered exactly once, also when its backend call fails.
-//  4. The server never opens its own mount for longer than one call: a killed process that has it open could not exit.
+//  4. The process has its own mount open only while it binds the loop device, and never through package os, which makes
+//     files known to epoll: that asks FUSE from inside the Go scheduler, a deadlock.
+//  5. Buffers that requests are read into are resident before they are used: a reader that is killed while the kernel
+//     copies into an absent page fails the request with EIO.
+//  6. The descriptor is used by nobody once Done is closed.
 //
 // # Concurrency
 //

@@ -43,8 +43,8 @@ func (r *reader) init(q request) {
 		flags |= uint64(native.Uint32(body[16:])) << 32
 	}
 	if major != protoMajor || minor < protoMinMinor || flags&initRequired != initRequired {
-		r.reply(q, unix.EPROTO, 0)
 		r.s.fail(ErrProtocol)
+		r.reply(q, unix.EPROTO, 0)
 		return
 	}
 	flags &= initWanted
