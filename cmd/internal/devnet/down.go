@@ -8,6 +8,8 @@ import (
 	"os"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
 	"mynetwork.io/mynetwork/cmd/internal/control"
 	"mynetwork.io/mynetwork/nodeagent/export/device"
@@ -66,6 +68,9 @@ func (n *Network) detachAll(ctx context.Context, o DownOptions) error {
 		err := n.detachNode(ctx, m, running > 0, o)
 		if err == nil {
 			continue
+		}
+		if e := new(control.Error); errors.As(err, &e) && e.Code == codes.FailedPrecondition {
+			return fmt.Errorf("%w: node %s: %w; unmount it, then run this again", ErrLeft, m.Name, err)
 		}
 		if !o.Force {
 			return fmt.Errorf("node %s: %w; \"--force\" ends it all the same, and what no flush covered may be lost", m.Name, err)
