@@ -68,6 +68,8 @@ type Engine struct {
 
 	busy     bool // a checkpoint, snapshot change or recovery is under way (see exclusive)
 	regain   bool // a recovery in place waits for that right, or has it
+
+	reloading bool // the map is being built anew and does not show all that was acknowledged: reads wait (invariant E7)
 	idle     task.Signal
 	wake     task.Signal // pump
 	heal     task.Signal // healer

@@ -223,6 +223,7 @@ func (e *Engine) openResume(o Options) error {
 func (e *Engine) refillPending() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.reloading = false
 	clear(e.pending)
 	e.ringDiscards = nil
 	for w := e.ring.Low(); w < e.ring.Next(); w++ {
@@ -262,6 +263,7 @@ func (e *Engine) recoverInPlace() error {
 	defer e.resume()
 	e.mu.Lock()
 	e.epoch.Session++
+	e.reloading = true
 	e.ring.SetEpoch(e.epoch)
 	oldest := e.progress.Extents()[0].ID
 	anchor := journal.Position{Extent: oldest, Members: e.holders[oldest]}

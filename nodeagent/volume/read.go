@@ -25,11 +25,15 @@ func (e *Engine) Read(p []byte, off int64) error {
 	deadline := time.Duration(0)
 	for {
 		err := error(errStale)
+		session := e.epochNow().Session
 		if !e.stale() {
 			err = reader{e: e}.readPages(page, pages, p)
 		}
-		if err == nil {
+		if err == nil && e.epochNow().Session == session {
 			return nil
+		}
+		if err == nil {
+			continue // addresses that were looked up before a recovery may mean something else after it (invariant E7)
 		}
 		if ferr := e.Err(); ferr != nil {
 			return ferr
@@ -58,10 +62,11 @@ func (e *Engine) TryRead(p []byte, off int64) (ok bool, err error) {
 	if err := e.Err(); err != nil {
 		return true, err
 	}
+	session := e.epochNow().Session
 	if pages > maxGather || e.stale() {
 		return false, nil
 	}
-	if err := (reader{e, true}).readSome(page, p); err != nil {
+	if err := (reader{e, true}).readSome(page, p); err != nil || e.epochNow().Session != session {
 		return false, nil
 	}
 	e.mu.Lock()
@@ -78,7 +83,7 @@ func (e *Engine) stale() bool {
 	now := e.Env.Now()
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return now-e.lastQuorum > Lease
+	return now-e.lastQuorum > Lease || e.reloading
 }
 
 // readPatience is how long a read is tried again when replicas answer but none has the page: a block may just be
