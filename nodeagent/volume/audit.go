@@ -78,17 +78,33 @@ func (e *Engine) flagMissing(now time.Duration, held map[block.StoreID]map[block
 		if x.State != blockmap.ExtentClosed || x.Flags&extentDegraded != 0 {
 			continue
 		}
-		id := extentID(e.spec.ID, x)
-		for _, s := range e.membersLocked(id, x) {
-			since, gone := e.goneSince[s]
-			if (held[s] != nil && !held[s][id]) || (gone && now-since >= replaceAfter) {
-				ent := *x
-				ent.Flags |= extentDegraded
-				e.cat.setExtent(uint32(o), ent)
-				break
-			}
+		if e.lacksCopy(extentID(e.spec.ID, x), x, now, held) {
+			ent := *x
+			ent.Flags |= extentDegraded
+			e.cat.setExtent(uint32(o), ent)
 		}
 	}
+}
+
+// lacksCopy tells whether fewer than R stores hold an extent. The caller holds mu.
+func (e *Engine) lacksCopy(id block.ExtentID, x *blockmap.ExtentEntry, now time.Duration, held map[block.StoreID]map[block.ExtentID]bool) bool {
+	members := e.membersLocked(id, x)
+	for _, s := range members {
+		since, gone := e.goneSince[s]
+		if (held[s] != nil && !held[s][id]) || (gone && now-since >= replaceAfter) {
+			return true
+		}
+	}
+	if len(members) >= int(x.Replicas) {
+		return false
+	}
+	copies := 0 // the directory names three members: count the others
+	for _, ids := range held {
+		if ids[id] {
+			copies++
+		}
+	}
+	return copies < int(x.Replicas)
 }
 
 // superfluous tells whether a store's copy of an extent may go. That is so for extents of earlier epochs that the
@@ -109,7 +125,8 @@ func (e *Engine) superfluous(s block.StoreID, x block.ExtentID) bool {
 	case blockmap.ExtentFreed:
 		return true
 	case blockmap.ExtentClosed:
-		return o < e.oldest() && ent.Flags&extentDegraded == 0 && !slices.Contains(e.membersLocked(x, ent), s)
+		members := e.membersLocked(x, ent)
+		return o < e.oldest() && ent.Flags&extentDegraded == 0 && len(members) >= int(ent.Replicas) && !slices.Contains(members, s)
 	}
 	return false
 }

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -272,7 +273,7 @@ func (e *Engine) healExtent(ordinal uint32) {
 	ent := e.cat.extents[ordinal]
 	e.mu.RUnlock()
 	x := extentID(e.spec.ID, &ent)
-	members := append([]block.StoreID(nil), e.membersOf(x, &ent)...)
+	members := e.fullMembers(x, &ent)
 	var good, lacking []block.StoreID
 	for _, s := range members {
 		st, err := e.Client.Stat(s, x)
@@ -312,6 +313,30 @@ func (e *Engine) healExtent(ordinal uint32) {
 	setMembers(&ent, members)
 	e.holders[x] = members
 	e.cat.setExtent(ordinal, ent)
+}
+
+// fullMembers lists R stores for an extent: who is known to hold it (the directory names three), then who turns out to,
+// then living stores of the layout that shall.
+func (e *Engine) fullMembers(x block.ExtentID, ent *blockmap.ExtentEntry) []block.StoreID {
+	members := slices.Clone(e.membersOf(x, ent))
+	rest := e.Placer.Candidates(x.Key())
+	for _, s := range rest {
+		if len(members) >= int(ent.Replicas) {
+			return members
+		}
+		if slices.Contains(members, s) {
+			continue
+		}
+		if st, err := e.Client.Stat(s, x); err == nil && st.Held {
+			members = append(members, s)
+		}
+	}
+	for _, s := range rest {
+		if len(members) < int(ent.Replicas) && !slices.Contains(members, s) && e.believedAlive(s) {
+			members = append(members, s)
+		}
+	}
+	return members
 }
 
 // membersOf lists who holds, or should hold, an extent of this volume.
