@@ -27,6 +27,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/peer"
 	"mynetwork.io/mynetwork/nodeagent/peer/grant"
 	"mynetwork.io/mynetwork/nodeagent/registry"
+	"mynetwork.io/mynetwork/nodeagent/replica"
 )
 
 // ErrRunning is returned when another agent uses the same directory.
@@ -207,8 +208,8 @@ func (a *Agent) startVolumes() {
 		opt.Keeper = steady{a.holder}
 	}
 	a.volumes = volumes.New(opt)
-	checker := fsck.New(fsck.Options{Node: c.Node, Network: c.Network, ControlKey: c.ControlKey.Public().(ed25519.PublicKey), Registry: a.registry,
-		Members: a.members, Transport: a.transport, Grants: a.grants, Volumes: a.volumes, Stores: a.stores})
+	checker := fsck.New(fsck.Options{Network: c.Network, ControlKey: c.ControlKey.Public().(ed25519.PublicKey), Registry: a.registry,
+		Members: a.members, Transport: a.transport, Grants: a.grants, Stores: a.stores, Deleted: a.deleted})
 	a.control = control.New(control.Parts{Node: c.Node, Version: c.Version, PeerAddress: a.peerAddr.String(), Started: a.started, Volumes: a.volumes,
 		Stores: a.stores, Members: a.members, Health: func(node string) peer.Report { return a.pool.Health(node).Report() }, Cache: a.cache,
 		Events: a.events, Checker: checker, Counters: a.counters, Log: c.Log})
@@ -276,6 +277,30 @@ func (a *Agent) ask(ctx context.Context, node string) ([]members.Store, error) {
 	}
 	defer resp.Release()
 	return members.Decode(resp.Body)
+}
+
+// deleted asks a store for the deletion record that it keeps of a volume.
+func (a *Agent) deleted(ctx context.Context, s block.StoreID, v block.VolumeID) ([]byte, error) {
+	node, ok := a.members.Owner(s)
+	if !ok {
+		return nil, fmt.Errorf("store %s: no known node has it", s)
+	}
+	if node == a.cfg.Node {
+		return a.stores.Deleted(s, v)
+	}
+	conn, err := a.pool.Get(ctx, node, peer.Small)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := conn.Call(ctx, stores.TypeDeleted, append(s[:], v[:]...))
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Release()
+	if resp.Status != replica.StatusOK {
+		return nil, fmt.Errorf("node %s: %w", node, replica.ErrorOf(resp.Status, resp.Body))
+	}
+	return append([]byte(nil), resp.Body...), nil
 }
 
 func (a *Agent) changed(node string, alive bool, err error) {

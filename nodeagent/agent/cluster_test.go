@@ -96,7 +96,7 @@ func (c *cluster) close() {
 			}
 			for _, v := range n.Volumes().Open() {
 				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-				if err := n.Volumes().Detach(ctx, v.Name, force); err != nil {
+				if err := n.Volumes().Detach(ctx, v.ID.String(), force); err != nil {
 					c.tb.Logf("detach %s from %s: %v", v.Name, n.cfg.Node, err)
 				}
 				cancel()

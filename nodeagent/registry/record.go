@@ -36,7 +36,7 @@ type Record struct {
 	Encrypted   bool
 	KeyCheck    []byte // tells a wrong key; says nothing about the right one
 	Parent      block.VolumeID
-	Snapshot    [16]byte // of Parent
+	Snapshot    [16]byte // of Parent; zeros with a parent: not known, it may be any
 	Created     int64    // unix seconds, for people
 
 	Fact volume.Fact // its Revision counts changes of the fact alone
@@ -178,6 +178,9 @@ func CheckCreate(r *Record, all []Record) error {
 	}
 	if !parent.Live() {
 		return fmt.Errorf("parent %q: %w", parent.Name, ErrDeleted)
+	}
+	if r.Snapshot == [16]byte{} {
+		return nil
 	}
 	s, ok := parent.FindSnapshot(fmt.Sprintf("%x", r.Snapshot))
 	if !ok {

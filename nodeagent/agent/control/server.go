@@ -27,7 +27,7 @@ import (
 
 // Checker checks volumes and stores; progress is told now and then, and last with Done set.
 type Checker interface {
-	Scrub(ctx context.Context, volume string, key []byte, progress func(*agentv1.Progress) error) error
+	Scrub(ctx context.Context, volume string, progress func(*agentv1.Progress) error) error
 	Fsck(ctx context.Context, req *agentv1.FsckRequest, progress func(*agentv1.Progress) error) error
 	ScrubStores(ctx context.Context, ids []string, progress func(*agentv1.Progress) error) error
 	Rebuild(ctx context.Context, dryRun bool) ([]*agentv1.Rebuilt, error)
@@ -235,7 +235,7 @@ func (s *Server) DeleteVolume(ctx context.Context, r *agentv1.DeleteVolumeReques
 
 // ScrubVolume implements agentv1.AgentServer.
 func (s *Server) ScrubVolume(r *agentv1.ScrubVolumeRequest, out grpc.ServerStreamingServer[agentv1.Progress]) error {
-	return s.parts.Checker.Scrub(out.Context(), r.Volume, r.EncryptionKey, out.Send)
+	return s.parts.Checker.Scrub(out.Context(), r.Volume, out.Send)
 }
 
 // Fsck implements agentv1.AgentServer.

@@ -4,52 +4,197 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"fmt"
+	"time"
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/agent/stores"
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
+	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/registry"
 	"mynetwork.io/mynetwork/nodeagent/replica"
+	"mynetwork.io/mynetwork/nodeagent/task"
 )
+
+// Deleted asks a store for the deletion record that it keeps of a volume; nil if it keeps none.
+type Deleted func(ctx context.Context, s block.StoreID, v block.VolumeID) ([]byte, error)
 
 // Options are what a Checker works with.
 type Options struct {
-	Node       string
 	Network    string
 	ControlKey ed25519.PublicKey
 	Registry   registry.Store
 	Members    *members.Table
 	Transport  replica.Transport
 	Grants     volumes.Granter
-	Volumes    *volumes.Manager
 	Stores     *stores.Set
+	Deleted    Deleted
 }
 
 // Checker checks. The zero value is not usable: see New.
 type Checker struct {
-	opt Options
+	opt    Options
+	client *replica.Client
 }
 
 // New makes a checker.
-func New(o Options) *Checker { return &Checker{opt: o} }
+func New(o Options) *Checker {
+	return &Checker{opt: o, client: &replica.Client{Env: task.NewReal(), Transport: o.Transport}}
+}
 
-var errNotYet = errors.New("not implemented yet")
+// Kinds of findings.
+const (
+	kindRegistry  = "registry"
+	kindChain     = "chain"
+	kindReplicas  = "replicas"
+	kindLog       = "log"
+	kindLeaf      = "leaf"
+	kindTable     = "table"
+	kindBlock     = "block"
+	kindMap       = "map"
+	kindReference = "reference"
+)
 
-// Scrub implements control.Checker.
-func (c *Checker) Scrub(context.Context, string, []byte, func(*agentv1.Progress) error) error {
-	return errNotYet
+// report gathers progress and hands it on now and then.
+type report struct {
+	ctx   context.Context
+	send  func(*agentv1.Progress) error
+	p     agentv1.Progress
+	start time.Time
+	last  time.Time
+}
+
+const (
+	sendEvery    = 200 * time.Millisecond
+	sendFindings = 100
+)
+
+func newReport(ctx context.Context, send func(*agentv1.Progress) error) *report {
+	now := time.Now()
+	return &report{ctx: ctx, send: send, start: now, last: now}
+}
+
+// stage names what is checked from now on.
+func (r *report) stage(stage, volume string) error {
+	r.p.Stage, r.p.Volume = stage, volume
+	return r.step(0)
+}
+
+// step counts bytes that were checked.
+func (r *report) step(bytes int64) error {
+	r.p.Bytes += bytes
+	r.p.Total = max(r.p.Total, r.p.Bytes)
+	if len(r.p.Findings) < sendFindings && time.Since(r.last) < sendEvery {
+		return r.ctx.Err()
+	}
+	return r.flush()
+}
+
+func (r *report) flush() error {
+	r.last = time.Now()
+	if s := r.last.Sub(r.start).Seconds(); s > 0 {
+		r.p.Rate = float64(r.p.Bytes) / s
+	}
+	out := &agentv1.Progress{Stage: r.p.Stage, Volume: r.p.Volume, Bytes: r.p.Bytes, Total: r.p.Total, Rate: r.p.Rate,
+		Errors: r.p.Errors, Repaired: r.p.Repaired, Findings: r.p.Findings, Done: r.p.Done}
+	r.p.Findings = nil
+	return errors.Join(r.ctx.Err(), r.send(out))
+}
+
+// add notes a finding.
+func (r *report) add(f *agentv1.Finding) {
+	r.p.Errors++
+	if f.Repaired {
+		r.p.Repaired++
+	}
+	r.p.Findings = append(r.p.Findings, f)
+}
+
+// done sends the last message.
+func (r *report) done() error {
+	r.p.Done = true
+	return r.flush()
+}
+
+// finding makes a finding about a volume.
+func finding(kind string, v block.VolumeID, format string, args ...any) *agentv1.Finding {
+	return &agentv1.Finding{Kind: kind, Volume: v.String(), Problem: fmt.Sprintf(format, args...)}
 }
 
 // Fsck implements control.Checker.
-func (c *Checker) Fsck(context.Context, *agentv1.FsckRequest, func(*agentv1.Progress) error) error {
-	return errNotYet
+func (c *Checker) Fsck(ctx context.Context, req *agentv1.FsckRequest, send func(*agentv1.Progress) error) error {
+	if err := c.opt.Members.Ready(ctx); err != nil {
+		return err
+	}
+	r := newReport(ctx, send)
+	records, err := c.select_(req.Volumes, r)
+	if err != nil {
+		return err
+	}
+	for _, n := range c.opt.Members.States() {
+		if !n.Alive {
+			r.add(&agentv1.Finding{Kind: kindReplicas, Node: n.Name, Problem: "node does not answer: what it holds is not checked"})
+		}
+	}
+	for _, rec := range records {
+		if err := c.fsckVolume(ctx, &rec, req.Quick, r); err != nil {
+			return err
+		}
+	}
+	return r.done()
 }
 
-// ScrubStores implements control.Checker.
-func (c *Checker) ScrubStores(context.Context, []string, func(*agentv1.Progress) error) error {
-	return errNotYet
+// select_ gives the records of the named volumes, or of all live ones; entries that cannot be read are findings.
+func (c *Checker) select_(names []string, r *report) (out []registry.Record, err error) {
+	for _, n := range names {
+		rec, err := registry.Find(c.opt.Registry, n)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, rec)
+	}
+	if len(names) > 0 {
+		return out, nil
+	}
+	all, err := c.opt.Registry.List()
+	if err != nil {
+		r.add(&agentv1.Finding{Kind: kindRegistry, Problem: err.Error()})
+	}
+	for _, rec := range all {
+		if rec.Live() {
+			out = append(out, rec)
+		}
+	}
+	return out, nil
 }
 
-// Rebuild implements control.Checker.
-func (c *Checker) Rebuild(context.Context, bool) ([]*agentv1.Rebuilt, error) { return nil, errNotYet }
+// attempts is how often a volume is walked before what is wrong counts, as its writer may move things meanwhile.
+const attempts = 3
+
+func (c *Checker) fsckVolume(ctx context.Context, rec *registry.Record, quick bool, r *report) error {
+	if rec.Fact.Anchor.Extent.IsZero() {
+		return r.stage("never opened", rec.Name)
+	}
+	var found []*agentv1.Finding
+	for i := 0; i == 0 || len(found) > 0 && i < attempts; i++ {
+		if err := r.stage("chain and map", rec.Name); err != nil {
+			return err
+		}
+		w, err := c.look(ctx, rec.ID, rec.Fact.Anchor.Extent)
+		if err != nil {
+			return err
+		}
+		w.report = r
+		if found, err = w.walk(rec.Replicas); err != nil {
+			return err
+		}
+	}
+	for _, f := range found {
+		r.add(f)
+	}
+	if quick {
+		return nil
+	}
+	return c.scrubVolume(ctx, rec, false, r)
+}

@@ -228,6 +228,10 @@ func (s *Set) Serve(from peer.Identity, req *peer.Request) {
 		req.Reply(replica.StatusOK, members.Encode(s.Announce()))
 		return
 	}
+	if req.Type == TypeDeleted {
+		s.serveDeleted(req)
+		return
+	}
 	if len(req.Body) < 16 {
 		req.Reply(replica.StatusBad, []byte("request without a store"))
 		return
@@ -239,6 +243,31 @@ func (s *Set) Serve(from peer.Identity, req *peer.Request) {
 		return
 	}
 	d.Handle(from.Node, req.Type, req.Body, req)
+}
+
+// TypeDeleted is the type of the request that asks a store for the deletion record that it keeps of a volume. Body:
+// store 16, volume 16; the answer is the record, empty if there is none. Any node of the network may ask.
+const TypeDeleted = 0x81
+
+// Deleted gives the deletion record that a store of this node keeps of a volume; nil if it keeps none.
+func (s *Set) Deleted(id block.StoreID, v block.VolumeID) ([]byte, error) {
+	if s.Door(id) == nil {
+		return nil, fmt.Errorf("store %s: %w", id, replica.ErrNotHeld)
+	}
+	return s.byID[id].Store.Deleted(v), nil
+}
+
+func (s *Set) serveDeleted(req *peer.Request) {
+	if len(req.Body) != 32 {
+		req.Reply(replica.StatusBad, []byte("want a store and a volume"))
+		return
+	}
+	signed, err := s.Deleted(block.StoreID(req.Body[:16]), block.VolumeID(req.Body[16:]))
+	if err != nil {
+		req.Reply(replica.StatusNotHeld)
+		return
+	}
+	req.Reply(replica.StatusOK, signed)
 }
 
 // door is a replica's server behind the check of deletion records.

@@ -12,7 +12,7 @@ import (
 // Detach ends the device, makes everything durable and closes the volume. With force it does not wait for a quorum: what
 // no flush covered may be lost. It may be repeated; when ctx ends first it goes on (ErrPending).
 func (m *Manager) Detach(ctx context.Context, name string, force bool) error {
-	r, err := m.find(name)
+	r, err := m.findOpen(name)
 	if err != nil {
 		return err
 	}
@@ -51,6 +51,22 @@ func (m *Manager) Detach(ctx context.Context, name string, force bool) error {
 		close(p.done)
 	})
 	return wait(ctx, p, "detach of volume "+r.Name)
+}
+
+// findOpen is find, but a volume that is open here is found although the registry is away or has lost it.
+func (m *Manager) findOpen(name string) (registry.Record, error) {
+	r, err := m.find(name)
+	if err == nil {
+		return r, nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.slots {
+		if s.open != nil && (s.open.rec.Name == name || s.open.rec.ID.String() == name) {
+			return s.open.rec, nil
+		}
+	}
+	return r, err
 }
 
 func (m *Manager) detach(s *slot, a *attachment, force bool) error {

@@ -285,9 +285,12 @@ func (m *Manager) Engine(name string) *volume.Engine {
 	return nil
 }
 
+// KeyCheckSize is the size of a key's check value in bytes. One of zeros is not known: any key is tried.
+const KeyCheckSize = 16
+
 // keyCheck tells a right key from a wrong one, and nothing else: 16 bytes derived by BLAKE3 from key and volume.
 func keyCheck(key []byte, v block.VolumeID) []byte {
-	out := make([]byte, 16)
+	out := make([]byte, KeyCheckSize)
 	blake3.DeriveKey("mynetwork.io 2026-11 key check v1", append(slices.Clone(key), v[:]...), out)
 	return out
 }
@@ -299,7 +302,7 @@ func checkKey(r *registry.Record, key []byte) error {
 		return fmt.Errorf("volume %q is not encrypted, but a key was given: %w", r.Name, ErrKey)
 	case r.Encrypted && len(key) == 0:
 		return fmt.Errorf("volume %q is encrypted: it needs its key: %w", r.Name, ErrKey)
-	case r.Encrypted && !slices.Equal(keyCheck(key, r.ID), r.KeyCheck):
+	case r.Encrypted && !slices.Equal(keyCheck(key, r.ID), r.KeyCheck) && !slices.Equal(r.KeyCheck, make([]byte, KeyCheckSize)):
 		return fmt.Errorf("volume %q: this is not its key: %w", r.Name, ErrKey)
 	}
 	return nil
