@@ -2,6 +2,7 @@ package exporttest
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"sync"
@@ -88,14 +89,14 @@ func randomWork(t *testing.T, d Disk, size int64, ops int) {
 	buf := Aligned(3 * mib)
 	for i := range ops {
 		n := int64(1+rnd.IntN(16)) * export.BlockSize
-		if i%8 == 0 {
+		if i%8 == 0 || i%8 == 3 { // a long write, a long read
 			n = int64(1+rnd.IntN(3*mib/export.BlockSize)) * export.BlockSize
 		}
 		off := rnd.Int64N((size-n)/export.BlockSize+1) * export.BlockSize
 		p := buf[:n]
 		if i%2 == 0 {
-			for j := range p {
-				p[j] = byte(rnd.Uint32())
+			for j := 0; j < len(p); j += 8 {
+				binary.LittleEndian.PutUint64(p[j:], rnd.Uint64())
 			}
 			copy(model[off:], p)
 			if _, err := d.WriteAt(p, off); err != nil {
