@@ -15,6 +15,9 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/volume"
 )
 
+// scrubPeriod is short, so that damage at rest is found within the time that a world has to converge.
+const scrubPeriod = 45 * time.Second
+
 // node is one machine: a disk, a clock, and at most one process.
 type node struct {
 	w    *World
@@ -189,7 +192,7 @@ func (n *node) end(kill bool) {
 
 // deps is what an engine on this node works with.
 func (n *node) deps(p *proc) volume.Deps {
-	return volume.Deps{Env: p, Client: n.client(p), Registry: registryClient{n.w, p}, Placer: placer{n}, Cache: n.cache,
+	return volume.Deps{ScrubPeriod: scrubPeriod, Env: p, Client: n.client(p), Registry: registryClient{n.w, p}, Placer: placer{n}, Cache: n.cache,
 		Local: func(s block.StoreID) volume.Local {
 			if s == n.store && n.st != nil && n.proc == p {
 				return n.st

@@ -66,17 +66,17 @@ type Engine struct {
 	pins         map[pinKey][]byte               // emitted by a checkpoint in progress
 	stats        Stats
 
-	busy     bool // a checkpoint, snapshot change or recovery is under way (see exclusive)
-	regain   bool // a recovery in place waits for that right, or has it
+	busy   bool // a checkpoint, snapshot change or recovery is under way (see exclusive)
+	regain bool // a recovery in place waits for that right, or has it
 
 	reloading bool // the map is being built anew and does not show all that was acknowledged: reads wait (invariant E7)
-	idle     task.Signal
-	wake     task.Signal // pump
-	heal     task.Signal // healer
-	repair   task.Signal // repairer
-	stopping bool
-	tasks    int
-	tasksEnd task.Event
+	idle      task.Signal
+	wake      task.Signal // pump
+	heal      task.Signal // healer
+	repair    task.Signal // repairer
+	stopping  bool
+	tasks     int
+	tasksEnd  task.Event
 }
 
 // view is what a read starts from. Layers are newest first; only layers[0] changes.
@@ -109,6 +109,7 @@ type Stats struct {
 	Checkpoints, Rolls, Recoveries uint64
 	Repaired, BadPages             uint64
 	Cleaned, Freed                 uint64
+	ScrubPasses                    uint64
 }
 
 // Status is what a person asks about an open volume.

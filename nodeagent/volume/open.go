@@ -47,6 +47,7 @@ func Open(d Deps, spec Spec, o Options) (*Engine, error) {
 	e.start("repair", e.repairLoop)
 	e.start("keep", e.keepLoop)
 	e.start("tend", e.tendLoop)
+	e.start("scrub", e.scrubLoop)
 	e.wake.Notify()
 	return e, nil
 }

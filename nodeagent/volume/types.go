@@ -101,6 +101,8 @@ type Deps struct {
 	Cache    Cache
 	Local    func(s block.StoreID) Local // nil result: not here
 	Logf     func(format string, args ...any)
+
+	ScrubPeriod time.Duration // one pass of the scrubber over every copy; 0: DefaultScrubPeriod
 }
 
 // Times of the engine. They decide when to try, never what is true.
