@@ -56,8 +56,8 @@ func (p *Progress) Find(id block.ExtentID) *Extent {
 // Current is the extent that takes appends.
 func (p *Progress) Current() *Extent { return p.extents[len(p.extents)-1] }
 
-// Ack tells that a member's log is durable up to seq. It returns whether Committed or Released may have moved. A member
-// that has failed adds nothing: what it says late may be about records that a recovery has replaced by others under the
+// Ack tells that a member's log is durable up to seq, also of one that has failed meanwhile. It returns whether Committed
+// or Released may have moved. The answer must be to what this session sent: a recovery may have put other records under the
 // same sequences (invariant R7).
 func (p *Progress) Ack(id block.ExtentID, s block.StoreID, seq uint64) bool {
 	x := p.Find(id)
@@ -65,7 +65,7 @@ func (p *Progress) Ack(id block.ExtentID, s block.StoreID, seq uint64) bool {
 		return false
 	}
 	m := x.member(s)
-	if m == nil || m.Failed || seq <= m.Durable || seq > x.Last {
+	if m == nil || seq <= m.Durable || seq > x.Last {
 		return false
 	}
 	m.Durable = seq

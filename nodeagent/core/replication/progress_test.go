@@ -122,7 +122,7 @@ func progressRun(t *rapid.T, p tracker, base uint64) error {
 		default:
 			x, i := m.extents[rapid.IntRange(0, len(m.extents)-1).Draw(t, "extent")], rapid.IntRange(0, r-1).Draw(t, "member")
 			at := x.first + uint64(rapid.IntRange(0, int(x.last-x.first)+2).Draw(t, "at"))
-			if at <= x.last && !x.failed[i] {
+			if at <= x.last {
 				x.durable[i] = max(x.durable[i], at)
 			}
 			p.Ack(x.id, store(i), at)
@@ -165,7 +165,7 @@ func seqs(x *twinExtent) (out []uint64) {
 	return out
 }
 
-// TestProgressModel is R3, R7 and R8 against the twin.
+// TestProgressModel is R3 and R8 against the twin.
 func TestProgressModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		base := rapid.Uint64Range(0, 50).Draw(t, "base")
@@ -201,15 +201,24 @@ type releasesAtQuorum struct{ *Progress }
 
 func (p releasesAtQuorum) Released() uint64 { return p.Progress.Committed() }
 
-// hearsTheFailed takes late answers of members that have failed.
-type hearsTheFailed struct{ *Progress }
+// forgetsTheFailed counts no more what a failed member had made durable.
+type forgetsTheFailed struct{ *Progress }
 
-func (p hearsTheFailed) Ack(id block.ExtentID, s block.StoreID, seq uint64) bool {
-	if x := p.Find(id); x != nil {
-		if m := x.member(s); m != nil && m.Failed {
-			m.Failed = false
-			defer func() { m.Failed = true }()
-		}
+func (p forgetsTheFailed) Ack(id block.ExtentID, s block.StoreID, seq uint64) bool {
+	if x := p.Find(id); x != nil && x.member(s).Failed {
+		return false
+	}
+	return p.Progress.Ack(id, s, seq)
+}
+
+// believesAnything takes answers beyond what was appended.
+type believesAnything struct{ *Progress }
+
+func (p believesAnything) Ack(id block.ExtentID, s block.StoreID, seq uint64) bool {
+	if x := p.Find(id); x != nil && seq > x.Last {
+		last := x.Last
+		x.Last = seq
+		defer func() { x.Last = last }()
 	}
 	return p.Progress.Ack(id, s, seq)
 }
@@ -230,7 +239,8 @@ func TestProgressCatches(t *testing.T) {
 		"ignores the closed record": func(p *Progress) tracker { return ignoresClosed{p} },
 		"counts over the living":    func(p *Progress) tracker { return countsLiving{p} },
 		"releases at quorum":        func(p *Progress) tracker { return releasesAtQuorum{p} },
-		"hears the failed":          func(p *Progress) tracker { return hearsTheFailed{p} },
+		"forgets the failed":        func(p *Progress) tracker { return forgetsTheFailed{p} },
+		"believes anything":         func(p *Progress) tracker { return believesAnything{p} },
 		"retires early":             func(p *Progress) tracker { return retiresEarly{p} },
 	} {
 		caught := false
