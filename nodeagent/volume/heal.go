@@ -294,6 +294,9 @@ func (e *Engine) healExtent(ordinal uint32) {
 			}
 		}
 		st, err := e.Client.Pull(target, e.epochNow(), x, good[0])
+		if err != nil && !errors.Is(err, replica.ErrUnreachable) && e.copyAnew(ordinal, target, x, members) {
+			st.Chain.Hash, err = ent.LastHash, nil // what was there could not even be compared
+		}
 		if err != nil || st.Chain.Hash != ent.LastHash {
 			continue
 		}
