@@ -173,7 +173,7 @@ func (a *Agent) startData() (err error) {
 	if a.stores, err = stores.Open(opt); err != nil {
 		return err
 	}
-	set := peer.Settings{Software: "mynetwork " + c.Version}
+	set := peer.Settings{Software: "mynetwork " + c.Version, BackoffMax: time.Second} // a node that is back is used soon
 	a.pool, err = peer.NewPool(c.Credentials, set, func(_ context.Context, node string) (string, error) {
 		addr, ok := a.members.Address(node)
 		if !ok {

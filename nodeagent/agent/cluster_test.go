@@ -26,7 +26,13 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/volume/ring"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childEnv); dir != "" {
+		child(dir)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const network = "test-network"
 
