@@ -117,7 +117,7 @@ func TestKill(t *testing.T) {
 	var wg sync.WaitGroup
 	writes := make([]int, 4)
 	seen := make([]byte, 1*mib) // page-aligned, as direct I/O wants it
-	for w := range writes { // each writer has its own quarter
+	for w := range writes {     // each writer has its own quarter
 		wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(31, uint64(w)))
 			for {

@@ -70,8 +70,8 @@ const (
 	zstdName      = "zstd"
 )
 
-// encode gives the bytes of a record's file.
-func encode(r *Record) ([]byte, error) {
+// Encode gives the bytes of a record's file.
+func Encode(r *Record) ([]byte, error) {
 	out := record{ID: r.ID.String(), Name: r.Name, Size: r.Size, Replicas: r.Replicas, Weak: r.Weak, Extent: r.Extent,
 		Encrypted: r.Encrypted, KeyCheck: hex.EncodeToString(r.KeyCheck), Created: r.Created, Holder: r.Holder, HolderEpoch: r.HolderEpoch}
 	if r.Compression == block.CompressionZstd {
@@ -108,8 +108,8 @@ func storeNames(ids []block.StoreID) (out []string) {
 	return out
 }
 
-// decode reads what encode wrote: ErrCorrupt for anything else.
-func decode(b []byte) (Record, error) {
+// Decode reads what Encode wrote: ErrCorrupt for anything else.
+func Decode(b []byte) (Record, error) {
 	var e envelope
 	if err := json.Unmarshal(b, &e); err != nil {
 		return Record{}, fmt.Errorf("%w: %w", ErrCorrupt, err)

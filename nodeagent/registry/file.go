@@ -97,7 +97,7 @@ func (f *File) Get(v block.VolumeID) (Record, error) {
 	if err != nil {
 		return Record{}, fmt.Errorf("volume %s: %w: %w", v, ErrCorrupt, err)
 	}
-	r, err := decode(b)
+	r, err := Decode(b)
 	if err == nil && r.ID != v {
 		err = fmt.Errorf("%w: it is volume %s", ErrCorrupt, r.ID)
 	}
@@ -188,11 +188,11 @@ func (f *File) lock() (unlock func(), err error) {
 
 // write replaces a record's file, durably. The caller has the lock.
 func (f *File) write(r *Record) error {
-	b, err := encode(r)
+	b, err := Encode(r)
 	if err != nil {
 		return err
 	}
-	if _, err := decode(b); err != nil { // never write what cannot be read
+	if _, err := Decode(b); err != nil { // never write what cannot be read
 		return fmt.Errorf("volume %q: %w", r.Name, err)
 	}
 	tmp := filepath.Join(f.dir, "."+r.ID.String()+".tmp")

@@ -192,7 +192,10 @@ func (m *Manager) attach(s *slot, a *attachment, force bool) error {
 	}
 	name := entryName(a.rec.ID.String(), a.kind)
 	mt := meta{Version: metaVersion, Node: m.opt.Node, Volume: a.rec.ID.String(), Kind: a.kind, Key: a.key != nil}
-	d, err := m.makeDevice(m.ctx, backend{a.eng, &a.frozen}, name, mt, a.descriptors())
+	d, err := export.Device(nil), error(nil)
+	if mt.Record, err = m.recordNow(a); err == nil {
+		d, err = m.makeDevice(m.ctx, backend{a.eng, &a.frozen}, name, mt, a.descriptors())
+	}
 	if err != nil {
 		err = fmt.Errorf("make the device of volume %q: %w", a.rec.Name, err)
 		return errors.Join(err, m.closeEngine(a, true, func() { m.setOpen(s, nil) }))
@@ -200,6 +203,15 @@ func (m *Manager) attach(s *slot, a *attachment, force bool) error {
 	a.setDevice(d)
 	m.opt.Events.Info("Attached", a.rec.Name, "volume is attached as %s %s in epoch %s", a.kind, d.Path(), a.eng.Status().Epoch)
 	return nil
+}
+
+// recordNow encodes a's record with the fact of this moment.
+func (m *Manager) recordNow(a *attachment) ([]byte, error) {
+	r := a.rec
+	if now, err := m.opt.Registry.Get(r.ID); err == nil {
+		r = now
+	}
+	return registry.Encode(&r)
 }
 
 func (a *attachment) descriptors() []int {

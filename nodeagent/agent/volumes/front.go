@@ -44,7 +44,8 @@ type meta struct {
 	Node    string `json:"node"`
 	Volume  string `json:"volume"`
 	Kind    Kind   `json:"kind"`
-	Key     bool   `json:"key"` // the second memory descriptor is the encryption key
+	Key     bool   `json:"key"`    // the second memory descriptor is the encryption key
+	Record  []byte `json:"record"` // the registry's, as it was at the attach: to resume while the registry is away
 }
 
 const metaVersion = 1

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -12,6 +13,8 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/core/replication"
 	"mynetwork.io/mynetwork/nodeagent/export/device"
 	"mynetwork.io/mynetwork/nodeagent/export/holder"
+	"mynetwork.io/mynetwork/nodeagent/registry"
+	"mynetwork.io/mynetwork/nodeagent/replica"
 	"mynetwork.io/mynetwork/nodeagent/task"
 	"mynetwork.io/mynetwork/nodeagent/volume"
 )
@@ -54,9 +57,12 @@ func (m *Manager) startResume(ctx context.Context, v block.VolumeID, name string
 		return fmt.Errorf("it belongs to volume %s on node %s", k.meta.Volume, k.meta.Node)
 	}
 	r, err := m.opt.Registry.Get(v)
-	if err != nil {
-		closeFDs(k)
-		return err
+	if err != nil { // it is away, or has lost the volume; the ring is no worse for it
+		m.opt.Log.Warn("resuming without the registry", "volume", v, "err", err)
+		if r, err = registry.Decode(k.meta.Record); err != nil {
+			closeFDs(k)
+			return err
+		}
 	}
 	a := &attachment{rec: r, kind: kind, env: task.NewReal(), cut: transport.NewCut(m.opt.Transport)}
 	if err := a.mapKept(k); err != nil {
@@ -116,13 +122,24 @@ func (m *Manager) resume(s *slot, a *attachment, k *kept, name string) error {
 	if err == nil {
 		err = m.present(ctx, &a.rec)
 	}
-	if err == nil {
-		a.eng, err = volume.Open(m.deps(a.env, a.cut), a.spec(), volume.Options{Ring: a.ring.b, Anchor: a.rec.Fact.Anchor})
+	for err == nil {
+		if a.eng, err = volume.Open(m.deps(a.env, a.cut), a.spec(), volume.Options{Ring: a.ring.b, Anchor: a.rec.Fact.Anchor}); err == nil {
+			break
+		}
+		if lost(err) || m.ctx.Err() != nil {
+			break
+		}
+		m.opt.Log.Warn("the volume does not resume yet, its I/O waits", "volume", a.rec.Name, "err", err)
+		select {
+		case <-time.After(resumePause):
+			err = nil
+		case <-m.ctx.Done():
+		}
 	}
 	if err != nil {
 		a.env.Wait()
 		a.free()
-		if errors.Is(err, replication.ErrFenced) && m.ctx.Err() == nil {
+		if lost(err) && m.ctx.Err() == nil {
 			err = errors.Join(err, m.discard(name, k)) // for good: its I/O must fail, not hang
 		}
 		return err
@@ -140,6 +157,14 @@ func (m *Manager) resume(s *slot, a *attachment, k *kept, name string) error {
 	a.setDevice(d)
 	m.opt.Events.Info("Resumed", a.rec.Name, "volume goes on in epoch %s", a.eng.Status().Epoch)
 	return nil
+}
+
+// resumePause is between attempts to resume a volume.
+const resumePause = 2 * time.Second
+
+// lost reports whether a resume can never succeed: another writer has taken the volume, or it is deleted.
+func lost(err error) bool {
+	return errors.Is(err, replication.ErrFenced) || errors.Is(err, registry.ErrDeleted) || errors.Is(err, replica.ErrDeleted)
 }
 
 // discard ends a device that can never be served again, and has the holder forget it.
