@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mynetwork.io/mynetwork/nodeagent/export/exporttest"
 )
 
 // completed is the number of reads and writes that the block device has finished (Documentation/block/stat.rst).
@@ -171,4 +173,35 @@ func fill(dir string, sums map[string][32]byte) error {
 		}
 	}
 	return filepath.WalkDir(dir, func(_ string, _ fs.DirEntry, err error) error { return err })
+}
+
+// A mounted file system grows with its volume. (XFS: to grow a mounted ext4 takes CAP_SYS_RESOURCE.)
+func TestResizeMounted(t *testing.T) {
+	const size, bigger = 320 * mib, 400 * mib
+	m := exporttest.Volume(t, size)
+	d, disk := open(t, m, Options{})
+	_ = disk.Close()
+	if err := run("mkfs.xfs", "-q", d.Path()); err != nil {
+		t.Fatal(err)
+	}
+	mnt := t.TempDir()
+	if err := unix.Mount(d.Path(), mnt, "xfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Unmount(mnt, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	m.Grow(bigger)
+	if err := d.Resize(t.Context(), bigger); err != nil {
+		t.Fatal(err)
+	}
+	if err := run("xfs_growfs", mnt); err != nil {
+		t.Fatal(err)
+	}
+	b, err := exec.Command("xfs_info", mnt).CombinedOutput()
+	if want := fmt.Sprintf("blocks=%d,", bigger/4096); err != nil || !strings.Contains(string(b), want) {
+		t.Errorf("the file system does not have %s: %v\n%s", want, err, b)
+	}
 }
