@@ -237,6 +237,13 @@ func TestCheckPayload(t *testing.T) {
 			t.Errorf("byte %d: %v", i, err)
 		}
 	}
+	zero := bytes.Clone(rows)
+	zero[block.RowSize] ^= 1 // the leaf of the page of zeros, which stores no bytes
+	r.Body = zero
+	if err := r.CheckPayload(payload); !errors.Is(err, block.ErrMismatch) {
+		t.Errorf("leaf of a page of zeros: %v", err)
+	}
+	r.Body = rows
 	for _, p := range [][]byte{nil, payload[1:], append(bytes.Clone(payload), 0)} {
 		if err := r.CheckPayload(p); !errors.Is(err, block.ErrMismatch) {
 			t.Errorf("%d bytes: %v", len(p), err)

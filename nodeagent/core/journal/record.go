@@ -191,7 +191,7 @@ func (r *Record) CheckPayload(payload []byte) error {
 	for i := range int(r.Rows) {
 		row := r.Body[i*block.RowSize:]
 		n := int(binary.LittleEndian.Uint16(row[82:]))
-		if n > 0 && block.Sum(payload[:n]) != block.Hash(row[:32]) {
+		if block.Sum(payload[:n]) != block.Hash(row[:32]) {
 			return fmt.Errorf("seq %d page %d: %w", r.Seq, i, block.ErrMismatch)
 		}
 		payload = payload[n:]
