@@ -124,7 +124,7 @@ func (d *demo) flip() (string, error) {
 	if done == 0 {
 		return "", errors.New("found no data to spoil in n3's store")
 	}
-	_, err = d.my("fsck")
+	_, err = d.my("fsck", volume)
 	if codeOf(err) != exitUnhealthy {
 		return "", fmt.Errorf("fsck ended with code %d over %d spoiled pages, it must be %d: %v", codeOf(err), done, exitUnhealthy, err)
 	}
