@@ -188,7 +188,7 @@ func (t *Transport) lane(node string, class peer.Class) *lane {
 	defer t.mu.Unlock()
 	l := t.remote[k]
 	if l == nil {
-		l = &lane{t: t, run: func(items []item) { t.drain(k, items) }}
+		l = &lane{t: t, wake: make(chan struct{}, 1), run: func(items []item) { t.drain(k, items) }}
 		t.remote[k] = l
 	}
 	return l
@@ -225,7 +225,7 @@ func (t *Transport) sendLocal(s block.StoreID, l Local, typ replica.Type, done r
 	t.mu.Lock()
 	ln := t.local[s]
 	if ln == nil {
-		ln = &lane{t: t}
+		ln = &lane{t: t, wake: make(chan struct{}, 1)}
 		ln.run = func(items []item) {
 			for i := range items {
 				t.handle(s, &items[i])
@@ -277,17 +277,19 @@ func (r *replyTo) Reply(st replica.Status, parts ...[]byte) {
 	}
 }
 
-// lane is a queue that one goroutine empties, in order, while there is something in it.
+// lane is a queue that one goroutine empties in order, from the first use to the end of the transport.
 type lane struct {
 	t       *Transport
 	run     func(items []item) // hands on all items, in order
 	waiting atomic.Int64       // items that run has not finished with
+	wake    chan struct{}
 
 	mu      sync.Mutex
 	items   []item
 	spare   []item
 	bytes   int
-	running bool
+	started bool
+	ended   bool
 }
 
 type item struct {
@@ -303,8 +305,10 @@ func (l *lane) add(typ replica.Type, expect int, done replica.Done, parts [][]by
 		n += len(p)
 	}
 	l.mu.Lock()
-	start := !l.running
-	if l.bytes+n > MaxWaiting || start && !l.t.spawn(l.loop) {
+	if !l.started {
+		l.started, l.ended = true, !l.t.spawn(l.loop)
+	}
+	if l.ended || l.bytes+n > MaxWaiting {
 		l.mu.Unlock()
 		l.t.fail(done, fmt.Errorf("%w: too much waits for it, or it is closing", replica.ErrUnreachable))
 		return
@@ -314,33 +318,48 @@ func (l *lane) add(typ replica.Type, expect int, done replica.Done, parts [][]by
 	for _, p := range parts {
 		*body = append(*body, p...)
 	}
-	l.running = true
 	l.bytes += n
 	l.waiting.Add(1)
 	l.items = append(l.items, item{typ, expect, done, body})
 	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
 }
 
+// loop hands on what is added. When the transport closes, run fails what is left.
 func (l *lane) loop() {
-	for {
-		l.mu.Lock()
-		items := l.items
-		if len(items) == 0 {
-			l.running = false
-			l.mu.Unlock()
-			return
+	for closing := false; !closing; {
+		select {
+		case <-l.wake:
+		case <-l.t.ctx.Done():
+			closing = true
 		}
-		l.items, l.spare = l.spare[:0], nil
-		l.bytes = 0
-		l.mu.Unlock()
-		l.run(items)
-		for i := range items {
-			l.t.bufs.Put(items[i].body)
+		for l.pass(closing) {
 		}
-		l.waiting.Add(-int64(len(items)))
-		clear(items)
-		l.mu.Lock()
-		l.spare = items[:0]
-		l.mu.Unlock()
 	}
+}
+
+// pass hands on what is there, and reports whether there was something. closing ends the lane once it is empty.
+func (l *lane) pass(closing bool) bool {
+	l.mu.Lock()
+	items := l.items
+	if len(items) == 0 {
+		l.ended = closing
+		l.mu.Unlock()
+		return false
+	}
+	l.items, l.spare, l.bytes = l.spare[:0], nil, 0
+	l.mu.Unlock()
+	l.run(items)
+	for i := range items {
+		l.t.bufs.Put(items[i].body)
+	}
+	l.waiting.Add(-int64(len(items)))
+	clear(items)
+	l.mu.Lock()
+	l.spare = items[:0]
+	l.mu.Unlock()
+	return true
 }
