@@ -265,6 +265,11 @@ func (e *Engine) recoverInPlace() error {
 	e.mu.Lock()
 	e.epoch.Session++
 	e.reloading = true
+	for i := range e.flushes {
+		if f := &e.flushes[i]; f.wseq != 0 {
+			f.seq = 0 // of the former session: see refillPending
+		}
+	}
 	e.ring.SetEpoch(e.epoch)
 	oldest := e.progress.Extents()[0].ID
 	anchor := journal.Position{Extent: oldest, Members: e.holders[oldest]}

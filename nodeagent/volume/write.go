@@ -218,7 +218,7 @@ func (e *Engine) Flush() error {
 	}
 	e.stats.Flushes++
 	f := flushWaiter{wseq: e.ring.Next() - 1, done: nil}
-	if f.wseq <= e.pumped {
+	if f.wseq <= e.pumped && !e.reloading {
 		f.seq = e.pumpedSeq
 		if f.seq <= e.progress.Committed() {
 			e.mu.Unlock()
