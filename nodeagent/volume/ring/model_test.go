@@ -354,4 +354,3 @@ func script(a *machine) error {
 	}
 	return a.drain()
 }
-
