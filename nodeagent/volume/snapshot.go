@@ -114,13 +114,13 @@ func (e *Engine) Rollback(id [16]byte) error {
 }
 
 func (e *Engine) rollback(id [16]byte) error {
+	if err := e.Flush(); err != nil { // without the exclusive right, which a recovery may need for it to end
+		return err
+	}
 	if err := e.exclusive(); err != nil {
 		return err
 	}
 	defer e.release()
-	if err := e.Flush(); err != nil {
-		return err
-	}
 	if err := e.checkpointNow(nil); err != nil {
 		return err
 	}
