@@ -1,0 +1,138 @@
+package v1alpha1
+
+// Types of conditions.
+const (
+	// ConditionReady is True when the object does what its spec asks for, now. It is always there. Normal is True.
+	ConditionReady = "Ready"
+	// ConditionReconciling is True while the operator is still acting on the spec, or waits for something that will come by
+	// itself; otherwise it is absent.
+	ConditionReconciling = "Reconciling"
+	// ConditionStalled is True when nothing goes on before a person does something; its message says what. Otherwise it is absent.
+	ConditionStalled = "Stalled"
+	// ConditionDegraded is True when data has fewer copies than asked for, or a node is missing; otherwise False.
+	ConditionDegraded = "Degraded"
+	// ConditionRebalancing is True while copies move to where the layout wants them; otherwise False.
+	ConditionRebalancing = "Rebalancing"
+	// ConditionCapacityLow is True when used space passed the warning threshold; otherwise False.
+	ConditionCapacityLow = "CapacityLow"
+	// ConditionSnapshotsAvailable is True when the cluster serves the snapshot API and the network's class is there; otherwise False.
+	ConditionSnapshotsAvailable = "SnapshotsAvailable"
+)
+
+// Reasons of Ready, Reconciling and Stalled.
+const (
+	// ReasonReady: all is as asked.
+	ReasonReady = "Ready"
+	// ReasonProgressing: children or nodes are not there yet; nothing is wrong.
+	ReasonProgressing = "Progressing"
+	// ReasonAgentsNotReady: agents of some nodes are not ready.
+	ReasonAgentsNotReady = "AgentsNotReady"
+	// ReasonPaused: spec.paused is set; the operator changes nothing.
+	ReasonPaused = "Paused"
+	// ReasonDeleting: the object is being deleted, and what has to be done before is being done.
+	ReasonDeleting = "Deleting"
+
+	// ReasonNoNodes: the selectors choose no node, so there is nowhere to put anything.
+	ReasonNoNodes = "NoNodes"
+	// ReasonTooFewNodes: there are fewer storage nodes than copies. Volumes work, with fewer copies than asked.
+	ReasonTooFewNodes = "TooFewNodes"
+	// ReasonTooFewZones: the zone policy is Strict and there are fewer zones than copies. The layout before stays.
+	ReasonTooFewZones = "TooFewZones"
+	// ReasonPathInUse: another network uses the same directory on nodes of this one.
+	ReasonPathInUse = "PathInUse"
+	// ReasonNoImage: neither the spec nor the operator's settings name an image.
+	ReasonNoImage = "NoImage"
+	// ReasonVolumesRemain: the network is being deleted and still has volumes.
+	ReasonVolumesRemain = "VolumesRemain"
+	// ReasonNetworkMissing: the network that the object names does not exist.
+	ReasonNetworkMissing = "NetworkMissing"
+	// ReasonInvalidSpec: the spec has a value that the schema admits and the operator can not act on.
+	ReasonInvalidSpec = "InvalidSpec"
+	// ReasonForeignObject: an object that the operator wants to make exists, and somebody else made it.
+	ReasonForeignObject = "ForeignObject"
+
+	// ReasonAuthorityMissing: the network's CA is gone while its nodes exist. A new one would lock all of them out: restore it.
+	ReasonAuthorityMissing = "AuthorityMissing"
+	// ReasonAuthorityInvalid: the network's CA can not be read.
+	ReasonAuthorityInvalid = "AuthorityInvalid"
+
+	// ReasonLayoutUnavailable: the body of the layout that the status names can not be fetched. No new one is made without it.
+	ReasonLayoutUnavailable = "LayoutUnavailable"
+
+	// ReasonTooManyDead: more than one zone, or more than 30 % of the nodes, look dead at once. That is more often a fault of
+	// the network than of the nodes, so no pod is deleted by force.
+	ReasonTooManyDead = "TooManyDead"
+)
+
+// Reasons of StorageNode conditions.
+const (
+	// ReasonNodeMissing: the Kubernetes node is gone. The StorageNode stays, because the data may.
+	ReasonNodeMissing = "NodeMissing"
+	// ReasonAgentMissing: no agent has reported from this node yet.
+	ReasonAgentMissing = "AgentMissing"
+	// ReasonUnreachable: a majority of the network's storage nodes can not reach this one.
+	ReasonUnreachable = "Unreachable"
+	// ReasonStoreMissing: a directory that had a store is empty, as when a disk was not mounted at boot. It is never formatted anew.
+	ReasonStoreMissing = "StoreMissing"
+	// ReasonStoreFailed: a store is quarantined after an I/O error; its data is made again from other nodes.
+	ReasonStoreFailed = "StoreFailed"
+	// ReasonCordoned: no new data is placed here; what is here stays.
+	ReasonCordoned = "Cordoned"
+	// ReasonDraining: copies are moving away.
+	ReasonDraining = "Draining"
+	// ReasonDrained: no copy is left here; the node can go.
+	ReasonDrained = "Drained"
+	// ReasonLastCopies: the node can not go, because some data has no other copy.
+	ReasonLastCopies = "LastCopies"
+)
+
+// Reasons of the conditions of the domain.
+const (
+	// ReasonHealthy: nothing of this kind is wrong.
+	ReasonHealthy = "Healthy"
+	// ReasonNodesDown: storage nodes are missing or unreachable.
+	ReasonNodesDown = "NodesDown"
+	// ReasonMissingCopies: some data has fewer copies than asked for.
+	ReasonMissingCopies = "MissingCopies"
+	// ReasonBalanced: everything is where the layout wants it.
+	ReasonBalanced = "Balanced"
+	// ReasonMovingData: nodes have not all reported that they hold what the present layout gives them.
+	ReasonMovingData = "MovingData"
+	// ReasonEnoughSpace: used space is below the warning threshold.
+	ReasonEnoughSpace = "EnoughSpace"
+	// ReasonAboveWarning: used space passed the warning threshold.
+	ReasonAboveWarning = "AboveWarning"
+	// ReasonAboveCritical: used space passed 1.2 times the warning threshold, at most 95 %. Writes are refused from 92 % of a disk.
+	ReasonAboveCritical = "AboveCritical"
+	// ReasonUnknownSpace: no node has reported its space yet.
+	ReasonUnknownSpace = "UnknownSpace"
+	// ReasonSnapshotsServed: the snapshot class is there.
+	ReasonSnapshotsServed = "SnapshotsServed"
+	// ReasonSnapshotAPIMissing: the cluster does not serve snapshot.storage.k8s.io/v1; the message says what to install.
+	ReasonSnapshotAPIMissing = "SnapshotAPIMissing"
+	// ReasonNotReported: no agent has reported about this yet.
+	ReasonNotReported = "NotReported"
+)
+
+// Reasons of events that are not reasons of a condition.
+const (
+	// EventApplied: an object was made or changed.
+	EventApplied = "Applied"
+	// EventLayoutPublished: a new version of the layout was published.
+	EventLayoutPublished = "LayoutPublished"
+	// EventCertificateIssued: an agent's certificate request was signed.
+	EventCertificateIssued = "CertificateIssued"
+	// EventCertificateDenied: a certificate request was denied; the message says which check failed.
+	EventCertificateDenied = "CertificateDenied"
+	// EventDeletionRefused: the object is kept although it was deleted; the message says why and what to do.
+	EventDeletionRefused = "DeletionRefused"
+	// EventNodeTainted and EventNodeUntainted: the unreachable taint was set, or taken back.
+	EventNodeTainted   = "NodeTainted"
+	EventNodeUntainted = "NodeUntainted"
+	// EventPodDeleted: a pod of a dead node was deleted by force, so that its volumes serve elsewhere.
+	EventPodDeleted = "PodDeleted"
+	// EventPodKept: a pod of a dead node was not deleted by force; the message has the reason and the command to run.
+	EventPodKept = "PodKept"
+	// EventFailed: an action failed; the message has the error, and it is tried again.
+	EventFailed = "Failed"
+)
