@@ -232,3 +232,38 @@ func TestRebuild(t *testing.T) {
 	check(t, err)
 	live.verify(c.engine("a", ids["live"]))
 }
+
+// TestFsckLive: a volume that is written to meanwhile has nothing wrong with it.
+func TestFsckLive(t *testing.T) {
+	c := newCluster(t, 3, false)
+	c.create("a", "vol", 16*mib)
+	m := newModel(t, 25, 16*mib)
+	e := c.attach("a", "vol")
+	m.write(e, 200)
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			m.write(e, 50)
+			if i%3 == 2 {
+				if err := e.Checkpoint(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	}()
+	for range 4 {
+		for _, f := range c.fsck(t, false) {
+			t.Errorf("finding: %v", f)
+		}
+	}
+	close(stop)
+	<-done
+	m.verify(e)
+}

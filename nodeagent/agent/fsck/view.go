@@ -49,6 +49,7 @@ type view struct {
 	checkpoint journal.Checkpoint
 	found      bool // there is one
 	report     *report
+	asked      int // how often a replica that was behind was asked again
 }
 
 // gather asks all stores that answer what they hold of a volume.

@@ -3,6 +3,8 @@ package fsck
 import (
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -284,21 +286,10 @@ func (w *view) blocks(k *catalog) {
 
 // copies checks that every extent that is named has its replicas.
 func (w *view) copies(k *catalog, replicas int) {
-	whole := func(id block.ExtentID, seq uint64, hash block.Hash) {
-		n := 0
-		for _, h := range w.held[id] {
-			if c := &h.state.Chain; c.Seq > seq || c.Seq == seq && c.Hash == hash {
-				n++
-			}
-		}
-		if n < replicas {
-			w.bad(kindReplicas, id, "%d of %d replicas are whole", n, replicas)
-		}
-	}
 	inChain := map[block.ExtentID]bool{}
 	for _, x := range w.chain {
 		inChain[x.id] = true
-		whole(x.id, x.chain.Seq, x.chain.Hash)
+		w.whole(x.id, x.chain.Seq, x.chain.Hash, replicas)
 	}
 	if k == nil {
 		return
@@ -306,7 +297,54 @@ func (w *view) copies(k *catalog, replicas int) {
 	for _, e := range k.extents {
 		id := block.ExtentID{Volume: w.volume, Epoch: e.Epoch, N: e.N}
 		if e.State == blockmap.ExtentClosed && !inChain[id] {
-			whole(id, e.LastSeq, e.LastHash)
+			w.whole(id, e.LastSeq, e.LastHash, replicas)
 		}
 	}
+}
+
+// A replica that is behind is asked again, as it may be about to catch up: so often in one walk, so far apart.
+const (
+	askAgain = 10
+	askPause = 200 * time.Millisecond
+)
+
+// whole checks that replicas of an extent reach a record.
+func (w *view) whole(id block.ExtentID, seq uint64, hash block.Hash, replicas int) {
+	n := 0
+	for {
+		n = 0
+		for _, h := range w.held[id] {
+			if c := &h.state.Chain; c.Seq > seq || c.Seq == seq && c.Hash == hash {
+				n++
+			}
+		}
+		if n >= replicas {
+			return
+		}
+		if w.asked == askAgain {
+			break
+		}
+		w.asked++
+		select {
+		case <-time.After(askPause):
+		case <-w.ctx.Done():
+			return
+		}
+		w.askAgain(id)
+	}
+	w.bad(kindReplicas, id, "%d of %d replicas are whole", n, replicas)
+}
+
+// askAgain asks all stores anew for one extent.
+func (w *view) askAgain(id block.ExtentID) {
+	var mu sync.Mutex
+	var now []holding
+	w.c.each(func(s block.StoreID) {
+		if st, err := w.c.client.Stat(s, id); err == nil && st.Held {
+			mu.Lock()
+			now = append(now, holding{s, st})
+			mu.Unlock()
+		}
+	})
+	w.held[id] = now
 }
