@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
@@ -122,31 +123,45 @@ func (e *Engine) peek(v block.VolumeID) (c journal.Checkpoint, err error) {
 	return c, fmt.Errorf("volume %s: checkpoint at seq %d of %s: %w", v, at.Seq, at.Extent, ErrLost)
 }
 
-// longestLog reads an extent's log from the replica that has most of it.
+// longestLog reads an extent's log from the replica that has most of it; if that one changes meanwhile or is damaged,
+// from the next.
 func (e *Engine) longestLog(x block.ExtentID) (l extentLog, err error) {
-	var best block.StoreID
-	var st replica.State
+	type copyOf struct {
+		store block.StoreID
+		chain journal.Chain
+	}
+	var copies []copyOf
 	err = fmt.Errorf("extent %s: %w", x, replica.ErrNotHeld)
 	for _, s := range e.whoHolds(x) {
-		got, serr := e.Client.Stat(s, x)
+		st, serr := e.Client.Stat(s, x)
 		switch {
 		case serr != nil:
 			err = worse(err, serr)
-		case got.Held && (!st.Held || journal.Longer(&got.Chain, &st.Chain)):
-			best, st = s, got
+		case st.Held:
+			copies = append(copies, copyOf{s, st.Chain})
 		}
 	}
-	if !st.Held {
-		return l, err
+	slices.SortStableFunc(copies, func(a, b copyOf) int {
+		switch {
+		case journal.Longer(&a.chain, &b.chain):
+			return -1
+		case journal.Longer(&b.chain, &a.chain):
+			return 1
+		}
+		return 0
+	})
+	for _, c := range copies {
+		var log []byte
+		if log, err = e.readChain(c.store, x, &c.chain); err != nil {
+			err = fmt.Errorf("store %s: %w: %w", c.store, err, replica.ErrBusy) // its writer may be at it: worth another try
+			continue
+		}
+		r, _, err := journal.Parse(log)
+		if err != nil {
+			return l, err
+		}
+		open, err := journal.DecodeOpen(r.Body)
+		return extentLog{id: x, log: log, open: open, members: open.Members, chain: c.chain}, err
 	}
-	log, err := e.readChain(best, x, &st.Chain)
-	if err != nil {
-		return l, err
-	}
-	r, _, err := journal.Parse(log)
-	if err != nil {
-		return l, err
-	}
-	open, err := journal.DecodeOpen(r.Body)
-	return extentLog{id: x, log: log, open: open, members: open.Members, chain: st.Chain}, err
+	return l, err
 }
