@@ -58,17 +58,17 @@ type step struct {
 
 // report prints what happened and how long it took.
 func (d *demo) report(err error) {
-	fmt.Printf("\n%-58s %8s  %s\n", "STEP", "SECONDS", "RESULT")
+	fmt.Printf("\n%-61s %8s  %s\n", "STEP", "SECONDS", "RESULT")
 	for _, s := range d.steps {
 		result := s.note
 		if s.err != nil {
 			result = "FAILED"
 		}
-		fmt.Printf("%-58s %8.2f  %s\n", s.name, s.took.Seconds(), result)
+		fmt.Printf("%-61s %8.2f  %s\n", s.name, s.took.Seconds(), result)
 	}
 	verdict := "every byte was right after every fault"
 	if err != nil {
 		verdict = "FAILED"
 	}
-	fmt.Printf("%-58s %8.2f  %s\n", "in all", time.Since(d.start).Seconds(), verdict)
+	fmt.Printf("%-61s %8.2f  %s\n", "in all", time.Since(d.start).Seconds(), verdict)
 }
