@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -14,6 +15,7 @@ import (
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
 	"mynetwork.io/mynetwork/nodeagent/agent/grants"
+	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/replica"
 	"mynetwork.io/mynetwork/nodeagent/task"
@@ -388,4 +390,45 @@ func TestControl(t *testing.T) {
 	if !seen["Created"] || !seen["Attached"] {
 		t.Fatal(seen)
 	}
+}
+
+// TestDetachForce: without a quorum a detach waits, and a forced one ends it; what was flushed is there afterwards.
+func TestDetachForce(t *testing.T) {
+	c := newCluster(t, 3, false)
+	c.create("a", "vol", 4*mib)
+	m := newModel(t, 12, 4*mib)
+	e := c.attach("a", "vol")
+	m.write(e, 20)
+	c.stop("b")
+	c.stop("c")
+	check(t, e.Write(ring.ID{}, make([]byte, 4096), 0)) // acknowledged; no flush can cover it
+	brief, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	err := c.node["a"].Volumes().Detach(brief, "vol", false)
+	if !errors.Is(err, volumes.ErrPending) {
+		t.Fatal(err)
+	}
+	c.detachForce("a", "vol")
+	// An attach that waits for a quorum ends in the same way.
+	brief, cancel = context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err = c.node["a"].Volumes().Attach(brief, volumes.AttachRequest{Volume: "vol", Kind: volumes.None})
+	if !errors.Is(err, volumes.ErrPending) {
+		t.Fatal(err)
+	}
+	c.detachForce("a", "vol")
+	c.start("b")
+	c.start("c")
+	e = c.attach("b", "vol")
+	got := make([]byte, len(m.want))
+	check(t, e.Read(got, 0))
+	if !bytes.Equal(got[4096:], m.want[4096:]) {
+		t.Fatal("flushed writes are lost")
+	}
+}
+
+func (c *cluster) detachForce(on, name string) {
+	c.tb.Helper()
+	_, err := c.node[on].api.DetachVolume(c.tb.Context(), &agentv1.DetachVolumeRequest{Volume: name, Force: true})
+	check(c.tb, err)
 }

@@ -23,10 +23,11 @@ func (m *Manager) Detach(ctx context.Context, name string, force bool) error {
 		if force {
 			p.cancel()
 		}
-		if err := wait(ctx, p, "detach of volume "+r.Name); err != nil || p.detach {
+		err := wait(ctx, p, "detach of volume "+r.Name)
+		if p.detach && !force || errors.Is(err, ErrPending) {
 			return err
 		}
-		return m.Detach(ctx, name, force)
+		return m.Detach(ctx, name, force) // what was under way has ended, this way or that
 	}
 	m.mu.Unlock()
 	s, err := m.acquire(r.ID)
