@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,6 +22,19 @@ type options struct {
 	seeds, first uint64
 	trace, jobs  int
 	all          bool
+	without      string
+}
+
+// shape is the configuration of a seed.
+func (o *options) shape(seed uint64) sim.Config {
+	cfg := sim.Shape(seed)
+	if o.without != "" {
+		cfg.Without = make(map[string]bool)
+		for _, name := range strings.Split(o.without, ",") {
+			cfg.Without[name] = true
+		}
+	}
+	return cfg
 }
 
 func main() {
@@ -29,6 +43,7 @@ func main() {
 	flag.Uint64Var(&o.first, "first", 1, "the first seed")
 	flag.IntVar(&o.trace, "trace", 80, "lines of trace to print for a seed that fails")
 	flag.IntVar(&o.jobs, "jobs", runtime.GOMAXPROCS(0), "seeds to run at the same time")
+	flag.StringVar(&o.without, "without", "", "faults to leave out, separated by commas")
 	flag.BoolVar(&o.all, "all", false, "go on after a failure; print one line for each")
 	flag.Parse()
 	if !run(o) {
@@ -60,7 +75,7 @@ func run(o options) bool {
 			fmt.Printf("seed %d: %.300s\n", r.Seed, r.Failure.Error())
 			continue
 		}
-		cfg := sim.Shape(r.Seed)
+		cfg := o.shape(r.Seed)
 		cfg.Trace = o.trace
 		again := sim.Run(r.Seed, cfg)
 		for _, line := range again.Trace {
@@ -82,7 +97,7 @@ func (s *state) work(o options, start time.Time) {
 		}
 		s.next++
 		s.mu.Unlock()
-		cfg := sim.Shape(seed)
+		cfg := o.shape(seed)
 		cfg.Formats = &s.formats
 		r := sim.Run(seed, cfg)
 		s.mu.Lock()

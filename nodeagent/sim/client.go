@@ -62,10 +62,10 @@ func (s *seat) runClient(i int) {
 func (s *seat) someRange() (page, n int) {
 	w := s.v.w
 	size := len(s.r.state)
-	switch k := w.s.rng.IntN(10); {
-	case k < 6:
+	switch k := w.s.rng.IntN(40); {
+	case k < 28:
 		n = 1 + w.s.rng.IntN(3)
-	case k < 9:
+	case k < 39:
 		n = 1 + w.s.rng.IntN(12)
 	default:
 		n = 1 + w.s.rng.IntN(64)

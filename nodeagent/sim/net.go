@@ -152,9 +152,7 @@ func (w *World) handle(p *proc, r *request) {
 	if w.cfg.Lie == nil || !w.cfg.Lie.onHandle(w, n, r) {
 		n.srv.Handle(r.c.src.node.name, r.typ, r.body, r)
 	}
-	for i := range r.body {
-		r.body[i] = 0xdd
-	}
+	clear(r.body)
 }
 
 var _ replica.Replier = (*request)(nil)
@@ -224,9 +222,7 @@ func (w *World) answer(r *request, st replica.Status, body []byte) {
 		w.s.tracef("%s < %s %s status %d %s", c.src.node.name, c.dst.name, typeName(r.typ), st, describeReply(r.typ, st, body))
 	}
 	r.done(st, body, nil)
-	for i := range body {
-		body[i] = 0xdd
-	}
+	clear(body)
 }
 
 func (w *World) fail(src *proc, r *request, why string) {

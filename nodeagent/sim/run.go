@@ -37,13 +37,14 @@ type Config struct {
 	Formats    *Formats        // shared by runs; nil: its own
 	Trace      int             // lines of trace to keep
 	Only       map[string]bool // faults that may happen; nil: all
+	Without    map[string]bool // faults that may not
 	LyingDisks bool            // negative control: syncs do nothing
 	Lie        lie             // negative control: what replicas claim
 
 	faulty bool
 }
 
-func (c *Config) has(fault string) bool { return c.Only == nil || c.Only[fault] }
+func (c *Config) has(fault string) bool { return (c.Only == nil || c.Only[fault]) && !c.Without[fault] }
 
 // Shape is the default configuration of a seed: small, so that things collide.
 func Shape(seed uint64) Config {
@@ -52,7 +53,7 @@ func Shape(seed uint64) Config {
 	c := Config{
 		Nodes: pick(3, 3, 4, 5, 5), Replicas: 3, Volumes: pick(1, 1, 1, 2), Clones: pick(0, 1, 2), Clients: pick(1, 2, 3, 4), Pages: pick(16, 40, 70, 130),
 		RingBytes: 1 << 20, Extent: uint32(pick(512<<10, 1<<20, 2<<20)), CachePages: pick(0, 16, 300),
-		Span: time.Duration(pick(20, 40, 60)) * time.Second, Think: time.Duration(pick(30, 200, 600)) * time.Millisecond,
+		Span: time.Duration(pick(20, 40, 60)) * time.Second, Think: time.Duration(pick(150, 500, 1500)) * time.Millisecond,
 		Stay: time.Duration(pick(5, 15, 40)) * time.Second, Admin: time.Duration(pick(500, 2000, 5000)) * time.Millisecond,
 		Calm: time.Duration(pick(300, 1500, 5000)) * time.Millisecond, Downtime: time.Duration(pick(200, 2000)) * time.Millisecond,
 		AbandonRing: 0.2, Porcupine: true,
