@@ -1,0 +1,145 @@
+package driver
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
+	"mynetwork.io/mynetwork/csi/mount"
+)
+
+const (
+	defaultCopies = 3
+	surveyors     = 16 // agents asked at once
+	// usable is the part of a store that users may fill, in percent: stores stop them there.
+	usable = 92
+)
+
+// survey asks every agent of a network for its state. Those that do not answer are missing.
+func (d *Driver) survey(ctx context.Context, network string) (states []*agentv1.StatusResponse, missing []string, err error) {
+	a, err := d.any(ctx, network)
+	if err != nil {
+		return nil, nil, err
+	}
+	first, err := a.Status(ctx, &agentv1.StatusRequest{})
+	if err != nil {
+		return nil, nil, fmt.Errorf("state of network %q: %w", network, err)
+	}
+	states = append(states, first)
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	turn := make(chan struct{}, surveyors)
+	for _, p := range first.Peers {
+		turn <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-turn }()
+			s, err := d.status(ctx, network, p.Node)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				missing = append(missing, p.Node)
+			} else {
+				states = append(states, s)
+			}
+		})
+	}
+	wg.Wait()
+	slices.Sort(missing)
+	return states, missing, ctx.Err()
+}
+
+func (d *Driver) status(ctx context.Context, network, node string) (*agentv1.StatusResponse, error) {
+	a, err := d.cfg.Agents.Agent(ctx, network, node)
+	if err != nil {
+		return nil, err
+	}
+	return a.Status(ctx, &agentv1.StatusRequest{})
+}
+
+// placeable is the largest volume, in bytes, of which nodes with that much free space can take a number of copies, each
+// on another node. A volume of size v puts at most v on one node, so it fits exactly if the sum of min(free, v) over all
+// nodes is at least copies times v. That holds for all v up to the largest: sorted by free space, let the k nodes with the
+// most take v each; the others together must take (copies-k) v.
+func placeable(free []int64, copies int) int64 {
+	if copies < 1 || len(free) < copies {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(free))
+	slices.Reverse(sorted)
+	var rest int64
+	for _, f := range sorted {
+		rest += max(f, 0)
+	}
+	for k := 0; k < copies; k++ {
+		// If the largest of the rest does not exceed its share, the rest is shared evenly.
+		share := rest / int64(copies-k)
+		if sorted[k] <= share {
+			return share
+		}
+		rest -= max(sorted[k], 0)
+	}
+	return 0
+}
+
+// room is the free space of each node of a network, in bytes.
+func room(states []*agentv1.StatusResponse) (free []int64) {
+	for _, s := range states {
+		n := int64(0)
+		for _, st := range s.Stores {
+			if st.Quarantined == "" {
+				n += max(0, st.Capacity/100*usable-st.Used)
+			}
+		}
+		free = append(free, n)
+	}
+	return free
+}
+
+// GetCapacity implements csi.ControllerServer. It gives the largest volume of its number of copies that can be placed;
+// without a network, the largest in any. Nodes that do not answer count as full.
+func (d *Driver) GetCapacity(ctx context.Context, r *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
+	p, err := readParameters(r.Parameters)
+	if err != nil {
+		return nil, err
+	}
+	least := int64(page)
+	for _, c := range r.VolumeCapabilities {
+		use, err := readCapability(c)
+		if err != nil {
+			return nil, err
+		}
+		switch use.fs {
+		case mount.Ext4:
+			least = max(least, mount.MinExt4)
+		case mount.XFS:
+			least = max(least, mount.MinXFS)
+		}
+	}
+	networks := []string{p.network}
+	if p.network == "" {
+		if networks, err = d.cfg.Agents.Networks(ctx); err != nil {
+			return nil, fmt.Errorf("list networks: %w", err)
+		}
+	}
+	copies := defaultCopies
+	if p.Copies != nil {
+		copies = int(*p.Copies)
+	}
+	var most int64
+	for _, n := range networks {
+		if t := r.AccessibleTopology; t != nil && t.Segments[TopologyPrefix+n] != topologyValue {
+			continue
+		}
+		states, _, err := d.survey(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		most = max(most, placeable(room(states), copies))
+	}
+	return &csi.GetCapacityResponse{AvailableCapacity: most, MaximumVolumeSize: wrapperspb.Int64(most), MinimumVolumeSize: wrapperspb.Int64(least)}, nil
+}

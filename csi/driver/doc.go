@@ -1,0 +1,2 @@
+// Package driver implements the services of the Container Storage Interface.
+package driver

@@ -1,0 +1,210 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"mynetwork.io/mynetwork/csi/handle"
+)
+
+// maxGroup is the most volumes of a group: all of them stand still together.
+const maxGroup = 64
+
+// GroupControllerGetCapabilities implements csi.GroupControllerServer.
+func (d *Driver) GroupControllerGetCapabilities(context.Context, *csi.GroupControllerGetCapabilitiesRequest) (*csi.GroupControllerGetCapabilitiesResponse, error) {
+	return &csi.GroupControllerGetCapabilitiesResponse{Capabilities: []*csi.GroupControllerServiceCapability{{
+		Type: &csi.GroupControllerServiceCapability_Rpc{Rpc: &csi.GroupControllerServiceCapability_RPC{
+			Type: csi.GroupControllerServiceCapability_RPC_CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT}}}}}, nil
+}
+
+// members lists the snapshots of groups for which is is true.
+func (d *Driver) members(ctx context.Context, network string, is func(g handle.Group) bool) (out []kept, err error) {
+	all, err := d.snapshots(ctx, network)
+	for _, s := range all {
+		if g, of := handle.GroupNamed(network, s.Name); of && is(g) {
+			out = append(out, s)
+		}
+	}
+	return out, err
+}
+
+func groupMessage(g handle.Group, list []kept) *csi.VolumeGroupSnapshot {
+	out := &csi.VolumeGroupSnapshot{GroupSnapshotId: g.String(), ReadyToUse: true, CreationTime: &timestamppb.Timestamp{}}
+	for _, s := range list {
+		m := s.message()
+		out.Snapshots = append(out.Snapshots, m)
+		out.CreationTime.Seconds = max(out.CreationTime.Seconds, m.CreationTime.Seconds)
+	}
+	return out
+}
+
+// CreateVolumeGroupSnapshot implements csi.GroupControllerServer. All volumes stand still before the first snapshot is
+// taken, and each snapshot is refused if its volume has moved since: so they all show the moment when the last of them
+// came to a stand.
+func (d *Driver) CreateVolumeGroupSnapshot(ctx context.Context, r *csi.CreateVolumeGroupSnapshotRequest) (*csi.CreateVolumeGroupSnapshotResponse, error) {
+	sources, err := readGroup(r)
+	if err != nil {
+		return nil, err
+	}
+	key, err := readKey(r.Secrets)
+	if err != nil {
+		return nil, err
+	}
+	network := sources[0].Network
+	g := handle.GroupOf(network, r.Name, r.SourceVolumeIds)
+	keys := []string{"group/" + network + "/" + r.Name}
+	for _, s := range sources {
+		keys = append(keys, "volume/"+s.String())
+	}
+	release, err := d.flight.take(keys...)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	have, err := d.members(ctx, network, g.SameName)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range have {
+		if other, _ := handle.GroupNamed(network, s.Name); other != g {
+			return nil, fmt.Errorf("group snapshot %q of other volumes: %w", r.Name, errExists)
+		}
+	}
+	if len(have) != len(sources) {
+		if have, err = d.takeGroup(ctx, g, sources, have, key); err != nil {
+			return nil, err
+		}
+	}
+	return &csi.CreateVolumeGroupSnapshotResponse{GroupSnapshot: groupMessage(g, have)}, nil
+}
+
+func readGroup(r *csi.CreateVolumeGroupSnapshotRequest) (sources []handle.Volume, err error) {
+	if err := checkName("group snapshot", r.Name); err != nil {
+		return nil, err
+	}
+	if n := len(r.SourceVolumeIds); n == 0 || n > maxGroup {
+		return nil, invalid("%d source volumes, want 1 to %d", n, maxGroup)
+	}
+	for _, id := range r.SourceVolumeIds {
+		h, err := handle.ParseVolume(id)
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(sources, h) {
+			return nil, invalid("source volume %s is named twice", h)
+		}
+		if len(sources) > 0 && h.Network != sources[0].Network {
+			return nil, invalid("source volumes are in the networks %q and %q", sources[0].Network, h.Network)
+		}
+		sources = append(sources, h)
+	}
+	return sources, nil
+}
+
+// takeGroup takes all snapshots of a group. What an interrupted attempt left is deleted first: it shows another moment.
+func (d *Driver) takeGroup(ctx context.Context, g handle.Group, sources []handle.Volume, old []kept, key []byte) (out []kept, err error) {
+	for _, s := range old {
+		if err := d.dropSnapshot(ctx, s.handle, key, true); err != nil {
+			return nil, fmt.Errorf("remains of an attempt before: %w", err)
+		}
+	}
+	tokens := make([]string, len(sources))
+	defer func() {
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		for i, t := range tokens {
+			if t != "" {
+				err = errors.Join(err, d.cfg.Barrier.Release(end, sources[i], t))
+			}
+		}
+	}()
+	for i, s := range sources {
+		if tokens[i], err = d.cfg.Barrier.Hold(ctx, s, key); err != nil {
+			return nil, fmt.Errorf("hold volume %s for the group snapshot: %w", s, err)
+		}
+	}
+	for i, s := range sources {
+		snap, err := d.cfg.Barrier.Snapshot(ctx, s, tokens[i], g.SnapshotName(), key)
+		if err != nil {
+			return nil, fmt.Errorf("snapshot of volume %s in the group: %w", s, err)
+		}
+		out = append(out, keep(s, snap))
+	}
+	return out, nil
+}
+
+// group finds the snapshots of a group and compares them with those that are named, if any are.
+func (d *Driver) group(ctx context.Context, g handle.Group, named []string) ([]kept, error) {
+	list, err := d.members(ctx, g.Network, func(h handle.Group) bool { return h == g })
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range named {
+		if h, err := handle.ParseSnapshot(n); err != nil || h.Network != g.Network {
+			return nil, invalid("snapshot %q is not of group snapshot %s", n, g)
+		}
+	}
+	for _, s := range list {
+		if len(named) > 0 && !slices.Contains(named, s.key()) {
+			return nil, invalid("group snapshot %s has the snapshot %s too", g, s.key())
+		}
+	}
+	return list, nil
+}
+
+// GetVolumeGroupSnapshot implements csi.GroupControllerServer.
+func (d *Driver) GetVolumeGroupSnapshot(ctx context.Context, r *csi.GetVolumeGroupSnapshotRequest) (*csi.GetVolumeGroupSnapshotResponse, error) {
+	if r.GroupSnapshotId == "" {
+		return nil, invalid("no group snapshot id")
+	}
+	g, err := handle.ParseGroup(r.GroupSnapshotId)
+	if err != nil {
+		return nil, err
+	}
+	list, err := d.group(ctx, g, r.SnapshotIds)
+	if err != nil {
+		return nil, err
+	}
+	if len(list) == 0 || len(list) < len(r.SnapshotIds) {
+		return nil, fmt.Errorf("group snapshot %s, %d of %d snapshots: %w", g, len(list), len(r.SnapshotIds), errNotFound)
+	}
+	return &csi.GetVolumeGroupSnapshotResponse{GroupSnapshot: groupMessage(g, list)}, nil
+}
+
+// DeleteVolumeGroupSnapshot implements csi.GroupControllerServer.
+func (d *Driver) DeleteVolumeGroupSnapshot(ctx context.Context, r *csi.DeleteVolumeGroupSnapshotRequest) (*csi.DeleteVolumeGroupSnapshotResponse, error) {
+	if r.GroupSnapshotId == "" {
+		return nil, invalid("no group snapshot id")
+	}
+	g, err := handle.ParseGroup(r.GroupSnapshotId)
+	if err != nil {
+		return &csi.DeleteVolumeGroupSnapshotResponse{}, nil // none of ours has such an id
+	}
+	key, err := readKey(r.Secrets)
+	if err != nil {
+		return nil, err
+	}
+	list, err := d.group(ctx, g, r.SnapshotIds)
+	if err != nil {
+		return nil, err
+	}
+	keys := []string{"group/" + g.String()}
+	for _, s := range list {
+		keys = append(keys, "volume/"+s.handle.Volume.String())
+	}
+	release, err := d.flight.take(keys...)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	for _, s := range list {
+		err = errors.Join(err, d.dropSnapshot(ctx, s.handle, key, true))
+	}
+	return &csi.DeleteVolumeGroupSnapshotResponse{}, err
+}
