@@ -147,7 +147,7 @@ const (
 )
 
 // VolumesSpec has the defaults of new volumes.
-// +kubebuilder:validation:XValidation:rule="self.copies != 2 || self.writes == 'Weak'",message="two copies with Strong writes stop at the loss of either node: write copies: 3, or copies: 1 if loss is acceptable, or writes: Weak"
+// +kubebuilder:validation:XValidation:rule="!has(self.copies) || self.copies != 2 || (has(self.writes) && self.writes == 'Weak')",message="two copies with Strong writes stop at the loss of either node: write copies: 3, or copies: 1 if loss is acceptable, or writes: Weak"
 type VolumesSpec struct {
 	// copies is on how many nodes each byte is kept, 1 to 7. Three survive the loss of any one node, without a pause.
 	// +optional
