@@ -40,7 +40,7 @@ func (e *Engine) each(stores []block.StoreID, f func(s block.StoreID), enough fu
 
 // promise has a majority of an extent's members refuse all writers below this epoch, and decides which of their logs
 // the volume goes on from. It asks until that is possible or the engine is fenced.
-func (e *Engine) promise(x block.ExtentID, members []block.StoreID) (*replication.Tails, replication.Tail, error) {
+func (e *Engine) promise(x block.ExtentID, members []block.StoreID, damaged map[block.StoreID]bool) (*replication.Tails, replication.Tail, error) {
 	quorum := replication.Majority(len(members))
 	if e.spec.Weak {
 		quorum = 1
@@ -57,7 +57,7 @@ func (e *Engine) promise(x block.ExtentID, members []block.StoreID) (*replicatio
 			case errors.Is(perr, replication.ErrFenced):
 				fence = perr
 			case perr == nil:
-				tails.Add(replication.Tail{Store: s, Held: st.Held, Unknown: st.Unknown, Chain: st.Chain})
+				tails.Add(replication.Tail{Store: s, Held: st.Held, Unknown: st.Unknown || damaged[s], Chain: st.Chain})
 			}
 		}, func() bool {
 			mu.Lock()
@@ -93,12 +93,30 @@ type tail struct {
 	log     []byte
 }
 
+// errDamaged tells that the log which recovery chose can not be copied as it is.
+var errDamaged = errors.New("the longest log is damaged")
+
+func isDamage(err error) bool {
+	return errors.Is(err, journal.ErrChain) || errors.Is(err, journal.ErrFormat) || errors.Is(err, journal.ErrShort) || errors.Is(err, block.ErrMismatch) ||
+		errors.Is(err, errDamaged)
+}
+
+// doubt takes note that a replica's log is damaged: like one that ends in a bad record, it counts for the promise and
+// not for the tail. What it alone holds beyond the others was never acknowledged, if enough of the others answer to
+// tell; else the recovery waits for them (invariant R4).
+func (e *Engine) doubt(damaged map[block.StoreID]bool, x block.ExtentID, s block.StoreID, err error) {
+	damaged[s] = true
+	e.Logf("volume %s: store %s has the longest log of extent %s and it is damaged; others are asked: %v", e.spec.ID, s, x, err)
+	e.Env.Sleep(retryPause)
+}
+
 // findTail follows the chain of extents from the anchor to its end, taking promises on the way, and restores the end
 // to a quorum.
 func (e *Engine) findTail(anchor journal.Position) (*tail, error) {
 	x, members := anchor.Extent, anchor.Members
+	damaged := make(map[block.StoreID]bool)
 	for {
-		tails, best, err := e.promise(x, members)
+		tails, best, err := e.promise(x, members, damaged)
 		if err != nil {
 			return nil, err
 		}
@@ -106,6 +124,10 @@ func (e *Engine) findTail(anchor journal.Position) (*tail, error) {
 			return nil, fmt.Errorf("extent %s: %w", x, ErrLost)
 		}
 		log, err := e.readChain(best.Store, x, &best.Chain)
+		if isDamage(err) {
+			e.doubt(damaged, x, best.Store, err)
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("journal of extent %s: %w", x, err)
 		}
@@ -119,10 +141,17 @@ func (e *Engine) findTail(anchor journal.Position) (*tail, error) {
 		}
 		if !best.Chain.Closed {
 			t := &tail{extent: x, members: members, chain: best.Chain, log: log, open: open}
-			return t, e.restore(t, tails, best)
+			if err = e.restore(t, tails, best); errors.Is(err, errDamaged) {
+				e.doubt(damaged, x, best.Store, err)
+				continue
+			}
+			return t, err
 		}
 		t := &tail{extent: x, members: members, chain: best.Chain}
-		if err := e.restore(t, tails, best); err != nil {
+		if err := e.restore(t, tails, best); errors.Is(err, errDamaged) {
+			e.doubt(damaged, x, best.Store, err)
+			continue
+		} else if err != nil {
 			return nil, err
 		}
 		if err := e.confirm(t); err != nil {
@@ -133,6 +162,7 @@ func (e *Engine) findTail(anchor journal.Position) (*tail, error) {
 			return nil, err
 		}
 		x, members = closed.Next, closed.Members
+		clear(damaged)
 	}
 }
 
@@ -228,7 +258,7 @@ func (e *Engine) pullFrom(source block.StoreID, t *tail, good map[block.StoreID]
 		}
 	}
 	var mu sync.Mutex
-	var fence error
+	var fence, bad error
 	e.each(rest, func(s block.StoreID) {
 		_, err := e.Client.Promise(s, e.epochNow(), t.extent)
 		var st replica.State
@@ -240,6 +270,9 @@ func (e *Engine) pullFrom(source block.StoreID, t *tail, good map[block.StoreID]
 		if errors.Is(err, replication.ErrFenced) {
 			fence = err
 		}
+		if errors.Is(err, block.ErrMismatch) {
+			bad = errors.Join(errDamaged, err)
+		}
 		if err == nil && st.Chain.Seq == t.chain.Seq && st.Chain.Hash == t.chain.Hash {
 			good[s] = true
 		}
@@ -247,7 +280,7 @@ func (e *Engine) pullFrom(source block.StoreID, t *tail, good map[block.StoreID]
 	if fence != nil {
 		return fence
 	}
-	return e.Err()
+	return errors.Join(e.Err(), bad)
 }
 
 // confirm has a quorum of a closed extent note that this epoch went on from its log as it is. Without it, a log of an
