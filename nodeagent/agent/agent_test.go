@@ -131,6 +131,8 @@ func TestSnapshots(t *testing.T) {
 	if again.Id != s.Id {
 		t.Fatal("repeating a snapshot made another")
 	}
+	_, err = c.node["b"].api.CreateSnapshot(ctx, &agentv1.CreateSnapshotRequest{Volume: "vol", Name: "s2"})
+	wantCode(t, err, codes.FailedPrecondition, "agent of node \"a\"")
 	atSnap := m.clone()
 	m.write(e, 30)
 	_, err = api.CloneVolume(ctx, &agentv1.CloneVolumeRequest{Volume: "vol", Snapshot: "s1", Name: "twin", Size: 8 * mib})

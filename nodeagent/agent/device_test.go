@@ -2,6 +2,8 @@ package agent
 
 import (
 	"bytes"
+	"io"
+	"net"
 	"os"
 	"testing"
 
@@ -48,4 +50,25 @@ func TestDevice(t *testing.T) {
 		}
 	}
 	m.verify(c.attach("b", "vol"))
+}
+
+// TestSocket: a volume is served over NBD on a socket.
+func TestSocket(t *testing.T) {
+	c := newCluster(t, 3, true)
+	c.create("a", "vol", 4*mib)
+	at, err := c.node["a"].api.AttachVolume(t.Context(), &agentv1.AttachVolumeRequest{Volume: "vol", Kind: agentv1.DeviceKind_DEVICE_KIND_NBD})
+	check(t, err)
+	conn, err := net.Dial("unix", at.Device)
+	check(t, err)
+	defer conn.Close()
+	hello := make([]byte, 8)
+	_, err = io.ReadFull(conn, hello)
+	check(t, err)
+	if string(hello) != "NBDMAGIC" {
+		t.Fatalf("greeted with %q", hello)
+	}
+	c.detach("a", "vol")
+	if _, err := os.Stat(at.Device); err == nil {
+		t.Error("the socket is still there")
+	}
 }

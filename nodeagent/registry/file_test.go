@@ -123,3 +123,26 @@ func TestGolden(t *testing.T) {
 		t.Fatalf("got\n%s\nwant\n%s%v", got, want, err)
 	}
 }
+
+// blind is a registry whose Swap looks at no revision.
+type blind struct{ registry.Store }
+
+func (b blind) Swap(v block.VolumeID, f volume.Fact) (string, error) {
+	now, err := b.Load(v)
+	if err != nil {
+		return "", err
+	}
+	f.Revision = now.Revision
+	return b.Store.Swap(v, f)
+}
+
+// TestSwapRaceControl: the suite's race fails for a registry that does not compare.
+func TestSwapRaceControl(t *testing.T) {
+	b := blind{open(t, t.TempDir())}
+	if err := b.Create(registrytest.Record(1)); err != nil {
+		t.Fatal(err)
+	}
+	if registrytest.SwapRace(b, b) == nil {
+		t.Fatal("two writers took one epoch, and nobody noticed")
+	}
+}

@@ -1940,7 +1940,7 @@ func (*DeleteVolumeResponse) Descriptor() ([]byte, []int) {
 type ScrubVolumeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
-	EncryptionKey []byte                 `protobuf:"bytes,2,opt,name=encryption_key,json=encryptionKey,proto3" json:"encryption_key,omitempty"`
+	EncryptionKey []byte                 `protobuf:"bytes,2,opt,name=encryption_key,json=encryptionKey,proto3" json:"encryption_key,omitempty"` // not needed: what is stored is checked as it is stored
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1992,7 +1992,7 @@ func (x *ScrubVolumeRequest) GetEncryptionKey() []byte {
 type FsckRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Volumes        []string               `protobuf:"bytes,1,rep,name=volumes,proto3" json:"volumes,omitempty"`                                                                                                               // empty: all
-	EncryptionKeys map[string][]byte      `protobuf:"bytes,2,rep,name=encryption_keys,json=encryptionKeys,proto3" json:"encryption_keys,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by volume, for those encrypted and not attached here; without, their maps are not walked
+	EncryptionKeys map[string][]byte      `protobuf:"bytes,2,rep,name=encryption_keys,json=encryptionKeys,proto3" json:"encryption_keys,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // not needed: maps are not encrypted, content is checked as it is stored
 	Quick          bool                   `protobuf:"varint,3,opt,name=quick,proto3" json:"quick,omitempty"`                                                                                                                  // the maps and references alone, not every byte of every replica
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -2204,7 +2204,7 @@ func (x *Progress) GetDone() bool {
 
 type Finding struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // block, leaf, map, reference, replicas, registry
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // registry, chain, replicas, log, leaf, table, block, map or reference
 	Volume        string                 `protobuf:"bytes,2,opt,name=volume,proto3" json:"volume,omitempty"`
 	Extent        string                 `protobuf:"bytes,3,opt,name=extent,proto3" json:"extent,omitempty"`
 	Store         string                 `protobuf:"bytes,4,opt,name=store,proto3" json:"store,omitempty"`

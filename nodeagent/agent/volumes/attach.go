@@ -306,8 +306,11 @@ func (m *Manager) withEngine(ctx context.Context, r *registry.Record, s *slot, k
 		stop()
 		a.env.Wait()
 		a.free()
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			err = errors.Join(fmt.Errorf("open volume %q: %w", r.Name, ErrMinority), err)
+		case errors.Is(err, volume.ErrHeld):
+			err = fmt.Errorf("ask the agent of node %q, where volume %q is attached, as far as is known: %w: %w", r.Holder, r.Name, ErrElsewhere, err)
 		}
 		return err
 	}

@@ -88,11 +88,17 @@ func swap(t *testing.T, a, b registry.Store) {
 	want(t, err, registry.ErrNotFound)
 }
 
-// swapRace lets many writers try to take epochs; each success must have a number of its own.
 func swapRace(t *testing.T, a, b registry.Store) {
 	ok(t, a.Create(Record(1)))
+	ok(t, SwapRace(a, b))
+}
+
+// SwapRace lets many writers take epochs of the volume of Record(1) through two handles. It fails unless each success had
+// a number of its own.
+func SwapRace(a, b registry.Store) error {
 	const writers, rounds = 4, 20
 	var mu sync.Mutex
+	var fail error
 	owner := map[uint64]uint64{}
 	var wg sync.WaitGroup
 	for w := range uint64(writers) {
@@ -103,35 +109,30 @@ func swapRace(t *testing.T, a, b registry.Store) {
 			}
 			for won := 0; won < rounds; {
 				f, err := s.Load(block.VolumeID{1})
-				if err != nil {
-					t.Error(err)
-					return
+				if err == nil {
+					f.Epoch = block.Epoch{Number: f.Epoch.Number + 1, Token: w + 1}
+					_, err = s.Swap(block.VolumeID{1}, f)
 				}
-				f.Epoch = block.Epoch{Number: f.Epoch.Number + 1, Token: w + 1}
-				_, err = s.Swap(block.VolumeID{1}, f)
 				if errors.Is(err, volume.ErrConflict) {
 					continue
-				}
-				if err != nil {
-					t.Error(err)
-					return
 				}
 				won++
 				mu.Lock()
 				if was, twice := owner[f.Epoch.Number]; twice {
-					t.Errorf("epoch %d given to writers %d and %d", f.Epoch.Number, was, w+1)
+					err = errors.Join(err, fmt.Errorf("epoch %d given to writers %d and %d", f.Epoch.Number, was, w+1))
 				}
 				owner[f.Epoch.Number] = w + 1
+				fail = errors.Join(fail, err)
 				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
 	f, err := a.Load(block.VolumeID{1})
-	ok(t, err)
-	if f.Epoch.Number != writers*rounds {
-		t.Fatalf("epoch %d after %d swaps", f.Epoch.Number, writers*rounds)
+	if err == nil && f.Epoch.Number != writers*rounds {
+		err = fmt.Errorf("epoch %d after %d swaps", f.Epoch.Number, writers*rounds)
 	}
+	return errors.Join(fail, err)
 }
 
 func updateKeepsFact(t *testing.T, a, b registry.Store) {
