@@ -232,7 +232,7 @@ func (e *Engine) restore(t *tail, tails *replication.Tails, best replication.Tai
 	}
 	good[best.Store] = true
 	for len(good) < need {
-		if err := e.pullFrom(best.Store, t, good); err != nil {
+		if err := e.pullFrom(best.Store, t, good); err != nil && (len(good) < need || !errors.Is(err, errDamaged)) {
 			return err
 		}
 		if len(good) < need {
