@@ -44,9 +44,13 @@ func (s *seat) runClient(i int) {
 		c.buf = make([]byte, maxBuf)
 	}
 	w := s.v.w
+	s.resends++
 	s.p.Go("client", func() {
 		if c.pending != nil {
 			s.mutate(i, c) // what was not answered is sent again under the same id
+		}
+		if s.resends--; s.resends == 0 {
+			s.e.Resent()
 		}
 		for !s.quit && !w.stopping && s.e.Err() == nil {
 			s.p.Sleep(w.s.between(0, w.cfg.Think))

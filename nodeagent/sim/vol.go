@@ -38,6 +38,7 @@ type seat struct {
 	r       *reign
 	clients []*client
 	flight  int  // client requests under way
+	resends int  // clients that may yet send a request again
 	gate    bool // clients hold
 	quit    bool // clients end
 	over    bool // its process ended
@@ -209,8 +210,6 @@ func (v *vol) resume(last *seat) *seat {
 	}
 	v.admin = false
 	v.checkSnapshots(s, k)
-	e := s.e
-	e.Resent()
 	return s
 }
 
