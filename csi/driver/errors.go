@@ -63,7 +63,7 @@ func code(err error) codes.Code {
 		return codes.AlreadyExists
 	case is(errRange):
 		return codes.OutOfRange
-	case is(errPrecondition, mount.ErrForeign, mount.ErrBusy):
+	case is(errPrecondition, mount.ErrForeign, mount.ErrBusy, mount.ErrDenied):
 		return codes.FailedPrecondition
 	case is(errUnsupported):
 		return codes.Unimplemented

@@ -3,6 +3,7 @@ package mount
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Kinds of file systems that can be made, and the smallest device for each in bytes (mkfs.xfs refuses less than 300 MiB).
@@ -169,36 +172,87 @@ func (m *Mounter) format(ctx context.Context, device, fs string) error {
 	return f.Sync()
 }
 
-// check repairs what can be repaired without a person. XFS does that when it is mounted.
+// check repairs what can be repaired without a person. XFS does that when it is mounted. Where an ext4 could not grow once
+// it is mounted, it does so here.
 func (m *Mounter) check(ctx context.Context, device, fs string, readOnly bool) error {
 	if fs != Ext4 || readOnly {
 		return nil
 	}
-	out, exit, err := m.run.Run(ctx, "e2fsck", "-p", device)
+	smaller, err := ext4Smaller(device)
+	if err != nil {
+		return err
+	}
+	if offline := smaller && !growsMounted(); !offline {
+		return m.e2fsck(ctx, device, "-p")
+	}
+	if err := m.e2fsck(ctx, device, "-p", "-f"); err != nil {
+		return err
+	}
+	return m.grow(ctx, "resize2fs", device)
+}
+
+func (m *Mounter) e2fsck(ctx context.Context, device string, args ...string) error {
+	out, exit, err := m.run.Run(ctx, "e2fsck", append(args, device)...)
 	if err != nil {
 		return err
 	}
 	if exit&^3 != 0 { // 1: repaired, 2: repaired, and would want a reboot if it were mounted
-		return fmt.Errorf("e2fsck -p %s: exit status %d: %s: %w", device, exit, tail(out), ErrDamaged)
+		return fmt.Errorf("e2fsck %s: exit status %d: %s: %w", device, exit, tail(out), ErrDamaged)
 	}
 	return nil
 }
 
-// Grow makes the file system of device, mounted on dir, as large as the device. Nothing happens if it is.
+// ext4Smaller tells whether the ext4 of a device is smaller than the device. Offsets are those of struct ext4_super_block.
+func ext4Smaller(device string) (bool, error) {
+	f, d, err := openDevice(device, os.O_RDONLY)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	sb := make([]byte, 1024)
+	if _, err := f.ReadAt(sb, 1024); err != nil {
+		return false, fmt.Errorf("superblock of %s: %w: %w", device, err, ErrDevice)
+	}
+	le := binary.LittleEndian
+	blocks := uint64(le.Uint32(sb[0x4:])) | uint64(le.Uint32(sb[0x150:]))<<32
+	size := uint64(1024) << (le.Uint32(sb[0x18:]) & 15)
+	return blocks < uint64(d.Size)/size, nil
+}
+
+// growsMounted tells whether the kernel lets this process grow a mounted ext4.
+func growsMounted() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	err := unix.Capget(&header, &data[0])
+	return err == nil && data[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0
+}
+
+// Grow makes the file system of device, mounted on dir, as large as the device. Nothing happens if it is. ErrDenied: it
+// grows when it is prepared the next time.
 func (m *Mounter) Grow(ctx context.Context, device, dir, fs string) error {
 	if err := m.CheckPath(dir); err != nil {
 		return err
 	}
-	name, args := "resize2fs", []string{device}
 	if fs == XFS {
-		name, args = "xfs_growfs", []string{"-d", dir}
+		return m.grow(ctx, "xfs_growfs", "-d", dir)
 	}
+	smaller, err := ext4Smaller(device)
+	if err != nil || !smaller {
+		return err
+	}
+	if !growsMounted() {
+		return fmt.Errorf("grow ext4 of %s: %w", device, ErrDenied)
+	}
+	return m.grow(ctx, "resize2fs", device)
+}
+
+func (m *Mounter) grow(ctx context.Context, name string, args ...string) error {
 	out, exit, err := m.run.Run(ctx, name, args...)
 	if err != nil {
 		return err
 	}
 	if exit != 0 {
-		return fmt.Errorf("%s %s: exit status %d: %s: %w", name, device, exit, tail(out), ErrDevice)
+		return fmt.Errorf("%s %q: exit status %d: %s: %w", name, args, exit, tail(out), ErrDevice)
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ var (
 	ErrDamaged = errors.New("file system is damaged")
 	ErrBusy    = errors.New("still in use")
 	ErrDevice  = errors.New("not a usable block device")
+	ErrDenied  = errors.New("the kernel does not let this process grow a mounted ext4 (it needs CAP_SYS_RESOURCE)")
 )
 
 // Mounter mounts below a root. Make one with New.
