@@ -36,7 +36,8 @@ var ErrRunning = errors.New("another agent runs on this directory")
 const (
 	keptEvents    = 1024
 	sweepInterval = 30 * time.Second
-	closeTimeout  = 20 * time.Second // for engines that wait for a quorum at the end
+	closeTimeout  = 20 * time.Second       // for engines that wait for a quorum at the end
+	drainTimeout  = 300 * time.Millisecond // for replies to other nodes that are under way at the end
 )
 
 // Agent is one node's agent. The zero value is not usable: see New.
@@ -227,7 +228,7 @@ func (a *Agent) close() error {
 		err = errors.Join(err, a.volumes.Close(ctx, a.holder != nil))
 	}
 	if a.server != nil {
-		brief, cancel := context.WithTimeout(ctx, time.Second)
+		brief, cancel := context.WithTimeout(ctx, drainTimeout)
 		err = errors.Join(err, ignore(a.server.Shutdown(brief), context.DeadlineExceeded))
 		cancel()
 	}

@@ -57,20 +57,20 @@ func (c *cluster) family(t *testing.T) (vol, twin, secret *model) {
 	c.create("a", "vol", 8*mib)
 	vol = newModel(t, 21, 8*mib)
 	e := c.attach("a", "vol")
-	vol.write(e, 200)
+	vol.write(e, 80)
 	_, err := api.CreateSnapshot(ctx, &agentv1.CreateSnapshotRequest{Volume: "vol", Name: "s1"})
 	check(t, err)
 	twin = vol.clone()
 	_, err = api.CloneVolume(ctx, &agentv1.CloneVolumeRequest{Volume: "vol", Snapshot: "s1", Name: "twin"})
 	check(t, err)
-	vol.write(e, 200)
+	vol.write(e, 80)
 	check(t, e.Discard([24]byte{}, 0, 1*mib))
 	clear(vol.want[:mib])
 	check(t, e.Flush())
 	_, err = api.CreateSnapshot(ctx, &agentv1.CreateSnapshotRequest{Volume: "vol", Name: "s2"})
 	check(t, err)
 	vol.write(e, 50)
-	twin.write(c.attach("b", "twin"), 100)
+	twin.write(c.attach("b", "twin"), 40)
 	_, err = api.CreateVolume(ctx, &agentv1.CreateVolumeRequest{Name: "secret", Size: 4 * mib, Compression: agentv1.Compression_COMPRESSION_ZSTD, EncryptionKey: key32()})
 	check(t, err)
 	_, err = api.AttachVolume(ctx, &agentv1.AttachVolumeRequest{Volume: "secret", Kind: agentv1.DeviceKind_DEVICE_KIND_NONE, EncryptionKey: key32()})
@@ -239,7 +239,7 @@ func TestFsckLive(t *testing.T) {
 	c.create("a", "vol", 16*mib)
 	m := newModel(t, 25, 16*mib)
 	e := c.attach("a", "vol")
-	m.write(e, 200)
+	m.write(e, 80)
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -258,7 +258,7 @@ func TestFsckLive(t *testing.T) {
 			}
 		}
 	}()
-	for range 4 {
+	for range 2 {
 		for _, f := range c.fsck(t, false) {
 			t.Errorf("finding: %v", f)
 		}

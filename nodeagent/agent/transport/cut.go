@@ -3,6 +3,7 @@ package transport
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/replica"
@@ -17,8 +18,8 @@ type Cut struct {
 	replica.Transport
 	calls sync.Pool // *cutCall
 
+	cut atomic.Bool
 	mu  sync.RWMutex // held for reading while a done runs
-	cut bool
 }
 
 var _ replica.Transport = (*Cut)(nil)
@@ -37,9 +38,9 @@ func NewCut(t replica.Transport) *Cut {
 // End ends it. When it returns, no answer is being handed over any more, and none will be but for errors: what answers
 // touch (the ring's memory) may go. It must not be called from a done. It may be repeated.
 func (c *Cut) End() {
-	c.mu.Lock()
-	c.cut = true
-	c.mu.Unlock()
+	c.cut.Store(true)
+	c.mu.Lock() // waits for the dones that run
+	defer c.mu.Unlock()
 }
 
 // cutCall is a done that knows of the cut.
@@ -55,7 +56,7 @@ func (w *cutCall) finish(st replica.Status, body []byte, err error) {
 	c.calls.Put(w)
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	if c.cut {
+	if c.cut.Load() {
 		st, body, err = 0, nil, fmt.Errorf("the volume is closing: %w", replica.ErrUnreachable)
 	}
 	done(st, body, err)
@@ -63,10 +64,7 @@ func (w *cutCall) finish(st replica.Status, body []byte, err error) {
 
 // Send implements replica.Transport.
 func (c *Cut) Send(s block.StoreID, typ replica.Type, done replica.Done, parts ...[]byte) {
-	c.mu.RLock()
-	cut := c.cut
-	c.mu.RUnlock()
-	if !cut {
+	if !c.cut.Load() {
 		w := c.calls.Get().(*cutCall)
 		w.done = done
 		c.Transport.Send(s, typ, w.cb, parts...)

@@ -19,8 +19,9 @@ const (
 	MaxWaiting = 64 << 20
 	// bulkRead is from how many bytes on a read goes over the bulk connection.
 	bulkRead = 64 << 10
-	// connectWait bounds how long requests wait for a connection, sendWait for room on it.
-	connectWait = 3 * time.Second
+	// connectWait bounds how long requests wait for a connection (an engine takes a replica that is silent for so long
+	// as failed), sendWait for room on it.
+	connectWait = 1 * time.Second
 	sendWait    = 10 * time.Second
 )
 
