@@ -251,28 +251,32 @@ func (e *Engine) healQuorum() {
 // healClosed has replicas that lack a part of a closed extent pull it from one that has it all.
 func (e *Engine) healClosed() {
 	e.mu.RLock()
-	var todo []uint32
+	var todo []block.ExtentID
 	for o := range e.cat.extents {
 		x := &e.cat.extents[o]
 		if x.Flags&extentDegraded != 0 && x.State == blockmap.ExtentClosed {
-			todo = append(todo, uint32(o))
+			todo = append(todo, extentID(e.spec.ID, x))
 		}
 	}
 	e.mu.RUnlock()
-	for _, o := range todo {
+	for _, x := range todo {
 		if e.Err() != nil {
 			return
 		}
-		e.healExtent(o)
+		e.healExtent(x)
 	}
 }
 
-// healExtent brings one closed extent to R whole copies.
-func (e *Engine) healExtent(ordinal uint32) {
+// healExtent brings one closed extent to R whole copies. Ordinals do not outlive a recovery in place, which may come in
+// between: the extent is looked up by its id each time.
+func (e *Engine) healExtent(x block.ExtentID) {
 	e.mu.RLock()
+	ordinal, known := e.cat.byID[x]
 	ent := e.cat.extents[ordinal]
 	e.mu.RUnlock()
-	x := extentID(e.spec.ID, &ent)
+	if !known {
+		return
+	}
 	members := e.fullMembers(x, &ent)
 	var good, lacking []block.StoreID
 	for _, s := range members {
@@ -294,7 +298,7 @@ func (e *Engine) healExtent(ordinal uint32) {
 			}
 		}
 		st, err := e.Client.Pull(target, e.epochNow(), x, good[0])
-		if err != nil && !errors.Is(err, replica.ErrUnreachable) && e.copyAnew(ordinal, target, x, members) {
+		if err != nil && !errors.Is(err, replica.ErrUnreachable) && e.copyAnew(target, x, members) {
 			st.Chain.Hash, err = ent.LastHash, nil // what was there could not even be compared
 		}
 		if err != nil || st.Chain.Hash != ent.LastHash {
@@ -309,6 +313,9 @@ func (e *Engine) healExtent(ordinal uint32) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if ordinal, known = e.cat.byID[x]; !known || e.cat.extents[ordinal].State != blockmap.ExtentClosed {
+		return
+	}
 	ent = e.cat.extents[ordinal]
 	if len(good) >= int(ent.Replicas) {
 		ent.Flags &^= extentDegraded

@@ -143,12 +143,13 @@ func (e *Engine) mend(s block.StoreID, x block.ExtentID, f replica.Finding, memb
 
 // copyAnew has a store drop a copy that cannot be mended and pull it again. That is done only to extents that no recovery
 // can need any more (a replica's vote must not get lost), and only while enough others hold all of it.
-func (e *Engine) copyAnew(ordinal uint32, s block.StoreID, x block.ExtentID, members []block.StoreID) bool {
+func (e *Engine) copyAnew(s block.StoreID, x block.ExtentID, members []block.StoreID) bool {
 	e.mu.RLock()
+	ordinal, known := e.cat.byID[x]
 	ent := e.cat.extents[ordinal]
 	old := ordinal < e.oldest() && ent.State == blockmap.ExtentClosed
 	e.mu.RUnlock()
-	if !old {
+	if !old || !known {
 		return false
 	}
 	var whole []block.StoreID
