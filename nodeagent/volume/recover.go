@@ -94,6 +94,12 @@ type tail struct {
 // errDamaged tells that the log which recovery chose can not be copied as it is.
 var errDamaged = errors.New("the longest log is damaged")
 
+// errNoCopy tells that for some time nobody could copy the log which recovery chose: its only holder may be gone.
+var errNoCopy = errors.New("the longest log is not copied")
+
+// patience is how often a step of recovery is tried with the replicas that were chosen before others are asked again.
+const patience = 10
+
 func isDamage(err error) bool {
 	return errors.Is(err, journal.ErrChain) || errors.Is(err, journal.ErrFormat) || errors.Is(err, journal.ErrShort) || errors.Is(err, block.ErrMismatch) ||
 		errors.Is(err, errDamaged)
@@ -126,6 +132,9 @@ func (e *Engine) findTail(anchor journal.Position) (*tail, error) {
 			e.doubt(damaged, x, best.Store, err)
 			continue
 		}
+		if errors.Is(err, replica.ErrUnreachable) && e.Err() == nil {
+			continue // it may be gone for good: decide again, from who answers now
+		}
 		if err != nil {
 			return nil, fmt.Errorf("journal of extent %s: %w", x, err)
 		}
@@ -142,12 +151,16 @@ func (e *Engine) findTail(anchor journal.Position) (*tail, error) {
 			if err = e.restore(t, tails, best); errors.Is(err, errDamaged) {
 				e.doubt(damaged, x, best.Store, err)
 				continue
+			} else if errors.Is(err, errNoCopy) {
+				continue
 			}
 			return t, err
 		}
 		t := &tail{extent: x, members: members, chain: best.Chain}
 		if err := e.restore(t, tails, best); errors.Is(err, errDamaged) {
 			e.doubt(damaged, x, best.Store, err)
+			continue
+		} else if errors.Is(err, errNoCopy) {
 			continue
 		} else if err != nil {
 			return nil, err
@@ -168,12 +181,12 @@ func (e *Engine) findTail(anchor journal.Position) (*tail, error) {
 // up when what it gets is wrong.
 func (e *Engine) readChain(s block.StoreID, x block.ExtentID, c *journal.Chain) ([]byte, error) {
 	log := make([]byte, c.LogLen)
-	for {
+	for try := 0; ; try++ {
 		err := e.readStream(s, replica.TypeReadLog, x, 0, log)
 		if err == nil {
 			break
 		}
-		if !errors.Is(err, replica.ErrUnreachable) || e.Err() != nil {
+		if !errors.Is(err, replica.ErrUnreachable) || e.Err() != nil || try == patience {
 			return nil, err
 		}
 		e.Env.Sleep(retryPause)
@@ -231,7 +244,10 @@ func (e *Engine) restore(t *tail, tails *replication.Tails, best replication.Tai
 		delete(good, b.Store)
 	}
 	good[best.Store] = true
-	for len(good) < need {
+	for try := 0; len(good) < need; try++ {
+		if try == patience {
+			return errNoCopy
+		}
 		if err := e.pullFrom(best.Store, t, good); err != nil && (len(good) < need || !errors.Is(err, errDamaged)) {
 			return err
 		}
