@@ -106,7 +106,7 @@ func (e *Engine) scrubExtent(ordinal uint32) (r ScrubReport) {
 				failed++
 			}
 		}
-		if failed > 0 && e.copyAnew(ordinal, s, x, members) {
+		if failed > 0 && e.copyAnew(s, x, members) {
 			r.Repaired += failed
 		}
 	}
