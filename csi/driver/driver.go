@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
-	"os"
 	"path"
-	"path/filepath"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -158,8 +155,11 @@ func (d *Driver) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	return nil, err
 }
 
-// Serve serves on a listener until ctx ends; calls that are under way then get a few seconds.
+// Serve serves on a listener until ctx ends; calls that are under way then get a few seconds. Of a Socket it lets go last.
 func (d *Driver) Serve(ctx context.Context, ln net.Listener) error {
+	if s, ok := ln.(*Socket); ok {
+		defer s.release()
+	}
 	s := grpc.NewServer(d.ServerOptions()...)
 	d.Register(s)
 	stop := context.AfterFunc(ctx, func() {
@@ -167,33 +167,14 @@ func (d *Driver) Serve(ctx context.Context, ln net.Listener) error {
 		s.GracefulStop()
 		t.Stop()
 	})
-	defer stop()
-	if err := s.Serve(ln); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	err := s.Serve(ln)
+	if !stop() && (err == nil || errors.Is(err, grpc.ErrServerStopped)) {
+		s.GracefulStop() // waits for the one above, so for the calls
+	}
+	if err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve %s: %w", Name, err)
 	}
 	return nil
-}
-
-// Listen makes a unix socket that only this user may use. A socket that a former process left is replaced.
-func Listen(socket string) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
-		return nil, fmt.Errorf("directory of the socket: %w", err)
-	}
-	if st, err := os.Lstat(socket); err == nil && st.Mode()&fs.ModeSocket == 0 {
-		return nil, fmt.Errorf("%s is there and is no socket: %w", socket, errPrecondition)
-	}
-	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("old socket: %w", err)
-	}
-	ln, err := net.Listen("unix", socket)
-	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
-	}
-	if err := os.Chmod(socket, 0o600); err != nil {
-		_ = ln.Close()
-		return nil, fmt.Errorf("mode of the socket: %w", err)
-	}
-	return ln, nil
 }
 
 // Probe asks the driver at a socket whether it is well: an exec probe calls it.

@@ -56,7 +56,7 @@ func newWorld(t testing.TB, change func(c *driver.Config)) *world {
 func (w *world) serve() string {
 	w.t.Helper()
 	socket := filepath.Join(w.root, "csi.sock")
-	ln, err := driver.Listen(socket)
+	ln, err := driver.Listen(context.Background(), socket)
 	if err != nil {
 		w.t.Fatal(err)
 	}
