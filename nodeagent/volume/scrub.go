@@ -80,8 +80,11 @@ func (e *Engine) Scrub(progress func(done, total int, r ScrubReport)) (total Scr
 
 // scrubExtent checks and repairs the copies of one extent.
 func (e *Engine) scrubExtent(ordinal uint32) (r ScrubReport) {
+	var ent blockmap.ExtentEntry
 	e.mu.RLock()
-	ent := e.cat.extents[ordinal]
+	if int(ordinal) < len(e.cat.extents) { // a recovery in place may have made it shorter
+		ent = e.cat.extents[ordinal]
+	}
 	e.mu.RUnlock()
 	if ent.State != blockmap.ExtentOpen && ent.State != blockmap.ExtentClosed {
 		return r
