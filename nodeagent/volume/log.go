@@ -135,6 +135,16 @@ func (e *Engine) acked(x block.ExtentID, s block.StoreID, seq uint64) {
 		e.mu.Unlock()
 		return
 	}
+	e.answerFlushes()
+	e.freeSlots()
+	for _, done := range e.progress.Retire() {
+		e.settled(done)
+	}
+	e.mu.Unlock()
+}
+
+// answerFlushes wakes who waits for what is committed now. The caller holds mu.
+func (e *Engine) answerFlushes() {
 	committed := e.progress.Committed()
 	keep := e.flushes[:0]
 	for _, f := range e.flushes {
@@ -146,11 +156,6 @@ func (e *Engine) acked(x block.ExtentID, s block.StoreID, seq uint64) {
 	}
 	clear(e.flushes[len(keep):])
 	e.flushes = keep
-	e.freeSlots()
-	for _, done := range e.progress.Retire() {
-		e.settled(done)
-	}
-	e.mu.Unlock()
 }
 
 // freeSlots lets go of ring slots whose records every live replica holds. The caller holds mu.
@@ -179,7 +184,8 @@ func (e *Engine) freeSlots() {
 			}
 		}
 	}
-	if freed {
+	// Writers are woken many at a time, as there is room for many: each slot freed would wake them all in vain.
+	if freed && e.ring.Used() <= e.ring.Size()*7/8 && !e.ring.Crowded() {
 		for _, w := range e.room {
 			w.Set()
 		}

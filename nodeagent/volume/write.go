@@ -417,6 +417,9 @@ func (e *Engine) pumpedTo(w, seq uint64) {
 			f.seq = seq
 		}
 	}
+	// Replicas may have answered for the record before this was noted: their answers found nobody to wake.
+	e.answerFlushes()
+	e.freeSlots()
 }
 
 // lockFor locks jmu with room for a record of that size in the open extent; it rolls to a new extent if there is none.

@@ -289,3 +289,6 @@ func (r *Ring) Used() int64 { return int64(r.used) }
 
 // Size is how many bytes of payload space there are.
 func (r *Ring) Size() int64 { return int64(len(r.data)) }
+
+// Crowded tells whether more than seven eighths of the slots are taken.
+func (r *Ring) Crowded() bool { return (r.next-r.low)*8 > r.nslots*7 }
