@@ -2,6 +2,7 @@ package sim
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -369,5 +370,99 @@ func TestRollbackBeforeSlowReplica(t *testing.T) {
 		b := s.restart(a)
 		got, ok = b.readAll()
 		s.require(ok && equal(got, b.r.state), "after a rollback and a restart")
+	})
+}
+
+// Found by a seed: a clone whose first writer died before its first checkpoint was empty.
+func TestCloneWhoseFirstWriterDies(t *testing.T) {
+	play(t, 3, func(s *script) {
+		a := s.open(0)
+		a.write(0, 40)
+		s.v.takeSnapshot(a)
+		_, _ = a.onSeat("checkpoint", a.e.Checkpoint)
+		c := s.w.newClone(s.v, s.v.snaps[0])
+		try := c.tryOpen(s.node(1), nil, true)
+		s.w.waitFor(func() bool { return try.done || !s.w.reg.facts[c.spec.ID].Anchor.Extent.IsZero() })
+		s.node(1).end(false)
+		s.up(1)
+		parent := s.v
+		s.v = c
+		s.open(2)
+		s.v = parent
+		a.write(0, 4)
+		s.flush(a)
+	})
+}
+
+// Found by a seed: records that one replica alone had, and that rotted there, kept the volume from opening.
+func TestLongestLogIsDamaged(t *testing.T) {
+	play(t, 3, func(s *script) {
+		a := s.open(0)
+		a.write(0, 4)
+		s.flush(a)
+		s.wait(time.Second)
+		s.apart(0, 1, 2)
+		x := a.e.Status().Extent
+		st, _ := s.node(0).st.Stat(x)
+		a.write(0, 64) // only n0
+		s.wait(time.Second)
+		name := fmt.Sprintf("ext/%02x/%s.dat", x.Key()[0], x)
+		s.node(0).end(true)
+		if err := s.node(0).mem.FlipBit(name, int64(st.Chain.DataLen)+1000, 3); err != nil {
+			s.require(false, "%v", err)
+		}
+		s.w.join()
+		s.up(0)
+		s.open(1)
+	})
+}
+
+// Found by a seed: recovery waited for ever for a replica that it had chosen and that then lost its disk.
+func TestChosenReplicaIsGone(t *testing.T) {
+	play(t, 4, func(s *script) {
+		a := s.open(0)
+		a.write(0, 4)
+		s.flush(a)
+		s.wait(time.Second)
+		members := a.e.Status().Members
+		s.node(0).end(false)
+		s.up(0)
+		on := s.w.byStore[members[0].Store]
+		try := s.v.tryOpen(s.node(3), nil, true)
+		s.w.waitFor(func() bool { return s.w.promised[promiseKey{members[0].Store, s.v.spec.ID}].Number > 1 })
+		if on.idx != 3 {
+			on.end(false)
+			on.newDisk()
+			s.up(on.idx)
+		}
+		s.w.waitFor(func() bool { return try.done })
+		s.require(try.err == nil, "open: %v", try.err)
+		s.seated(try)
+	})
+}
+
+// Found by a seed: a replica of the tail failed between promise and closed record, and Open waited for ever.
+func TestOpenLosesItsQuorum(t *testing.T) {
+	play(t, 5, func(s *script) {
+		a := s.open(0)
+		a.write(0, 4)
+		s.flush(a)
+		s.wait(time.Second)
+		members := a.e.Status().Members
+		s.node(0).end(false)
+		s.up(0)
+		try := s.v.tryOpen(s.node(4), nil, true)
+		s.w.waitFor(func() bool { return s.w.promised[promiseKey{members[0].Store, s.v.spec.ID}].Number > 1 })
+		for _, m := range members[:2] { // away for as long as a connection lives
+			o := s.w.byStore[m.Store].idx
+			if o != 4 {
+				s.apart(4, o)
+			}
+		}
+		s.wait(6 * time.Second)
+		s.w.join()
+		s.w.waitFor(func() bool { return try.done })
+		s.require(try.err == nil, "open: %v", try.err)
+		s.seated(try)
 	})
 }
