@@ -247,3 +247,40 @@ func TestCleaningReturnsSpace(t *testing.T) {
 		t.Fatalf("%d extents are left of an empty volume", held)
 	}
 }
+
+// TestCloneOutlivesItsParentsCleaning: a clone that nobody reads merges its map although its parent has cleaned since:
+// the pages of the shared map are looked for where they are now.
+func TestCloneOutlivesItsParentsCleaning(t *testing.T) {
+	w := newWorld(t, 3)
+	s := w.create(1)
+	s.Extent = 1 << 20
+	e := w.open(s, Options{})
+	m := newModel(21, 4<<20)
+	m.steps(t, e, 100)
+	page := fill(make([]byte, 4096), 22)
+	node := func(k int) int64 { return int64(k) * 512 * 4096 } // where the k-th leaf of the map begins
+	for k := range 16 {
+		must(t, e.Write(ring.ID{}, page, node(k)))
+	}
+	copy(m.data, page)
+	copy(m.data[node(1):], page)
+	id := [16]byte{1}
+	must(t, errors.Join(e.Snapshot(journal.Snapshot{ID: id, Name: "kept"}), e.Checkpoint()))
+	c := w.create(2)
+	c.Parent, c.Snapshot = s.ID, id
+	clone := w.open(c, Options{})
+	cm := &model{data: append([]byte(nil), m.data...), r: m.r}
+	for round := range 4 {
+		for range 3 {
+			m.steps(t, e, 40)
+			_, err := e.Clean()
+			must(t, err)
+		}
+		must(t, clone.Write(ring.ID{}, page, node(4+round)+4096))
+		must(t, clone.Checkpoint())
+	}
+	if e.Status().Stats.Freed == 0 {
+		t.Fatal("the parent freed nothing, so nothing was tried")
+	}
+	cm.checkAll(t, clone)
+}

@@ -104,6 +104,10 @@ func (r reader) fetch(a blockmap.Addr, n int, dst []byte) error {
 			continue
 		}
 		got, err := r.fetchRun(a, n, dst)
+		if transient(err) && !r.local {
+			e.refreshAncestors() // whoever cleaned meanwhile has moved the block: look once more
+			got, err = r.fetchRun(a, n, dst)
+		}
 		if err != nil {
 			return err
 		}

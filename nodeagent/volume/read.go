@@ -41,16 +41,12 @@ func (e *Engine) Read(p []byte, off int64) error {
 		if !transient(err) {
 			return eio(fmt.Errorf("volume %s page %d+%d: %w", e.spec.ID, page, pages, err))
 		}
-		now, first := e.Env.Now(), deadline == 0
-		if first {
+		now := e.Env.Now()
+		if deadline == 0 {
 			deadline = now + readPatience
 		}
 		if live, quorum := e.liveMembers(); now > deadline && live >= quorum && !errors.Is(err, replica.ErrUnreachable) {
 			return eio(fmt.Errorf("volume %s page %d+%d: %w", e.spec.ID, page, pages, err))
-		}
-		e.refreshAncestors()
-		if first && errors.Is(err, replica.ErrNotHeld) {
-			continue // a clone's ancestor has cleaned: the pages are at another place already
 		}
 		e.Env.Sleep(retryPause)
 	}
