@@ -1,0 +1,97 @@
+package mynetwork
+
+import (
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"mynetwork.io/mynetwork/api/v1alpha1"
+)
+
+// Places in the containers.
+const (
+	configFile = "mynetwork.yaml"
+	configDir  = "/etc/mynetwork"
+	tlsDir     = "/run/mynetwork/tls"
+	socketDir  = "/run/mynetwork/sockets"
+	dataDir    = "/var/lib/mynetwork"
+	peerPort   = 7400
+)
+
+// DefaultCache is the memory of an agent's cache, unless the network says otherwise.
+func DefaultCache() resource.Quantity { return resource.MustParse("256Mi") }
+
+func cache(n *v1alpha1.MyNetwork) resource.Quantity {
+	if n.Spec.Agent.CacheSize != nil {
+		return *n.Spec.Agent.CacheSize
+	}
+	return DefaultCache()
+}
+
+// agentName is the name of the agents' DaemonSet, Service and ConfigMap.
+func agentName(n *v1alpha1.MyNetwork) string  { return n.Name + "-agent" }
+func holderName(n *v1alpha1.MyNetwork) string { return n.Name + "-holder" }
+
+// settings are the agents' and holders' settings, as the file that the program reads. What differs between nodes comes from the
+// environment of the pod.
+func settings(s *State) map[string]any {
+	n := s.Network
+	size := cache(n)
+	store := dataDir + "/store"
+	if c := n.Spec.Storage.Capacity; c != nil {
+		store += fmt.Sprintf(";capacity=%d", c.Value())
+	}
+	return map[string]any{
+		"agent": map[string]any{
+			"network":   string(n.UID),
+			"stores":    []string{store},
+			"dir":       dataDir + "/agent",
+			"listen":    fmt.Sprintf(":%d", peerPort),
+			"control":   socketDir + "/control",
+			"holder":    socketDir + "/holder/socket",
+			"tls":       tlsDir,
+			"cache":     fmt.Sprintf("%d", size.Value()),
+			"log-level": or(n.Spec.Agent.LogLevel, "info"),
+		},
+		"holder": map[string]any{"socket": socketDir + "/holder/socket"},
+	}
+}
+
+func configMap(s *State) (*corev1.ConfigMap, error) {
+	b, err := yaml.Marshal(settings(s))
+	if err != nil {
+		return nil, err
+	}
+	return &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: agentName(s.Network), Namespace: s.Options.Namespace, Labels: componentLabels(s, "agent")},
+		Data:       map[string]string{configFile: string(b)},
+	}, nil
+}
+
+// service gives agents names. It has no address of its own: peers speak to pods, and know them by their certificates.
+func service(s *State) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: agentName(s.Network), Namespace: s.Options.Namespace, Labels: componentLabels(s, "agent")},
+		Spec: corev1.ServiceSpec{
+			ClusterIP:                corev1.ClusterIPNone,
+			PublishNotReadyAddresses: true,
+			Selector:                 podLabels(s, "agent"),
+			Ports:                    []corev1.ServicePort{{Name: "peer", Port: peerPort, Protocol: corev1.ProtocolTCP}},
+		},
+	}
+}
+
+// podLabels select a component's pods, and never change: a DaemonSet's selector is immutable.
+func podLabels(s *State, component string) map[string]string {
+	return map[string]string{"app.kubernetes.io/name": "mynetwork", v1alpha1.LabelNetwork: s.Network.Name, v1alpha1.LabelComponent: component}
+}
+
+func componentLabels(s *State, component string) map[string]string {
+	l := podLabels(s, component)
+	l["app.kubernetes.io/managed-by"] = strings.TrimSuffix(v1alpha1.DriverName, ".io") + "-operator"
+	return l
+}

@@ -1,0 +1,149 @@
+package mynetwork
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mynetwork.io/mynetwork/api/v1alpha1"
+	"mynetwork.io/mynetwork/controllers/authority"
+	"mynetwork.io/mynetwork/nodeagent/core/placement"
+)
+
+// hashSize is the size of BLAKE3-256 in bytes.
+const hashSize = 32
+
+// ErrNoBody tells that the body of a layout can not be fetched now.
+var ErrNoBody = errors.New("layout body is not there")
+
+// LayoutBodies keeps the bodies of layouts, by network uid and hash, on the network's agents: the API carries only their hash.
+// Both are idempotent.
+type LayoutBodies interface {
+	// Fetch returns the encoding whose BLAKE3-256 is hash, or ErrNoBody.
+	Fetch(ctx context.Context, networkUID string, hash [hashSize]byte) ([]byte, error)
+	// Store returns once a majority of the network's agents has the body on disk.
+	Store(ctx context.Context, networkUID string, hash [hashSize]byte, body []byte) error
+}
+
+// gather reads everything that the plan of a network depends on.
+func (r *Reconciler) gather(ctx context.Context, n *v1alpha1.MyNetwork) (*State, error) {
+	s := &State{Options: r.Options, Now: r.Now(), Network: n}
+	steps := []func(context.Context, *State) error{r.networks, r.nodes, r.records, r.children, r.snapshots, r.layoutBody}
+	for _, step := range steps {
+		if err := step(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (r *Reconciler) networks(ctx context.Context, s *State) error {
+	var list v1alpha1.MyNetworkList
+	if err := r.Client.List(ctx, &list); err != nil {
+		return fmt.Errorf("list networks: %w", err)
+	}
+	for _, o := range list.Items {
+		if o.UID != s.Network.UID {
+			s.Others = append(s.Others, o)
+		}
+	}
+	return nil
+}
+
+func (r *Reconciler) nodes(ctx context.Context, s *State) error {
+	var nodes corev1.NodeList
+	if err := r.Client.List(ctx, &nodes); err != nil {
+		return fmt.Errorf("list nodes: %w", err)
+	}
+	s.Nodes = nodes.Items
+	var own v1alpha1.StorageNodeList
+	if err := r.Client.List(ctx, &own, client.MatchingFields{FieldNetwork: s.Network.Name}); err != nil {
+		return fmt.Errorf("list storage nodes: %w", err)
+	}
+	s.StorageNodes = own.Items
+	slices.SortFunc(s.StorageNodes, func(a, b v1alpha1.StorageNode) int { return cmp.Compare(a.Name, b.Name) })
+	return nil
+}
+
+func (r *Reconciler) records(ctx context.Context, s *State) error {
+	var list v1alpha1.VolumeRecordList
+	if err := r.Client.List(ctx, &list, client.MatchingFields{FieldNetwork: s.Network.Name}); err != nil {
+		return fmt.Errorf("list volume records: %w", err)
+	}
+	for i := range list.Items {
+		s.Records = append(s.Records, list.Items[i].Name)
+	}
+	slices.Sort(s.Records)
+	return nil
+}
+
+func (r *Reconciler) children(ctx context.Context, s *State) error {
+	get := func(name string, into client.Object) (bool, error) {
+		err := r.Client.Get(ctx, client.ObjectKey{Namespace: r.Options.Namespace, Name: name}, into)
+		if apierrors.IsNotFound(err) {
+			return false, nil
+		}
+		return err == nil, err
+	}
+	agents, holders, secret := &appsv1.DaemonSet{}, &appsv1.DaemonSet{}, &corev1.Secret{}
+	if ok, err := get(agentName(s.Network), agents); err != nil {
+		return err
+	} else if ok {
+		s.Agents = agents
+	}
+	if ok, err := get(holderName(s.Network), holders); err != nil {
+		return err
+	} else if ok {
+		s.Holders = holders
+	}
+	if ok, err := get(authority.SecretName(s.Network.Name), secret); err != nil {
+		return err
+	} else if ok {
+		s.Authority = secret
+	}
+	return nil
+}
+
+func (r *Reconciler) snapshots(_ context.Context, s *State) error {
+	gvk := SnapshotClass()
+	_, err := r.Client.RESTMapper().RESTMapping(gvk.GroupKind(), gvk.Version)
+	if meta.IsNoMatchError(err) {
+		return nil
+	}
+	s.SnapshotAPI = err == nil
+	return err
+}
+
+// layoutBody fetches the present layout. That it can not be had is part of the state, and no error.
+func (r *Reconciler) layoutBody(ctx context.Context, s *State) error {
+	st := s.Network.Status.Layout
+	if st == nil || r.Bodies == nil {
+		return nil
+	}
+	raw, err := hex.DecodeString(st.Hash)
+	if err != nil || len(raw) != hashSize {
+		return nil
+	}
+	body, err := r.Bodies.Fetch(ctx, string(s.Network.UID), [hashSize]byte(raw))
+	if errors.Is(err, ErrNoBody) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("fetch layout %d: %w", st.Version, err)
+	}
+	l, err := placement.Decode(body)
+	if err != nil || [hashSize]byte(l.Hash()) != [hashSize]byte(raw) {
+		return nil // not what the status names: as good as none
+	}
+	s.Layout = l
+	return nil
+}

@@ -1,0 +1,160 @@
+package mynetwork
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"mynetwork.io/mynetwork/api/v1alpha1"
+	"mynetwork.io/mynetwork/controllers/status"
+	"mynetwork.io/mynetwork/nodeagent/core/placement"
+)
+
+// MinLayoutPeriod is the least time between two layouts: each one is fetched by every node of the network.
+const MinLayoutPeriod = 10 * time.Second
+
+// DownAfter is how long a node is unreachable before its copies are made elsewhere. A node that restarts within it moves nothing:
+// longer than an orderly reboot, shorter than the time in which a second loss becomes likely.
+const DownAfter = 10 * time.Minute
+
+const gib = 1 << 30
+
+// weight of a node in GiB: what people set, else what its stores report. 0: not known yet.
+func weight(n *v1alpha1.StorageNode) uint64 {
+	if n.Spec.Weight != nil {
+		return uint64(max(*n.Spec.Weight, 1))
+	}
+	total, _ := space(n)
+	if total <= 0 {
+		return 0
+	}
+	return min(uint64(max(total/gib, 1)), placement.MaxWeight)
+}
+
+// space is a node's capacity and use in bytes, of stores that serve.
+func space(n *v1alpha1.StorageNode) (total, used int64) {
+	if n.Status.Agent == nil {
+		return 0, 0
+	}
+	for _, s := range n.Status.Agent.Stores {
+		if s.State != v1alpha1.StoreServing && s.State != v1alpha1.StoreFull || s.Capacity == nil {
+			continue
+		}
+		total += s.Capacity.Value()
+		if s.Used != nil {
+			used += s.Used.Value()
+		}
+	}
+	return total, used
+}
+
+// members are the nodes of the layout, by id: those that store data and have said how much. A drained node stays a member while it
+// has something to give. RequeueAfter tells when a node's state changes by time alone; 0 is never.
+func members(s *State, storing map[string]bool) (out []placement.Node, again time.Duration) {
+	for i := range s.StorageNodes {
+		n := &s.StorageNodes[i]
+		present, known := storing[n.Spec.NodeName]
+		if known && !present && n.Status.LayoutVersion == 0 {
+			continue // a compute-only node
+		}
+		w := weight(n)
+		if w == 0 {
+			continue
+		}
+		m := placement.Node{ID: n.Spec.NodeName, Zone: n.Status.Zone, Weight: w, State: placement.Active}
+		if n.Spec.Scheduling == v1alpha1.SchedulingDrained || n.DeletionTimestamp != nil || known && !present {
+			m.State = placement.Draining
+		}
+		if f := n.Status.Fencing; f != nil {
+			left := DownAfter - s.Now.Sub(f.Since.Time)
+			if left <= 0 {
+				m.State = placement.Down
+			} else if again == 0 || left < again {
+				again = left
+			}
+		}
+		out = append(out, m)
+	}
+	slices.SortFunc(out, func(a, b placement.Node) int { return cmp.Compare(a.ID, b.ID) })
+	return out, again
+}
+
+func zonePolicy(p v1alpha1.ZonePolicy) placement.ZonePolicy {
+	switch p {
+	case v1alpha1.ZonesStrict:
+		return placement.ZonesStrict
+	case v1alpha1.ZonesIgnore:
+		return placement.ZonesIgnore
+	default:
+		return placement.ZonesSpread
+	}
+}
+
+// DefaultCopies is on how many nodes each byte is kept, unless the network says otherwise.
+const DefaultCopies = 3
+
+func copies(n *v1alpha1.MyNetwork) int {
+	if n.Spec.Volumes.Copies > 0 {
+		return int(n.Spec.Volumes.Copies)
+	}
+	return DefaultCopies
+}
+
+// digest is SHA-256 over what a layout is computed from.
+func digest(nodes []placement.Node, p placement.Params) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "1 %d %d %d\n", p.Replicas, p.Shards, p.Zones)
+	for _, n := range nodes {
+		fmt.Fprintf(h, "%q %q %d %d\n", n.ID, n.Zone, n.Weight, n.State)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// layout decides whether a new layout is due. It returns the present status when none is.
+func layout(s *State, storing map[string]bool) (next *placement.Layout, st *v1alpha1.LayoutStatus, wrong *status.Outcome, again time.Duration) {
+	nodes, again := members(s, storing)
+	params := placement.Params{Replicas: copies(s.Network), Zones: zonePolicy(s.Network.Spec.Volumes.Zones)}
+	present := s.Network.Status.Layout
+	sum := digest(nodes, params)
+	if present != nil && present.MembersDigest == sum {
+		return nil, present, nil, again
+	}
+	if active := slices.ContainsFunc(nodes, func(n placement.Node) bool { return n.State == placement.Active }); !active {
+		if present == nil {
+			return nil, nil, new(status.OutcomeProgressing(v1alpha1.ReasonAgentsNotReady, "waits for agents: no node has reported a store yet")), again
+		}
+		return nil, present, new(status.OutcomeStalled(v1alpha1.ReasonNoNodes, "no node is left to hold data, and the layout stays as it is. "+
+			"Set spec.scheduling of a StorageNode back to Active, or add nodes")), again
+	}
+	if present != nil {
+		if left := MinLayoutPeriod - s.Now.Sub(present.Published.Time); left > 0 {
+			return nil, present, new(status.OutcomeProgressing(v1alpha1.ReasonProgressing, "the members changed; the next layout comes in %s at the latest", MinLayoutPeriod)), left
+		}
+		if s.Layout == nil {
+			return nil, present, new(status.OutcomeProgressing(v1alpha1.ReasonLayoutUnavailable, "the body of layout %d can not be fetched from any agent; "+
+				"without it no new one is made, because all data would move", present.Version)), MinLayoutPeriod
+		}
+	}
+	next, err := placement.Compute(nodes, params, s.Layout)
+	if err != nil {
+		return nil, present, new(layoutError(err, s.Network)), again
+	}
+	hash := next.Hash()
+	return next, &v1alpha1.LayoutStatus{Version: int64(next.Version()), Hash: hex.EncodeToString(hash[:]), MembersDigest: sum,
+		Published: metav1.NewTime(s.Now.Truncate(time.Second))}, nil, again
+}
+
+func layoutError(err error, n *v1alpha1.MyNetwork) status.Outcome {
+	if errors.Is(err, placement.ErrZones) {
+		return status.OutcomeStalled(v1alpha1.ReasonTooFewZones, "there are fewer zones than the %d copies, and volumes.zones is Strict. Add nodes in other zones "+
+			"(label %s), or write volumes.zones: Spread", copies(n), "topology.kubernetes.io/zone")
+	}
+	return status.OutcomeStalled(v1alpha1.ReasonInvalidSpec, "no layout can be made: %s", strings.TrimSpace(err.Error()))
+}
