@@ -113,6 +113,7 @@ func (c *Config) once(ctx context.Context) (refused string, err error) {
 		t := time.AfterFunc(time.Second, g.Stop)
 		g.GracefulStop()
 		t.Stop()
+		_ = ln.Close() // if it was not served yet
 	}()
 	select {
 	case <-ctx.Done():
