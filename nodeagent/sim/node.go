@@ -148,7 +148,7 @@ type allowAll struct{}
 // Allow implements replica.Authorizer.
 func (allowAll) Allow(string, block.VolumeID, uint64, replica.Verb) error { return nil }
 
-// stop ends the process: kill keeps the disk's cache and the rings; else the machine has lost power. It is called by
+// end ends the process: kill keeps the disk's cache and the rings; else the machine has lost power. It is called by
 // anyone; a task of the process itself ends with its present step.
 func (n *node) end(kill bool) {
 	w := n.w

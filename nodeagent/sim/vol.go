@@ -179,18 +179,18 @@ func (v *vol) resume(last *seat) *seat {
 		}
 		return nil
 	}
-	s := &seat{v: v, n: n, p: a.p, e: a.e, mem: mem, r: last.r, clients: last.clients}
+	return v.resumed(last, a)
+}
+
+// resumed checks that the ring has kept all that was acknowledged.
+func (v *vol) resumed(last *seat, a *attempt) *seat {
+	w := v.w
+	s := &seat{v: v, n: a.n, p: a.p, e: a.e, mem: a.mem, r: last.r, clients: last.clients}
 	v.seat = s
 	got, ok := s.readAll()
 	if !ok {
 		s.quit = true
-		s.killed = s.over && s.killed
-		last.p = s.p
-		if s.over {
-			last.killed, last.over = s.killed, true
-		} else {
-			last.killed = false
-		}
+		last.p, last.killed = s.p, s.over && s.killed
 		return nil
 	}
 	lo := len(s.r.log)
@@ -199,7 +199,7 @@ func (v *vol) resume(last *seat) *seat {
 	}
 	k, ok := match(s.r.log, lo, len(s.r.log), got)
 	if !ok {
-		w.violate(2, "v%d resumed on %s with its ring, and lost or changed an acknowledged write: %s", v.spec.ID[0], n.name, explain(s.r.log, min(s.r.flushed, lo), len(s.r.log), got))
+		w.violate(2, "v%d resumed on %s with its ring, and lost or changed an acknowledged write: %s", v.spec.ID[0], s.n.name, explain(s.r.log, min(s.r.flushed, lo), len(s.r.log), got))
 		return nil
 	}
 	if k < len(s.r.log) {
