@@ -131,7 +131,7 @@ func (e *Engine) epochNow() block.Epoch {
 // acked takes a replica's word that its log is durable up to seq.
 func (e *Engine) acked(x block.ExtentID, s block.StoreID, seq uint64) {
 	e.mu.Lock()
-	if e.progress == nil || !e.progress.Ack(x, s, seq) {
+	if e.failed != nil || e.progress == nil || !e.progress.Ack(x, s, seq) {
 		e.mu.Unlock()
 		return
 	}

@@ -173,7 +173,7 @@ func (e *Engine) findTail(anchor journal.Position) (*tail, error) {
 			return nil, err
 		}
 		x, members = closed.Next, closed.Members
-		clear(damaged)
+		damaged = make(map[block.StoreID]bool) // not cleared: late answers may still look into the old one
 	}
 }
 
