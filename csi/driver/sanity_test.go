@@ -27,7 +27,7 @@ const network = "0f0e0d0c-1111-2222-3333-444455556666"
 type world struct {
 	t      testing.TB
 	net    *agenttest.Network
-	mounts *mounttest.Fake
+	mounts *mounttest.Fake // nil on real devices
 	cfg    driver.Config
 	driver *driver.Driver
 	root   string
@@ -82,9 +82,13 @@ func (ids) GenerateUniqueValidVolumeID() string {
 // config is one way to run the suite.
 func config(t *testing.T, access string, encrypted bool, change func(c *driver.Config)) *sanity.TestConfig {
 	w := newWorld(t, change)
+	return configOf(t, w, access, encrypted)
+}
+
+func configOf(t *testing.T, w *world, access string, encrypted bool) *sanity.TestConfig {
 	t.Cleanup(func() {
-		if v := w.mounts.Violations(); len(v) > 0 {
-			t.Errorf("%s: violations: %q", access, v)
+		if w.mounts != nil && len(w.mounts.Violations()) > 0 {
+			t.Errorf("%s: violations: %q", access, w.mounts.Violations())
 		}
 		if v := w.net.Volumes(); len(v) > 0 {
 			t.Errorf("%s: %d volumes are left", access, len(v))
@@ -118,19 +122,29 @@ func bare(c *driver.Config) { c.Barrier, c.Modifier, c.Topology = nil, nil, fals
 // TestSanity runs the specification's suite against the driver. A change of the numbers is a change of what is promised.
 func TestSanity(t *testing.T) {
 	gomega.RegisterFailHandler(ginkgo.Fail)
-	modes := []struct {
+	type mode struct {
 		name, access    string
 		encrypted       bool
 		change          func(c *driver.Config)
 		passed, skipped int
-	}{
+	}
+	modes := []mode{
 		{name: "mount", access: "mount", passed: 91, skipped: 12},
 		{name: "block", access: "block", passed: 91, skipped: 12},
 		{name: "encrypted", access: "mount", encrypted: true, passed: 91, skipped: 12},
 		{name: "bare", access: "mount", change: bare, passed: 77, skipped: 26},
 	}
+	if os.Getenv(agenttest.RealEnv) != "" {
+		modes = append(modes, mode{name: "real mount", access: "mount", passed: 91, skipped: 12}, mode{name: "real block", access: "block", passed: 91, skipped: 12})
+	}
 	for _, m := range modes {
-		c := config(t, m.access, m.encrypted, m.change)
+		var c *sanity.TestConfig
+		if strings.HasPrefix(m.name, "real ") {
+			c = configOf(t, realWorld(t, t.TempDir(), "n1"), m.access, m.encrypted)
+			c.TestVolumeSize, c.TestVolumeExpandSize = 64<<20, 96<<20
+		} else {
+			c = config(t, m.access, m.encrypted, m.change)
+		}
 		ginkgo.Describe("in mode "+m.name, func() { t.Cleanup(sanity.GinkgoTest(c).Finalize) })
 	}
 	passed, skipped := map[string]int{}, map[string][]string{}
