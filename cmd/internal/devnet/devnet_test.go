@@ -190,3 +190,21 @@ func TestLongPathsAreRefused(t *testing.T) {
 		t.Errorf("the directory was made: %v", err)
 	}
 }
+
+// TestPortsAreKept: a port that was chosen is none that the kernel gives to connections, which would take it from an
+// agent that is dead for a moment.
+func TestPortsAreKept(t *testing.T) {
+	list, err := addresses(MaxNodes, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, a := range list {
+		_, port, err := net.SplitHostPort(a)
+		n, nerr := strconv.Atoi(port)
+		if err != nil || nerr != nil || n >= ephemeral() || seen[a] {
+			t.Errorf("%s: %v %v, ephemeral ports begin at %d, seen %v", a, err, nerr, ephemeral(), seen[a])
+		}
+		seen[a] = true
+	}
+}

@@ -3,6 +3,7 @@ package devnet
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"strconv"
@@ -68,18 +69,44 @@ func addresses(n, first int) (out []string, err error) {
 		return nil, fmt.Errorf("ports %d to %d: a port is 1 to 65535", first, first+n-1)
 	}
 	for i := range n {
-		port := 0
-		if first != 0 {
-			port = first + i
-		}
-		l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		l, err := listenAt(first, i)
 		if err != nil {
-			return nil, portError(net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), err)
+			return nil, err
 		}
 		defer l.Close() // all stay open until all are found, so that none is found twice
 		out = append(out, l.Addr().String())
 	}
 	return out, nil
+}
+
+// listenAt listens on port first+i; if first is 0, on a free port that the kernel gives to nobody who does not ask for it:
+// while an agent is dead, its port must not become the near end of some connection, nor of its peers' attempts to reach it.
+func listenAt(first, i int) (net.Listener, error) {
+	if first != 0 {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(first+i))
+		l, err := net.Listen("tcp4", address)
+		if err != nil {
+			return nil, portError(address, err)
+		}
+		return l, nil
+	}
+	low := ephemeral()
+	for range 100 {
+		if l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(low/2+rand.IntN(low/2)))); err == nil {
+			return l, nil
+		}
+	}
+	return net.Listen("tcp4", "127.0.0.1:0")
+}
+
+// ephemeral is the first port that the kernel chooses for connections.
+func ephemeral() int {
+	low := 0
+	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if _, serr := fmt.Sscan(string(b), &low); err != nil || serr != nil || low < 4096 {
+		return 32768
+	}
+	return low
 }
 
 // portFree tells whether a node's recorded address can be listened on.
