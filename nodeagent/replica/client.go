@@ -240,6 +240,29 @@ func (c *Client) Extents(s block.StoreID, v block.VolumeID) (out []block.ExtentI
 	return out, err
 }
 
+// Holding is one extent that a store holds, and where its durable log ends.
+type Holding struct {
+	Extent  block.ExtentID
+	Seq     uint64
+	Hash    block.Hash
+	Unknown bool // damage may have cost it records
+}
+
+const holdingSize = block.ExtentIDSize + 8 + 32 + 1
+
+// Holdings lists what the store holds of a volume.
+func (c *Client) Holdings(s block.StoreID, v block.VolumeID) (out []Holding, err error) {
+	h := Head{Store: s, Extent: block.ExtentID{Volume: v}}
+	err = c.Call(s, TypeHoldings, Timeout, func(b []byte) error {
+		for ; len(b) >= holdingSize; b = b[holdingSize:] {
+			rest := b[block.ExtentIDSize:]
+			out = append(out, Holding{block.GetExtentID(b), binary.LittleEndian.Uint64(rest), block.Hash(rest[8:40]), rest[40] == 1})
+		}
+		return nil
+	}, h.Encode())
+	return out, err
+}
+
 // Volumes lists the volumes of which the store holds extents.
 func (c *Client) Volumes(s block.StoreID) (out []block.VolumeID, err error) {
 	h := Head{Store: s}

@@ -30,6 +30,7 @@ const (
 	TypeScrub                     // store, epoch (ignored), extent  -> findings
 	TypeAppendGC                  // as TypeAppend; may fill the disk beyond the users' mark: cleaning, and what was acknowledged
 	TypeConfirm                   // store, epoch, extent, seq u64, hash 32: this log, ending so, is the one that this epoch went on from -> state
+	TypeHoldings                  // store, epoch (ignored), extent (volume only) -> holdings, 69 bytes each: extent 28, seq u64, hash 32, unknown u8
 	typeEnd
 )
 

@@ -62,6 +62,23 @@ func (s *Server) extents(h *Head, to Replier) {
 	to.Reply(StatusOK, b)
 }
 
+func (s *Server) holdings(h *Head, to Replier) {
+	var b []byte
+	for _, x := range s.store.Extents(h.Extent.Volume) {
+		st, ok := s.store.Stat(x)
+		if !ok {
+			continue
+		}
+		n := len(b)
+		b = append(b, make([]byte, holdingSize)...)
+		x.Put(b[n:])
+		binary.LittleEndian.PutUint64(b[n+block.ExtentIDSize:], st.Durable.Seq)
+		copy(b[n+block.ExtentIDSize+8:], st.Durable.Hash[:])
+		b[n+holdingSize-1] = flag(st.Unknown)
+	}
+	to.Reply(StatusOK, b)
+}
+
 func (s *Server) volumes(to Replier) {
 	var b []byte
 	for _, v := range s.store.Volumes() {

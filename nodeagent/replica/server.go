@@ -198,6 +198,8 @@ func (s *Server) Handle(from string, typ Type, body []byte, to Replier) {
 		err = s.free(&h, to)
 	case TypeLease:
 		s.lease(&h, to)
+	case TypeHoldings:
+		s.holdings(&h, to)
 	case TypeExtents:
 		s.extents(&h, to)
 	case TypeDrop:

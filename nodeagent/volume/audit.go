@@ -6,6 +6,7 @@ import (
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
+	"mynetwork.io/mynetwork/nodeagent/replica"
 )
 
 // auditPause is how often an engine asks every store what it holds of the volume.
@@ -19,11 +20,11 @@ const replaceAfter = 30 * time.Second
 // more is freed. A store that does not answer is not evidence of anything but time.
 func (e *Engine) audit() {
 	now := e.Env.Now()
-	held := make(map[block.StoreID]map[block.ExtentID]bool)
-	lists := make(map[block.StoreID][]block.ExtentID)
+	held := make(map[block.StoreID]map[block.ExtentID]replica.Holding)
+	lists := make(map[block.StoreID][]replica.Holding)
 	stores := e.everyStore()
 	for _, s := range stores {
-		ids, err := e.Client.Extents(s, e.spec.ID)
+		ids, err := e.Client.Holdings(s, e.spec.ID)
 		e.mu.Lock()
 		if err != nil {
 			if _, known := e.goneSince[s]; !known {
@@ -35,16 +36,16 @@ func (e *Engine) audit() {
 		delete(e.goneSince, s)
 		e.mu.Unlock()
 		lists[s] = ids
-		held[s] = make(map[block.ExtentID]bool, len(ids))
+		held[s] = make(map[block.ExtentID]replica.Holding, len(ids))
 		for _, x := range ids {
-			held[s][x] = true
+			held[s][x.Extent] = x
 		}
 	}
 	e.flagMissing(now, held)
 	for _, s := range stores {
 		for _, x := range lists[s] {
-			if e.superfluous(s, x) {
-				_ = e.Client.Free(s, e.epochNow(), x) // tried again at the next audit
+			if e.superfluous(s, x.Extent) {
+				_ = e.Client.Free(s, e.epochNow(), x.Extent) // tried again at the next audit
 			}
 		}
 	}
@@ -70,7 +71,7 @@ func (e *Engine) everyStore() []block.StoreID {
 }
 
 // flagMissing marks the extents that lack a copy.
-func (e *Engine) flagMissing(now time.Duration, held map[block.StoreID]map[block.ExtentID]bool) {
+func (e *Engine) flagMissing(now time.Duration, held map[block.StoreID]map[block.ExtentID]replica.Holding) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for o := range e.cat.extents {
@@ -87,11 +88,11 @@ func (e *Engine) flagMissing(now time.Duration, held map[block.StoreID]map[block
 }
 
 // lacksCopy tells whether fewer than R stores hold an extent. The caller holds mu.
-func (e *Engine) lacksCopy(id block.ExtentID, x *blockmap.ExtentEntry, now time.Duration, held map[block.StoreID]map[block.ExtentID]bool) bool {
+func (e *Engine) lacksCopy(id block.ExtentID, x *blockmap.ExtentEntry, now time.Duration, held map[block.StoreID]map[block.ExtentID]replica.Holding) bool {
 	members := e.membersLocked(id, x)
 	for _, s := range members {
 		since, gone := e.goneSince[s]
-		if (held[s] != nil && !held[s][id]) || (gone && now-since >= replaceAfter) {
+		if (held[s] != nil && !whole(held[s][id], x)) || (gone && now-since >= replaceAfter) {
 			return true
 		}
 	}
@@ -100,11 +101,16 @@ func (e *Engine) lacksCopy(id block.ExtentID, x *blockmap.ExtentEntry, now time.
 	}
 	copies := 0 // the directory names three members: count the others
 	for _, ids := range held {
-		if ids[id] {
+		if whole(ids[id], x) {
 			copies++
 		}
 	}
 	return copies < int(x.Replicas)
+}
+
+// whole tells whether a store holds all of an extent.
+func whole(h replica.Holding, x *blockmap.ExtentEntry) bool {
+	return h.Seq == x.LastSeq && h.Hash == x.LastHash && !h.Unknown
 }
 
 // superfluous tells whether a store's copy of an extent may go. That is so for extents of earlier epochs that the

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -41,6 +42,11 @@ func (e *Engine) Clean() (freed int64, err error) {
 	if err := c.choose(); err != nil || len(c.victims) == 0 {
 		return 0, errors.Join(err, e.freeCondemned())
 	}
+	if c.more {
+		e.mu.Lock()
+		e.garbage += cleanWorth + 1 // there is work for another pass
+		e.mu.Unlock()
+	}
 	if err := c.copyAll(); err != nil {
 		return 0, err
 	}
@@ -55,6 +61,7 @@ type cleaner struct {
 	aliases map[uint64][]alias // physical block → blocks that moved there
 	roots   []journal.MapRoot
 	freed   int64
+	more    bool // there are more victims than a pass takes
 
 	// The block being filled: it is written in one go, as the pages of a block lie together in the journal.
 	header  block.Header
@@ -80,6 +87,7 @@ func (c *cleaner) choose() error {
 	limit := e.oldest()
 	extents := slices.Clone(e.cat.extents)
 	table := e.cat.table
+	deltas := maps.Clone(e.cat.deltas) // counted since the checkpoint, as by a discard that it has merged
 	c.roots = []journal.MapRoot{e.view.root}
 	for i := range e.snapshots {
 		c.roots = append(c.roots, e.snapshots[i].Root)
@@ -96,10 +104,10 @@ func (c *cleaner) choose() error {
 		case err != nil:
 			return err
 		case b.Kind == blockmap.KindPhysical && int(b.Extent) < len(live):
-			live[b.Extent] += int64(b.Live)
+			live[b.Extent] += max(int64(b.Live)-int64(deltas[i]), 0)
 			place[i] = b.Extent
 		case b.Kind == blockmap.KindMoved:
-			aliasLive[b.Target] += int64(b.Live)
+			aliasLive[b.Target] += max(int64(b.Live)-int64(deltas[i]), 0)
 			c.aliases[b.Target] = append(c.aliases[b.Target], alias{i, b})
 		}
 		return nil
@@ -117,6 +125,7 @@ func (c *cleaner) choose() error {
 		}
 	}
 	slices.SortStableFunc(c.order, func(a, b uint32) int { return cmp.Compare(live[a], live[b]) })
+	c.more = len(c.order) > cleanBatch
 	c.order = c.order[:min(len(c.order), cleanBatch)]
 	for _, o := range c.order {
 		c.victims[o] = true

@@ -10,6 +10,7 @@ import (
 func TestDiscardReturnsSpace(t *testing.T) {
 	w := newWorld(t, 3)
 	s := w.create(1)
+	s.Extent = 8 << 20
 	e := w.open(s, Options{})
 	p := fill(make([]byte, 256<<10), 1)
 	for off := int64(0); off < 40<<20; off += int64(len(p)) {
@@ -22,13 +23,9 @@ func TestDiscardReturnsSpace(t *testing.T) {
 	must(t, e.Flush())
 	must(t, e.Discard(ring.ID{}, 0, int64(s.Pages)*4096))
 	must(t, e.Flush())
-	var freed int64
-	for range 4 {
-		n, err := e.Clean()
-		must(t, err)
-		freed += n
-	}
-	if freed < 32<<20 {
+	freed, err := e.Clean() // one pass sees what its own checkpoint has merged
+	must(t, err)
+	if freed < 24<<20 {
 		t.Fatalf("%d bytes freed of 40 MiB: %+v", freed, e.Status().Stats)
 	}
 }

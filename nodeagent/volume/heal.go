@@ -281,7 +281,7 @@ func (e *Engine) healExtent(x block.ExtentID) {
 	var good, lacking []block.StoreID
 	for _, s := range members {
 		st, err := e.Client.Stat(s, x)
-		if err == nil && st.Held && st.Chain.Seq == ent.LastSeq && st.Chain.Hash == ent.LastHash {
+		if err == nil && st.Held && !st.Unknown && st.Chain.Seq == ent.LastSeq && st.Chain.Hash == ent.LastHash {
 			good = append(good, s)
 		} else {
 			lacking = append(lacking, s)

@@ -98,11 +98,18 @@ func (e *Engine) append(r *journal.Record, payload ...[]byte) uint64 {
 	e.mu.Lock()
 	x := e.progress.Current()
 	x.Last, x.Closed = r.Seq, r.Type == journal.TypeClosed
-	e.dirty += int64(r.Size()) + int64(r.Payload)
+	if isContent(r.Type) {
+		e.dirty += int64(r.Size()) + int64(r.Payload)
+	}
 	e.stats.JournalBytes += uint64(r.Size()) + uint64(r.Payload)
 	e.mu.Unlock()
 	e.send(r.Epoch, l.buf, payload)
 	return r.Seq
+}
+
+// isContent tells whether records of this type have to be replayed, so that a checkpoint is due some time after them.
+func isContent(t journal.Type) bool {
+	return t == journal.TypeWrite || t == journal.TypeDiscard || t == journal.TypeSnapshot
 }
 
 func (e *Engine) send(epoch block.Epoch, rec []byte, payload [][]byte) {

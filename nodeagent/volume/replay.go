@@ -107,7 +107,9 @@ func (e *Engine) replayRows(b *openBlock, r *journal.Record, ordinal uint32) *op
 
 // replayRecord applies one record to map and table. The caller holds mu.
 func (e *Engine) replayRecord(r *journal.Record, ordinal uint32) error {
-	e.dirty += int64(r.Size()) + int64(r.Payload)
+	if isContent(r.Type) {
+		e.dirty += int64(r.Size()) + int64(r.Payload)
+	}
 	switch r.Type {
 	case journal.TypeWrite:
 		e.view.layers[0].edits.Put(r.Row(0).Addr, uint64(r.Rows), blockmap.New(0, r.Block, uint8(r.Page)))

@@ -24,6 +24,7 @@ type opening struct {
 	mu       sync.Mutex
 	acks     map[block.StoreID]bool // true: durable, false: failed
 	full     bool
+	capacity uint32
 	urgent   bool // what was acknowledged needs a place: the users' mark does not hold
 	switched bool
 	news     interface{ Notify() }
@@ -61,6 +62,10 @@ func (e *Engine) openNext() error {
 	}
 }
 
+// urgentExtent is the capacity of an extent that is opened beyond the users' mark, bytes: the room up to the next mark is
+// small on a small disk.
+const urgentExtent = 8 << 20
+
 // propose mints an extent id and lists its replicas: the first R stores of the layout that are believed alive. If there
 // are too few it takes, literally, what there is and names missing ones, as long as a majority of R is alive. nil: not
 // even that.
@@ -73,7 +78,11 @@ func (e *Engine) propose(urgent bool) *opening {
 	}
 	e.jmu.Lock()
 	defer e.jmu.Unlock()
-	o := e.newOpening(id, members)
+	capacity := e.spec.Extent
+	if urgent {
+		capacity = min(capacity, urgentExtent)
+	}
+	o := e.newOpening(id, members, capacity)
 	o.urgent = urgent
 	return o
 }
@@ -142,8 +151,8 @@ func (e *Engine) believedAlive(s block.StoreID) bool {
 }
 
 // newOpening builds the closed and the open record. The caller holds jmu.
-func (e *Engine) newOpening(id block.ExtentID, members []block.StoreID) *opening {
-	o := &opening{e: e, id: id, members: members, acks: make(map[block.StoreID]bool), news: nil}
+func (e *Engine) newOpening(id block.ExtentID, members []block.StoreID, capacity uint32) *opening {
+	o := &opening{e: e, id: id, members: members, capacity: capacity, acks: make(map[block.StoreID]bool), news: nil}
 	chain := e.log.chain
 	epoch := e.epochNow()
 	var previous block.ExtentID
@@ -157,7 +166,7 @@ func (e *Engine) newOpening(id block.ExtentID, members []block.StoreID) *opening
 	}
 	e.mu.RLock()
 	body := journal.Open{Extent: id, Previous: previous, Layout: e.Placer.Version(), Replicas: uint8(len(members)), Quorum: uint8(e.spec.Quorum()),
-		Capacity: e.spec.Extent, Checkpoint: e.checkpoint, Members: members}
+		Capacity: capacity, Checkpoint: e.checkpoint, Members: members}
 	e.mu.RUnlock()
 	o.open = journal.Record{Type: journal.TypeOpen, Body: body.Encode(), Seq: chain.Seq + 1, Epoch: epoch, Prev: chain.Hash}
 	o.rec, o.hash = o.open.Append(nil)
@@ -263,7 +272,7 @@ func (e *Engine) switchTo(o *opening) {
 	l := &e.log
 	old := l.ordinal
 	oldChain := l.chain
-	l.extent, l.capacity, l.block = o.id, e.spec.Extent, nil
+	l.extent, l.capacity, l.block = o.id, o.capacity, nil
 	l.chain = journal.Chain{}
 	l.chain.Advance(&o.open, o.hash)
 	l.senders = l.senders[:0:0]
