@@ -2,7 +2,7 @@
 //
 // # Layout
 //
-//	DIR/NETWORK/control.sock    the agent of that network on this node
+//	DIR/NETWORK/agent.sock      the agent of that network on this node
 //
 // NETWORK is the network's id, as in handles. A directory without a socket, or of another name, is no network.
 //
@@ -31,7 +31,7 @@ import (
 )
 
 // SocketName is the name of an agent's socket in its network's directory.
-const SocketName = "control.sock"
+const SocketName = "agent.sock"
 
 // Sockets leads to agents. Make one with New.
 type Sockets struct {

@@ -13,7 +13,11 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
+	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
+	"mynetwork.io/mynetwork/csi/agents"
 	"mynetwork.io/mynetwork/csi/agenttest"
 	"mynetwork.io/mynetwork/csi/driver"
 	"mynetwork.io/mynetwork/csi/mount"
@@ -54,15 +58,64 @@ func TestRealVolume(t *testing.T) {
 		t.Skipf("set %s=1, as root, for tests on real devices", agenttest.RealEnv)
 	}
 	for fs, size := range map[string]int64{mount.Ext4: 64 << 20, mount.XFS: 320 << 20} {
-		t.Run(fs, func(t *testing.T) { realVolume(t, fs, size) })
+		t.Run(fs, func(t *testing.T) {
+			w := realWorld(t, t.TempDir(), "n1")
+			other := w.cfg
+			other.Node = "n2"
+			realVolume(t, w, other, fs, size)
+		})
 	}
 }
 
-func realVolume(t *testing.T, fs string, size int64) {
-	w := realWorld(t, t.TempDir(), "n1")
+// devnetEnv is the directory of a network that "mynetwork dev up" has started, for tests against real agents.
+const devnetEnv = "CSI_DEVNET"
+
+// devnetWorld is a driver on a node of such a network.
+func devnetWorld(t *testing.T, node string) *world {
+	t.Helper()
+	dev, dir := os.Getenv(devnetEnv), t.TempDir()
+	socket := func(node string) string { return filepath.Join(dev, node, "run", "agent.sock") }
+	if err := os.Mkdir(filepath.Join(dir, network), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(socket(node), filepath.Join(dir, network, agents.SocketName)); err != nil {
+		t.Fatal(err)
+	}
+	a := agents.New(dir, node, func(_ context.Context, _, node string) (agentv1.AgentClient, error) {
+		conn, err := grpc.NewClient("unix://"+socket(node), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		t.Cleanup(func() { _ = conn.Close() })
+		return agentv1.NewAgentClient(conn), err
+	})
+	t.Cleanup(func() { _ = a.Close() })
+	w := &world{t: t, root: t.TempDir(), logs: &strings.Builder{}}
+	m, err := mount.New(w.root, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.cfg = driver.Config{Agents: a, Controller: true, Node: node, Mounter: m, Filesystems: m, Log: slog.New(slog.NewTextHandler(w.logs, nil))}
+	if w.driver, err = driver.New(w.cfg); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// TestRealAgents is TestRealVolume with real agents.
+func TestRealAgents(t *testing.T) {
+	if os.Getenv(agenttest.RealEnv) == "" || os.Getenv(devnetEnv) == "" {
+		t.Skipf("set %s=1, as root, and %s to the directory of a network made by \"mynetwork dev up\"", agenttest.RealEnv, devnetEnv)
+	}
+	for fs, size := range map[string]int64{mount.Ext4: 64 << 20, mount.XFS: 320 << 20} {
+		t.Run(fs, func(t *testing.T) {
+			w := devnetWorld(t, "n1")
+			realVolume(t, w, devnetWorld(t, "n2").cfg, fs, size)
+			t.Log(w.logs)
+		})
+	}
+}
+
+func realVolume(t *testing.T, w *world, other driver.Config, fs string, size int64) {
 	ctx, d := context.Background(), w.driver
-	other := w.cfg
-	other.Node = "n2"
+	other.Mounter, other.Filesystems = w.cfg.Mounter, w.cfg.Filesystems // one machine
 	d2, err := driver.New(other)
 	must := func(err error) {
 		t.Helper()
