@@ -160,14 +160,12 @@ type AgentStatus struct {
 	// missingCopies is how many extents the layout puts here that are not here yet.
 	// +optional
 	MissingCopies int64 `json:"missingCopies,omitempty"`
-	// unreachable are nodes that this one can not reach, by name. At most the 64 that it watches.
+	// unreachable are nodes that this one can not reach, by name. It watches the 64 nodes of the
+	// network that follow it in the order of names, around the end.
 	// +optional
 	// +kubebuilder:validation:MaxItems=64
 	// +listType=set
 	Unreachable []string `json:"unreachable,omitempty"`
-	// watches is how many other nodes it watches.
-	// +optional
-	Watches int32 `json:"watches,omitempty"`
 	// stores are the disks.
 	// +optional
 	// +kubebuilder:validation:MaxItems=16

@@ -1,0 +1,277 @@
+package mynetwork_test
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"mynetwork.io/mynetwork/api/v1alpha1"
+	"mynetwork.io/mynetwork/controllers/mynetwork"
+	"mynetwork.io/mynetwork/nodeagent/core/placement"
+)
+
+func (w *world) layout(name string) *placement.Layout {
+	w.t.Helper()
+	st := w.network(name).Status.Layout
+	if st == nil {
+		w.t.Fatal("no layout")
+	}
+	raw, err := hex.DecodeString(st.Hash)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	body, ok := w.bodies[[32]byte(raw)]
+	if !ok {
+		w.t.Fatalf("the status names layout %d, and its body is nowhere", st.Version)
+	}
+	l, err := placement.Decode(body)
+	if err != nil || int64(l.Version()) != st.Version {
+		w.t.Fatalf("layout %d: %v", st.Version, err)
+	}
+	return l
+}
+
+// node edits a StorageNode, spec and status.
+func (w *world) edit(name string, change func(*v1alpha1.StorageNode)) {
+	w.t.Helper()
+	n := &v1alpha1.StorageNode{}
+	get(w, "", name, n)
+	change(n)
+	st := n.Status
+	if err := w.client.Update(w.t.Context(), n); err != nil {
+		w.t.Fatal(err)
+	}
+	n.Status = st
+	if err := w.client.Status().Update(w.t.Context(), n); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func TestLayout(t *testing.T) {
+	w := served(t)
+	if l := w.layout("main"); l.Len() != 3 || l.Width() != 3 {
+		t.Fatalf("%d members, width %d", l.Len(), l.Width())
+	}
+	// A fourth node takes its share; within MinLayoutPeriod nothing is published.
+	if err := w.client.Create(t.Context(), node("d")); err != nil {
+		t.Fatal(err)
+	}
+	w.settle("main")
+	w.now = w.network("main").Status.Layout.Published.Time.Add(time.Second)
+	w.agents("main")
+	res, err := w.reconcile("main")
+	if err != nil || res.RequeueAfter <= 0 || res.RequeueAfter > mynetwork.MinLayoutPeriod || w.layout("main").Version() != 1 {
+		t.Fatalf("%v %v, layout %d", res, err, w.layout("main").Version())
+	}
+	w.now = w.now.Add(res.RequeueAfter)
+	if _, err := w.reconcile("main"); err != nil {
+		t.Fatal(err)
+	}
+	if l := w.layout("main"); l.Version() != 2 || l.Len() != 4 {
+		t.Fatalf("version %d, %d members", l.Version(), l.Len())
+	}
+	w.condition("main", v1alpha1.ConditionRebalancing, metav1.ConditionTrue, v1alpha1.ReasonMovingData)
+	w.agents("main")
+	w.settle("main")
+	w.condition("main", v1alpha1.ConditionRebalancing, metav1.ConditionFalse, v1alpha1.ReasonBalanced)
+
+	// Drained, it gives everything away and stays a member.
+	w.now = w.now.Add(time.Minute)
+	w.edit("main.d", func(n *v1alpha1.StorageNode) { n.Spec.Scheduling = v1alpha1.SchedulingDrained })
+	w.settle("main")
+	if l := w.layout("main"); l.Version() != 3 || l.Member(3).State != placement.Draining {
+		t.Fatalf("version %d, %v", l.Version(), l.Members())
+	}
+}
+
+func TestUnreachableNodeIsWaitedFor(t *testing.T) {
+	w := served(t)
+	w.now = w.now.Add(time.Hour)
+	w.edit("main.c", func(n *v1alpha1.StorageNode) {
+		n.Status.Fencing = &v1alpha1.FencingStatus{Since: metav1.NewTime(w.now)}
+	})
+	res, err := w.reconcile("main")
+	if err != nil || res.RequeueAfter != mynetwork.DownAfter || w.layout("main").Version() != 1 {
+		t.Fatalf("%v %v, version %d", res, err, w.layout("main").Version())
+	}
+	w.condition("main", v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonNodesDown)
+	w.now = w.now.Add(mynetwork.DownAfter)
+	w.settle("main")
+	if l := w.layout("main"); l.Version() != 2 || l.Member(2).State != placement.Down {
+		t.Fatalf("version %d, %v", l.Version(), l.Members())
+	}
+}
+
+func TestWithoutTheBodyNoLayoutIsMade(t *testing.T) {
+	w := served(t)
+	clear(w.bodies)
+	w.now = w.now.Add(time.Hour)
+	w.edit("main.c", func(n *v1alpha1.StorageNode) { n.Spec.Weight = new(int64(7)) })
+	for range 3 {
+		if _, err := w.reconcile("main"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.condition("main", v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonLayoutUnavailable)
+	if v := w.network("main").Status.Layout.Version; v != 1 || len(w.bodies) != 0 {
+		t.Errorf("layout %d was made from nothing", v)
+	}
+}
+
+func TestCapacityLow(t *testing.T) {
+	for used, want := range map[string]string{"50Gi": v1alpha1.ReasonEnoughSpace, "91Gi": v1alpha1.ReasonAboveWarning, "96Gi": v1alpha1.ReasonAboveCritical} {
+		w := served(t)
+		for _, n := range []string{"main.a", "main.b", "main.c"} {
+			w.edit(n, func(n *v1alpha1.StorageNode) { n.Status.Agent.Stores[0].Used = new(resource.MustParse(used)) })
+		}
+		w.settle("main")
+		value := metav1.ConditionTrue
+		if want == v1alpha1.ReasonEnoughSpace {
+			value = metav1.ConditionFalse
+		}
+		w.condition("main", v1alpha1.ConditionCapacityLow, value, want)
+	}
+}
+
+func TestStrictZones(t *testing.T) {
+	w := served(t)
+	w.now = w.now.Add(time.Hour)
+	n := w.network("main")
+	n.Spec.Volumes.Zones = v1alpha1.ZonesStrict
+	if err := w.client.Update(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	w.settle("main")
+	w.condition("main", v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonTooFewZones)
+	if w.layout("main").Version() != 1 {
+		t.Error("the layout changed")
+	}
+}
+
+func plannable() *mynetwork.State {
+	s := &mynetwork.State{Now: start, Network: net("main"), Options: mynetwork.Options{Namespace: namespace, Image: "i:1"}}
+	s.Network.Spec.Nodes.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"a": "1", "b": "2", "c": "3", "d": "4"}}
+	for _, name := range []string{"a", "b", "c"} {
+		n := node(name)
+		n.Labels = s.Network.Spec.Nodes.Selector.MatchLabels
+		s.Nodes = append(s.Nodes, *n)
+	}
+	return s
+}
+
+func TestPlanIsPure(t *testing.T) {
+	before, err := json.Marshal(plannable())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := plannable()
+	var first string
+	for i := range 20 {
+		p, err := mynetwork.Compute(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := json.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			first = string(b)
+		} else if string(b) != first {
+			t.Fatalf("plan %d differs:\n%s\n%s", i, b, first)
+		}
+	}
+	if after, _ := json.Marshal(s); string(after) != string(before) {
+		t.Error("the plan changed its state")
+	}
+}
+
+func TestTaintedNodesDoNotBelong(t *testing.T) {
+	s := plannable()
+	s.Nodes[0].Spec.Taints = []corev1.Taint{{Key: "node-role.kubernetes.io/control-plane", Effect: corev1.TaintEffectNoSchedule}}
+	s.Nodes[1].Spec.Taints = []corev1.Taint{{Key: v1alpha1.TaintUnreachable, Effect: corev1.TaintEffectNoSchedule},
+		{Key: "node.kubernetes.io/not-ready", Effect: corev1.TaintEffectNoExecute}, {Key: "soft", Effect: corev1.TaintEffectPreferNoSchedule}}
+	p, err := mynetwork.Compute(s)
+	if err != nil || p.Status.Nodes.Wanted != 2 {
+		t.Errorf("%v, %+v", err, p.Status.Nodes)
+	}
+	s.Network.Spec.Nodes.Tolerations = []corev1.Toleration{{Key: "node-role.kubernetes.io/control-plane", Operator: corev1.TolerationOpExists}}
+	if p, err = mynetwork.Compute(s); err != nil || p.Status.Nodes.Wanted != 3 {
+		t.Errorf("%v, %+v", err, p.Status.Nodes)
+	}
+}
+
+// What the ConfigMap sets is what the program reads: the keys are compared with the source of its list of settings.
+func TestSettingsAreKnown(t *testing.T) {
+	f, err := parser.ParseFile(token.NewFileSet(), "../../cmd/internal/settings/keys.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	ast.Inspect(f, func(n ast.Node) bool {
+		if l, ok := n.(*ast.BasicLit); ok && l.Kind == token.STRING {
+			if s, err := strconv.Unquote(l.Value); err == nil {
+				known[s] = true
+			}
+		}
+		return true
+	})
+	p, err := mynetwork.Compute(plannable())
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, o := range p.Apply {
+		c, ok := o.(*corev1.ConfigMap)
+		if !ok {
+			continue
+		}
+		var groups map[string]map[string]any
+		if err := yaml.Unmarshal([]byte(c.Data["mynetwork.yaml"]), &groups); err != nil {
+			t.Fatal(err)
+		}
+		for g, keys := range groups {
+			for k := range keys {
+				found++
+				if !known[g+"."+k] {
+					t.Errorf("the program has no setting %s.%s", g, k)
+				}
+			}
+		}
+	}
+	if found < 5 || known["agent.nonsense"] {
+		t.Errorf("%d settings compared", found)
+	}
+}
+
+func TestPodsHaveNoRights(t *testing.T) {
+	w := newWorld(t, three("main")...)
+	w.settle("main")
+	p, err := mynetwork.Compute(plannable())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(p.Apply)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{`"privileged":true`, `"hostPID":true`, `"hostNetwork":true`, `"allowPrivilegeEscalation":true`} {
+		if strings.Contains(string(b), bad) {
+			t.Errorf("a pod has %s", bad)
+		}
+	}
+	if strings.Count(string(b), `"drop":["ALL"]`) != 2 || strings.Count(string(b), `"runAsNonRoot":true`) != 2 {
+		t.Error("agent and holder do not drop all capabilities, or may run as root")
+	}
+}
