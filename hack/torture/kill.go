@@ -107,7 +107,7 @@ func (t *torture) again(device *string, seed uint32) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	args := append(fioArgs(*device, seed), "--verify_only=1")
+	args := append(fioArgs(*device, seed), "--verify_only=1", "--fdatasync=0")
 	if err := t.exec("fio", args...).err(); err != nil {
 		return "", err
 	}
@@ -176,7 +176,7 @@ func (t *torture) fileSystem(kind string, device *string, most int) (string, err
 	stop, ended := make(chan struct{}), make(chan error, 1)
 	go func() { ended <- f.churn(stop) }()
 	done := make(chan struct{})
-	time.AfterFunc(time.Duration(most)*2*time.Second, func() { close(done) })
+	time.AfterFunc(time.Duration(2+2*most)*time.Second, func() { close(done) })
 	killed, err := t.killing(most, done)
 	close(stop)
 	if ferr := <-ended; ferr != nil {
