@@ -194,7 +194,7 @@ func TestGrants(t *testing.T) {
 		if typ == TypeAppend || typ == TypeAppendGC {
 			body = x.body(s1, 0)
 		}
-		reads := typ == TypeStat || typ == TypeReadLog || typ == TypeReadData || typ == TypeLease || typ == TypeExtents || typ == TypeVolumes || typ == TypeScrub
+		reads := typ == TypeStat || typ == TypeReadLog || typ == TypeReadData || typ == TypeLease || typ == TypeExtents || typ == TypeHoldings || typ == TypeVolumes || typ == TypeScrub
 		if a := <-w.ask(s1, typ, body); (a.st == StatusDenied) == reads {
 			t.Errorf("type %d: %d %s", typ, a.st, a.body)
 		}

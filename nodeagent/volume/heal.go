@@ -297,11 +297,7 @@ func (e *Engine) healExtent(x block.ExtentID) {
 				continue
 			}
 		}
-		st, err := e.Client.Pull(target, e.epochNow(), x, good[0])
-		if err != nil && !errors.Is(err, replica.ErrUnreachable) && e.copyAnew(target, x, members) {
-			st.Chain.Hash, err = ent.LastHash, nil // what was there could not even be compared
-		}
-		if err != nil || st.Chain.Hash != ent.LastHash {
+		if !e.complete(target, x, &ent, good, members) {
 			continue
 		}
 		good = append(good, target)
@@ -323,6 +319,21 @@ func (e *Engine) healExtent(x block.ExtentID) {
 	setMembers(&ent, members)
 	e.holders[x] = members
 	e.cat.setExtent(ordinal, ent)
+}
+
+// complete has target pull what it lacks from one of good; a source may turn out to be damaged, so each is tried. What
+// can not even be compared is made anew.
+func (e *Engine) complete(target block.StoreID, x block.ExtentID, ent *blockmap.ExtentEntry, good, members []block.StoreID) bool {
+	for _, source := range good {
+		st, err := e.Client.Pull(target, e.epochNow(), x, source)
+		switch {
+		case err == nil && st.Chain.Hash == ent.LastHash:
+			return true
+		case errors.Is(err, replica.ErrUnreachable):
+			return false
+		}
+	}
+	return e.copyAnew(target, x, members)
 }
 
 // fullMembers lists R stores for an extent: who is known to hold it (the directory names three), then who turns out to,
