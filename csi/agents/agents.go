@@ -26,8 +26,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
-	"mynetwork.io/mynetwork/csi/driver"
 	"mynetwork.io/mynetwork/csi/handle"
+	"mynetwork.io/mynetwork/csi/request"
 )
 
 // SocketName is the name of an agent's socket in its network's directory.
@@ -45,14 +45,14 @@ type Sockets struct {
 // Remote leads to the agent of a network on another node.
 type Remote func(ctx context.Context, network, node string) (agentv1.AgentClient, error)
 
-var _ driver.Agents = (*Sockets)(nil)
+var _ request.Agents = (*Sockets)(nil)
 
 // New makes a Sockets for a directory of this node. A nil remote knows no other node. Close it.
 func New(dir, node string, remote Remote) *Sockets {
 	return &Sockets{dir: dir, node: node, remote: remote, conns: map[string]*grpc.ClientConn{}}
 }
 
-// Networks implements driver.Agents.
+// Networks implements request.Agents.
 func (s *Sockets) Networks(context.Context) (out []string, err error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -73,19 +73,19 @@ func (s *Sockets) exists(network string) bool {
 	return err == nil && st.Mode()&fs.ModeSocket != 0
 }
 
-// Agent implements driver.Agents.
+// Agent implements request.Agents.
 func (s *Sockets) Agent(ctx context.Context, network, node string) (agentv1.AgentClient, error) {
 	if !handle.ValidNetwork(network) {
-		return nil, fmt.Errorf("network %q: %w", network, driver.ErrNetwork)
+		return nil, fmt.Errorf("network %q: %w", network, request.ErrNetwork)
 	}
 	if node != "" && node != s.node {
 		if s.remote == nil {
-			return nil, fmt.Errorf("network %q, node %q: no way to other nodes: %w", network, node, driver.ErrNetwork)
+			return nil, fmt.Errorf("network %q, node %q: no way to other nodes: %w", network, node, request.ErrNetwork)
 		}
 		return s.remote(ctx, network, node)
 	}
 	if !s.exists(network) {
-		return nil, fmt.Errorf("network %q: no socket %s: %w", network, s.path(network), driver.ErrNetwork)
+		return nil, fmt.Errorf("network %q: no socket %s: %w", network, s.path(network), request.ErrNetwork)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc"
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
-	"mynetwork.io/mynetwork/csi/driver"
+	"mynetwork.io/mynetwork/csi/request"
 )
 
 type agent struct {
@@ -83,7 +83,7 @@ func TestSockets(t *testing.T) {
 		t.Errorf("after a restart %q answered", got)
 	}
 	for _, bad := range [][2]string{{"net-a", "n2"}, {"empty", ""}, {"..", ""}, {"net-c", "n1"}} {
-		if _, err := s.Agent(ctx, bad[0], bad[1]); !errors.Is(err, driver.ErrNetwork) {
+		if _, err := s.Agent(ctx, bad[0], bad[1]); !errors.Is(err, request.ErrNetwork) {
 			t.Errorf("agent of %q: %v, want ErrNetwork", bad, err)
 		}
 	}

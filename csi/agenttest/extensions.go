@@ -8,13 +8,13 @@ import (
 	"google.golang.org/grpc/status"
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
-	"mynetwork.io/mynetwork/csi/driver"
 	"mynetwork.io/mynetwork/csi/handle"
+	"mynetwork.io/mynetwork/csi/request"
 )
 
 var (
-	_ driver.Barrier  = (Set)(nil)
-	_ driver.Modifier = (Set)(nil)
+	_ request.Barrier  = (Set)(nil)
+	_ request.Modifier = (Set)(nil)
 )
 
 // on runs f on a live volume.
@@ -24,10 +24,10 @@ func (s Set) on(h handle.Volume, f func(n *Network, v *volume) error) error {
 			return n.change("", h.ID, func(v *volume) error { return f(n, v) })
 		}
 	}
-	return fmt.Errorf("network %q: %w", h.Network, driver.ErrNetwork)
+	return fmt.Errorf("network %q: %w", h.Network, request.ErrNetwork)
 }
 
-// Hold implements driver.Barrier.
+// Hold implements request.Barrier.
 func (s Set) Hold(_ context.Context, h handle.Volume, key []byte) (token string, err error) {
 	err = s.on(h, func(_ *Network, v *volume) error {
 		token = newID()
@@ -37,7 +37,7 @@ func (s Set) Hold(_ context.Context, h handle.Volume, key []byte) (token string,
 	return token, err
 }
 
-// Snapshot implements driver.Barrier.
+// Snapshot implements request.Barrier.
 func (s Set) Snapshot(_ context.Context, h handle.Volume, token, name string, _ []byte) (out *agentv1.Snapshot, err error) {
 	err = s.on(h, func(n *Network, v *volume) (err error) {
 		if v.hold != token {
@@ -49,7 +49,7 @@ func (s Set) Snapshot(_ context.Context, h handle.Volume, token, name string, _ 
 	return out, err
 }
 
-// Release implements driver.Barrier.
+// Release implements request.Barrier.
 func (s Set) Release(_ context.Context, h handle.Volume, token string) error {
 	return s.on(h, func(_ *Network, v *volume) error {
 		if v.hold == token {
@@ -66,8 +66,8 @@ func (n *Network) Break(volume string) {
 	n.volumes[volume].hold = ""
 }
 
-// Modify implements driver.Modifier.
-func (s Set) Modify(_ context.Context, h handle.Volume, c driver.Change) error {
+// Modify implements request.Modifier.
+func (s Set) Modify(_ context.Context, h handle.Volume, c request.Change) error {
 	return s.on(h, func(n *Network, v *volume) error {
 		if c.Copies != nil && int(*c.Copies) > len(n.clients) {
 			return status.Errorf(codes.InvalidArgument, "%d replicas on %d nodes", *c.Copies, len(n.clients))

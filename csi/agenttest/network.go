@@ -19,7 +19,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
-	"mynetwork.io/mynetwork/csi/driver"
+	"mynetwork.io/mynetwork/csi/request"
 )
 
 // Devices makes the content of volumes and devices on it. All sizes are bytes.
@@ -140,9 +140,9 @@ func (n *Network) Volumes() (out []*agentv1.Volume) {
 // Set leads to the agents of networks.
 type Set []*Network
 
-var _ driver.Agents = (Set)(nil)
+var _ request.Agents = (Set)(nil)
 
-// Networks implements driver.Agents.
+// Networks implements request.Agents.
 func (s Set) Networks(context.Context) (out []string, err error) {
 	for _, n := range s {
 		out = append(out, n.id)
@@ -150,7 +150,7 @@ func (s Set) Networks(context.Context) (out []string, err error) {
 	return out, nil
 }
 
-// Agent implements driver.Agents.
+// Agent implements request.Agents.
 func (s Set) Agent(_ context.Context, network, node string) (agentv1.AgentClient, error) {
 	for _, n := range s {
 		if n.id != network {
@@ -164,7 +164,7 @@ func (s Set) Agent(_ context.Context, network, node string) (agentv1.AgentClient
 			}
 		}
 	}
-	return nil, fmt.Errorf("network %q, node %q: %w", network, node, driver.ErrNetwork)
+	return nil, fmt.Errorf("network %q, node %q: %w", network, node, request.ErrNetwork)
 }
 
 func (n *Network) intercept(node string) grpc.UnaryServerInterceptor {

@@ -13,124 +13,85 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"mynetwork.io/mynetwork/csi/mount"
+	"mynetwork.io/mynetwork/csi/controller"
+	"mynetwork.io/mynetwork/csi/node"
+	"mynetwork.io/mynetwork/csi/request"
 )
 
 // Name is the driver's name.
 const Name = "csi.mynetwork.io"
 
-// Defaults of Config.
-const (
-	DefaultWait  = 100 * time.Second // below the kubelet's 120 s, so that it reads the answer
-	DefaultRetry = 500 * time.Millisecond
-)
-
-// Mounter mounts below the kubelet's directory; *mount.Mounter is one. Its methods are described there.
-type Mounter interface {
-	CheckPath(path string) error
-	Mount(device, dir, fs string, options []string) error
-	Bind(source, target string, readOnly bool) error
-	Unmount(path string, remove bool) error
-	List() ([]mount.Mounted, error)
-}
-
-// Filesystems makes and looks at file systems; *mount.Mounter is one.
-type Filesystems interface {
-	Device(path string) (mount.Device, error)
-	Prepare(ctx context.Context, device, fs string, readOnly bool) error
-	Grow(ctx context.Context, device, dir, fs string) error
-	Usage(path string) (mount.Usage, error)
-}
-
-var (
-	_ Mounter     = (*mount.Mounter)(nil)
-	_ Filesystems = (*mount.Mounter)(nil)
-)
-
-// Notice is something that the user of a volume should see now, not when a call has ended.
-type Notice struct {
-	Volume  string // handle
-	Reason  string // one CamelCase word
-	Message string
-}
-
 // Config is what a Driver works with.
 type Config struct {
-	Agents  Agents // required
+	Agents  request.Agents // required
 	Version string
+	Log     *slog.Logger // nil: slog.Default()
 
 	// Controller serves Controller and, with a Barrier, GroupController.
 	Controller bool
-	Barrier    Barrier  // nil: no group snapshots
-	Modifier   Modifier // nil: no VolumeAttributesClass
+	Barrier    request.Barrier  // nil: no group snapshots
+	Modifier   request.Modifier // nil: no VolumeAttributesClass
 
 	// Node is the Kubernetes node that this process is on: it serves Node. Empty: it does not.
 	Node        string
-	Mounter     Mounter     // required with Node
-	Filesystems Filesystems // required with Node
-	MaxVolumes  int64       // per node; 0: no limit
+	Mounter     node.Mounter     // required with Node
+	Filesystems node.Filesystems // required with Node
+	MaxVolumes  int64            // per node; 0: no limit
+	Wait        time.Duration    // see node.Config
+	Retry       time.Duration
+	Notify      func(node.Notice)
 
 	// Topology has the nodes tell by a key per network whether its agent is ready, and gives volumes that key if asked for.
 	Topology bool
-
-	Wait   time.Duration // of NodeStageVolume, for a volume that is held elsewhere; 0: DefaultWait
-	Retry  time.Duration // between two attempts; 0: DefaultRetry
-	Notify func(Notice)  // nil: notices are logged only. Must not block.
-	Log    *slog.Logger  // nil: slog.Default()
 }
 
-// Driver implements the services of the specification. Make one with New.
+// Driver implements Identity, and holds what implements the other services. Make one with New.
 type Driver struct {
 	csi.UnimplementedIdentityServer
-	csi.UnimplementedControllerServer
-	csi.UnimplementedGroupControllerServer
-	csi.UnimplementedNodeServer
-	cfg    Config
-	flight flight
+	cfg        Config
+	Controller *controller.Controller // nil: not served
+	Node       *node.Node             // nil: not served
 }
 
-var (
-	_ csi.IdentityServer        = (*Driver)(nil)
-	_ csi.ControllerServer      = (*Driver)(nil)
-	_ csi.GroupControllerServer = (*Driver)(nil)
-	_ csi.NodeServer            = (*Driver)(nil)
-)
+var _ csi.IdentityServer = (*Driver)(nil)
 
 // New makes a driver, or says what the configuration lacks.
 func New(c Config) (*Driver, error) {
 	switch {
 	case c.Agents == nil:
-		return nil, invalid("no way to the agents")
+		return nil, request.Invalid("no way to the agents")
 	case !c.Controller && c.Node == "":
-		return nil, invalid("neither controller nor node")
+		return nil, request.Invalid("neither controller nor node")
 	case c.Node != "" && (c.Mounter == nil || c.Filesystems == nil):
-		return nil, invalid("a node needs a mounter")
+		return nil, request.Invalid("a node needs a mounter")
 	case c.Wait < 0 || c.Retry < 0 || c.MaxVolumes < 0:
-		return nil, invalid("negative limits")
-	}
-	if c.Wait == 0 {
-		c.Wait = DefaultWait
-	}
-	if c.Retry == 0 {
-		c.Retry = DefaultRetry
+		return nil, request.Invalid("negative limits")
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	return &Driver{cfg: c}, nil
+	d := &Driver{cfg: c}
+	if c.Controller {
+		d.Controller = controller.New(controller.Config{Agents: c.Agents, Barrier: c.Barrier, Modifier: c.Modifier, Topology: c.Topology, Log: c.Log})
+	}
+	if c.Node != "" {
+		d.Node = node.New(node.Config{Name: c.Node, Agents: c.Agents, Mounter: c.Mounter, Filesystems: c.Filesystems, MaxVolumes: c.MaxVolumes,
+			Topology: c.Topology, Wait: c.Wait, Retry: c.Retry, Notify: c.Notify, Log: c.Log})
+	}
+	return d, nil
 }
 
 // Register adds the services to a server that was made with the options of ServerOptions.
 func (d *Driver) Register(s grpc.ServiceRegistrar) {
 	csi.RegisterIdentityServer(s, d)
-	if d.cfg.Controller {
-		csi.RegisterControllerServer(s, d)
+	if d.Controller != nil {
+		csi.RegisterControllerServer(s, d.Controller)
 		if d.cfg.Barrier != nil {
-			csi.RegisterGroupControllerServer(s, d)
+			csi.RegisterGroupControllerServer(s, d.Controller)
 		}
 	}
-	if d.cfg.Node != "" {
-		csi.RegisterNodeServer(s, d)
+	if d.Node != nil {
+		csi.RegisterNodeServer(s, d.Node)
 	}
 }
 
@@ -146,7 +107,7 @@ func (d *Driver) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	if err == nil {
 		return resp, nil
 	}
-	err = toStatus(err)
+	err = request.ToStatus(err)
 	var volume string
 	if v, ok := req.(interface{ GetVolumeId() string }); ok {
 		volume = v.GetVolumeId()
@@ -189,7 +150,7 @@ func Probe(ctx context.Context, socket string) error {
 		return fmt.Errorf("probe %s: %w", socket, err)
 	}
 	if r.GetReady() != nil && !r.GetReady().GetValue() {
-		return fmt.Errorf("probe %s: not ready: %w", socket, errPrecondition)
+		return fmt.Errorf("probe %s: not ready: %w", socket, request.ErrPrecondition)
 	}
 	return nil
 }

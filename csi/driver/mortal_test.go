@@ -8,7 +8,8 @@ import (
 	"google.golang.org/grpc"
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
-	"mynetwork.io/mynetwork/csi/driver"
+	"mynetwork.io/mynetwork/csi/node"
+	"mynetwork.io/mynetwork/csi/request"
 )
 
 var errDead = errors.New("this process is dead")
@@ -37,8 +38,8 @@ func (l *life) step(act func() error) error {
 // mortalMounter, mortalAgents and mortalAgent let a process of the driver do what changes something only while it lives.
 type mortalMounter struct {
 	*life
-	driver.Mounter
-	driver.Filesystems
+	node.Mounter
+	node.Filesystems
 }
 
 func (m mortalMounter) Mount(device, dir, fs string, options []string) error {
@@ -59,7 +60,7 @@ func (m mortalMounter) Prepare(ctx context.Context, device, fs string, readOnly 
 
 type mortalAgents struct {
 	*life
-	driver.Agents
+	request.Agents
 }
 
 func (a mortalAgents) Agent(ctx context.Context, network, node string) (agentv1.AgentClient, error) {

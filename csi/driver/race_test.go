@@ -17,6 +17,7 @@ import (
 
 	"mynetwork.io/mynetwork/csi/driver"
 	"mynetwork.io/mynetwork/csi/mount"
+	"mynetwork.io/mynetwork/csi/request"
 )
 
 func writer(block bool) *csi.VolumeCapability {
@@ -32,7 +33,7 @@ func writer(block bool) *csi.VolumeCapability {
 // creation is a request for a volume of 64 MiB.
 func creation(name string, block bool) *csi.CreateVolumeRequest {
 	return &csi.CreateVolumeRequest{Name: name, VolumeCapabilities: []*csi.VolumeCapability{writer(block)},
-		CapacityRange: &csi.CapacityRange{RequiredBytes: 64 << 20}, Parameters: map[string]string{driver.ParamNetwork: network}}
+		CapacityRange: &csi.CapacityRange{RequiredBytes: 64 << 20}, Parameters: map[string]string{request.ParamNetwork: network}}
 }
 
 // racer is a Kubernetes that repeats, interrupts and mixes up its calls.
@@ -88,7 +89,7 @@ const steps = 8
 func (r *racer) call(ctx context.Context, step int, name string, pod int) error {
 	d, block := r.current.Load(), name[0] == 'b'
 	if step == 0 {
-		v, err := d.CreateVolume(ctx, creation(name, block))
+		v, err := d.Controller.CreateVolume(ctx, creation(name, block))
 		r.id(name, v.GetVolume().GetVolumeId())
 		return err
 	}
@@ -99,22 +100,22 @@ func (r *racer) call(ctx context.Context, step int, name string, pod int) error 
 	var err error
 	switch step {
 	case 1:
-		_, err = d.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: r.stage(name), VolumeCapability: writer(block)})
+		_, err = d.Node.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: r.stage(name), VolumeCapability: writer(block)})
 	case 2:
-		_, err = d.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{VolumeId: id, StagingTargetPath: r.stage(name), TargetPath: r.target(name, pod), VolumeCapability: writer(block)})
+		_, err = d.Node.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{VolumeId: id, StagingTargetPath: r.stage(name), TargetPath: r.target(name, pod), VolumeCapability: writer(block)})
 	case 3:
-		_, err = d.ControllerExpandVolume(ctx, &csi.ControllerExpandVolumeRequest{VolumeId: id, CapacityRange: &csi.CapacityRange{RequiredBytes: 96 << 20}})
+		_, err = d.Controller.ControllerExpandVolume(ctx, &csi.ControllerExpandVolumeRequest{VolumeId: id, CapacityRange: &csi.CapacityRange{RequiredBytes: 96 << 20}})
 	case 4:
 		var s *csi.CreateSnapshotResponse
-		if s, err = d.CreateSnapshot(ctx, &csi.CreateSnapshotRequest{SourceVolumeId: id, Name: "snap-" + name}); err == nil {
-			_, err = d.DeleteSnapshot(ctx, &csi.DeleteSnapshotRequest{SnapshotId: s.Snapshot.SnapshotId})
+		if s, err = d.Controller.CreateSnapshot(ctx, &csi.CreateSnapshotRequest{SourceVolumeId: id, Name: "snap-" + name}); err == nil {
+			_, err = d.Controller.DeleteSnapshot(ctx, &csi.DeleteSnapshotRequest{SnapshotId: s.Snapshot.SnapshotId})
 		}
 	case 5:
-		_, err = d.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: r.target(name, pod)})
+		_, err = d.Node.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: r.target(name, pod)})
 	case 6:
-		_, err = d.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: r.stage(name)})
+		_, err = d.Node.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: r.stage(name)})
 	case 7:
-		_, err = d.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: r.target(name, pod)})
+		_, err = d.Node.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: r.target(name, pod)})
 	}
 	return err
 }
@@ -249,12 +250,12 @@ func (r *racer) converge() {
 		r.until(6, n, 0)
 		var err error
 		for range 1000 {
-			if _, err = r.current.Load().DeleteSnapshot(context.Background(), &csi.DeleteSnapshotRequest{SnapshotId: r.snapshot(n)}); err == nil {
+			if _, err = r.current.Load().Controller.DeleteSnapshot(context.Background(), &csi.DeleteSnapshotRequest{SnapshotId: r.snapshot(n)}); err == nil {
 				break
 			}
 		}
 		for range 1000 {
-			if _, err = r.current.Load().DeleteVolume(context.Background(), &csi.DeleteVolumeRequest{VolumeId: r.id(n, "")}); err == nil {
+			if _, err = r.current.Load().Controller.DeleteVolume(context.Background(), &csi.DeleteVolumeRequest{VolumeId: r.id(n, "")}); err == nil {
 				break
 			}
 		}

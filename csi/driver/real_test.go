@@ -21,6 +21,7 @@ import (
 	"mynetwork.io/mynetwork/csi/agenttest"
 	"mynetwork.io/mynetwork/csi/driver"
 	"mynetwork.io/mynetwork/csi/mount"
+	"mynetwork.io/mynetwork/csi/request"
 )
 
 func TestMain(m *testing.M) {
@@ -127,8 +128,8 @@ func realVolume(t *testing.T, w *world, other driver.Config, fs string, size int
 	use := &csi.VolumeCapability{AccessMode: writer(false).AccessMode, AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{FsType: fs, MountFlags: []string{"noatime"}}}}
 	create := func(name string, size int64, from *csi.VolumeContentSource) string {
 		t.Helper()
-		r, err := d.CreateVolume(ctx, &csi.CreateVolumeRequest{Name: name, VolumeCapabilities: []*csi.VolumeCapability{use}, VolumeContentSource: from,
-			CapacityRange: &csi.CapacityRange{RequiredBytes: size}, Parameters: map[string]string{driver.ParamNetwork: network}})
+		r, err := d.Controller.CreateVolume(ctx, &csi.CreateVolumeRequest{Name: name, VolumeCapabilities: []*csi.VolumeCapability{use}, VolumeContentSource: from,
+			CapacityRange: &csi.CapacityRange{RequiredBytes: size}, Parameters: map[string]string{request.ParamNetwork: network}})
 		must(err)
 		return r.Volume.VolumeId
 	}
@@ -137,24 +138,24 @@ func realVolume(t *testing.T, w *world, other driver.Config, fs string, size int
 		t.Helper()
 		must(os.MkdirAll(path(name), 0o755))
 		for range 2 {
-			_, err := d.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: path(name), VolumeCapability: use})
+			_, err := d.Node.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: path(name), VolumeCapability: use})
 			must(err)
-			_, err = d.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{VolumeId: id, StagingTargetPath: path(name), TargetPath: path(name + "-pod"), VolumeCapability: use})
+			_, err = d.Node.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{VolumeId: id, StagingTargetPath: path(name), TargetPath: path(name + "-pod"), VolumeCapability: use})
 			must(err)
 		}
 	}
 	down := func(d *driver.Driver, id, name string) {
 		t.Helper()
 		for range 2 {
-			_, err := d.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: path(name + "-pod")})
+			_, err := d.Node.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: id, TargetPath: path(name + "-pod")})
 			must(err)
-			_, err = d.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: path(name)})
+			_, err = d.Node.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: id, StagingTargetPath: path(name)})
 			must(err)
 		}
 	}
 	total := func(id, name string) int64 {
 		t.Helper()
-		s, err := d.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: path(name + "-pod")})
+		s, err := d.Node.NodeGetVolumeStats(ctx, &csi.NodeGetVolumeStatsRequest{VolumeId: id, VolumePath: path(name + "-pod")})
 		must(err)
 		return s.Usage[0].Total
 	}
@@ -169,9 +170,9 @@ func realVolume(t *testing.T, w *world, other driver.Config, fs string, size int
 	up(d, id, "a")
 	before := total(id, "a")
 	must(os.WriteFile(path("a-pod/f"), []byte("content"), 0o600))
-	_, err = d.ControllerExpandVolume(ctx, &csi.ControllerExpandVolumeRequest{VolumeId: id, CapacityRange: &csi.CapacityRange{RequiredBytes: 2 * size}})
+	_, err = d.Controller.ControllerExpandVolume(ctx, &csi.ControllerExpandVolumeRequest{VolumeId: id, CapacityRange: &csi.CapacityRange{RequiredBytes: 2 * size}})
 	must(err)
-	_, err = d.NodeExpandVolume(ctx, &csi.NodeExpandVolumeRequest{VolumeId: id, VolumePath: path("a-pod"), StagingTargetPath: path("a")})
+	_, err = d.Node.NodeExpandVolume(ctx, &csi.NodeExpandVolumeRequest{VolumeId: id, VolumePath: path("a-pod"), StagingTargetPath: path("a")})
 	if errors.Is(err, mount.ErrDenied) {
 		t.Log("this machine lets nobody grow a mounted ext4; it grows when it is staged again")
 		down(d, id, "a")
@@ -197,7 +198,7 @@ func realVolume(t *testing.T, w *world, other driver.Config, fs string, size int
 	holds("c")
 	down(d2, id, "c")
 	for _, v := range []string{copied, id} {
-		_, err := d.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: v})
+		_, err := d.Controller.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: v})
 		must(err)
 	}
 }

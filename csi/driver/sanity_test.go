@@ -20,6 +20,7 @@ import (
 	"mynetwork.io/mynetwork/csi/agenttest"
 	"mynetwork.io/mynetwork/csi/driver"
 	"mynetwork.io/mynetwork/csi/mount/mounttest"
+	"mynetwork.io/mynetwork/csi/request"
 )
 
 const network = "0f0e0d0c-1111-2222-3333-444455556666"
@@ -91,7 +92,7 @@ func configOf(t *testing.T, w *world, access string, encrypted bool) *sanity.Tes
 		if w.mounts != nil && len(w.mounts.Violations()) > 0 {
 			t.Errorf("%s: violations: %q", access, w.mounts.Violations())
 		}
-		list, err := w.driver.ListVolumes(context.Background(), &csi.ListVolumesRequest{})
+		list, err := w.driver.Controller.ListVolumes(context.Background(), &csi.ListVolumesRequest{})
 		if err != nil || len(list.Entries) > 0 {
 			t.Errorf("%s: %d volumes are left, %v", access, len(list.GetEntries()), err)
 		}
@@ -100,13 +101,13 @@ func configOf(t *testing.T, w *world, access string, encrypted bool) *sanity.Tes
 	c.Address = w.serve()
 	c.TargetPath, c.StagingPath = filepath.Join(w.root, "target"), filepath.Join(w.root, "staging")
 	c.TestVolumeAccessType = access
-	c.TestVolumeParameters = map[string]string{driver.ParamNetwork: network, "csi.storage.k8s.io/pvc/name": "p"}
-	c.TestVolumeMutableParameters = map[string]string{driver.ParamCopies: "2", driver.ParamWrite: "weak"}
+	c.TestVolumeParameters = map[string]string{request.ParamNetwork: network, "csi.storage.k8s.io/pvc/name": "p"}
+	c.TestVolumeMutableParameters = map[string]string{request.ParamCopies: "2", request.ParamWrite: "weak"}
 	c.IDGen = ids{}
 	if encrypted {
-		c.TestVolumeParameters[driver.ParamEncrypted] = "true"
+		c.TestVolumeParameters[request.ParamEncrypted] = "true"
 		c.SecretsFile = filepath.Join(w.root, "secrets.yaml")
-		entry := fmt.Sprintf("  %s: %s\n", driver.SecretKey, hex.EncodeToString(make([]byte, 32)))
+		entry := fmt.Sprintf("  %s: %s\n", request.SecretKey, hex.EncodeToString(make([]byte, 32)))
 		var b strings.Builder
 		for _, s := range []string{"CreateVolume", "DeleteVolume", "NodeStageVolume", "CreateSnapshot", "DeleteSnapshot", "ControllerExpandVolume"} {
 			b.WriteString(s + "Secret:\n" + entry)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mynetwork.io/mynetwork/csi/request"
 )
 
 // Socket is a unix socket that only one process has. The guard against two calls for one volume is within a process; during
@@ -57,7 +59,7 @@ func (s *Socket) acquire(ctx context.Context, socket string) error {
 		}
 	}
 	if st, err := os.Lstat(socket); err == nil && st.Mode()&fs.ModeSocket == 0 {
-		return fmt.Errorf("%s is there and is no socket: %w", socket, errPrecondition)
+		return fmt.Errorf("%s is there and is no socket: %w", socket, request.ErrPrecondition)
 	}
 	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("old socket: %w", err)

@@ -14,6 +14,8 @@ import (
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
 	"mynetwork.io/mynetwork/csi/driver"
 	"mynetwork.io/mynetwork/csi/mount"
+	"mynetwork.io/mynetwork/csi/node"
+	"mynetwork.io/mynetwork/csi/request"
 )
 
 func (c *client) mkdir(name string) {
@@ -24,16 +26,16 @@ func (c *client) mkdir(name string) {
 // TestStageWaits: a volume that another node holds is waited for, the holder is named at once, and it is staged when it
 // is free. Meanwhile another call for it is refused, and one for another volume is not.
 func TestStageWaits(t *testing.T) {
-	notices := make(chan driver.Notice, 10)
+	notices := make(chan node.Notice, 10)
 	c := dial(t, func(c *driver.Config) {
-		c.Retry, c.Notify = time.Millisecond, func(n driver.Notice) { notices <- n }
+		c.Retry, c.Notify = time.Millisecond, func(n node.Notice) { notices <- n }
 	})
 	id := c.create("v")
 	c.attach("n2", id)
 	done := make(chan error, 1)
 	go func() { done <- c.stage(c.ctx, id) }()
 	n := <-notices
-	if n.Volume != id || n.Reason != driver.ReasonHeld || !strings.Contains(n.Message, "n2") {
+	if n.Volume != id || n.Reason != node.ReasonHeld || !strings.Contains(n.Message, "n2") {
 		t.Errorf("notice %+v", n)
 	}
 	c.want(codes.Aborted, "another call", c.stage(c.ctx, id))
@@ -264,7 +266,7 @@ func TestHealth(t *testing.T) {
 	c.net.Kill("n1")
 	s, err = c.NodeGetStorageHealth(c.ctx, &csi.NodeGetStorageHealthRequest{})
 	c.must(err)
-	if len(s.BackendHealth) != 1 || s.BackendHealth[0].Reason != driver.ReasonAgentUnreachable {
+	if len(s.BackendHealth) != 1 || s.BackendHealth[0].Reason != request.ReasonAgentUnreachable {
 		t.Errorf("storage health with a dead agent %v", s)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"mynetwork.io/mynetwork/csi/agenttest"
 	"mynetwork.io/mynetwork/csi/driver"
 	"mynetwork.io/mynetwork/csi/handle"
+	"mynetwork.io/mynetwork/csi/request"
 )
 
 func (c *client) snapshot(id, name string) string {
@@ -91,7 +92,7 @@ func TestClones(t *testing.T) {
 	}
 	for says, change := range map[string]func(r *csi.CreateVolumeRequest){
 		"at most":     func(r *csi.CreateVolumeRequest) { r.CapacityRange = &csi.CapacityRange{LimitBytes: 32 << 20} },
-		"compression": func(r *csi.CreateVolumeRequest) { r.Parameters[driver.ParamCompression] = "zstd" },
+		"compression": func(r *csi.CreateVolumeRequest) { r.Parameters[request.ParamCompression] = "zstd" },
 	} {
 		r := creation("bad", false)
 		r.VolumeContentSource = fromSnapshot(snap)
@@ -140,7 +141,7 @@ func TestSizes(t *testing.T) {
 		t.Error("a repeated request made another volume")
 	}
 	r := creation("grown", false)
-	r.Parameters[driver.ParamCopies] = "2"
+	r.Parameters[request.ParamCopies] = "2"
 	_, err = c.CreateVolume(c.ctx, r)
 	c.want(codes.AlreadyExists, "", err)
 }
@@ -215,7 +216,7 @@ func TestGroup(t *testing.T) {
 func TestModify(t *testing.T) {
 	c := dial(t, nil)
 	id := c.create("v")
-	r := &csi.ControllerModifyVolumeRequest{VolumeId: id, MutableParameters: map[string]string{driver.ParamCopies: "2", driver.ParamWrite: "weak", driver.ParamIOPS: "500"}}
+	r := &csi.ControllerModifyVolumeRequest{VolumeId: id, MutableParameters: map[string]string{request.ParamCopies: "2", request.ParamWrite: "weak", request.ParamIOPS: "500"}}
 	_, err := c.ControllerModifyVolume(c.ctx, r)
 	c.must(err)
 	if v := c.inspect(id); v.Replicas != 2 || !v.Weak {
@@ -236,7 +237,7 @@ func TestModify(t *testing.T) {
 // TestTopology: a node tells of networks whose agent is ready, a volume of its network only if that is asked for.
 func TestTopology(t *testing.T) {
 	c := dial(t, nil)
-	key := driver.TopologyPrefix + network
+	key := request.TopologyPrefix + network
 	info, err := c.NodeGetInfo(c.ctx, &csi.NodeGetInfoRequest{})
 	c.must(err)
 	if info.NodeId != "n1" || info.AccessibleTopology.Segments[key] != "true" {
@@ -254,7 +255,7 @@ func TestTopology(t *testing.T) {
 	if got := v.Volume.AccessibleTopology; len(got) != 1 || len(got[0].Segments) != 1 || got[0].Segments[key] != "true" {
 		t.Errorf("accessible from %v", got)
 	}
-	r.AccessibilityRequirements.Requisite[0].Segments = map[string]string{driver.TopologyPrefix + "other": "true"}
+	r.AccessibilityRequirements.Requisite[0].Segments = map[string]string{request.TopologyPrefix + "other": "true"}
 	_, err = c.CreateVolume(c.ctx, r)
 	c.want(codes.InvalidArgument, key, err)
 	c.net.Kill("n1")
@@ -307,14 +308,14 @@ func TestSecrets(t *testing.T) {
 	}
 	for i, form := range []string{string(raw), hex.EncodeToString(raw), base64.StdEncoding.EncodeToString(raw) + "\n"} {
 		r := creation(fmt.Sprint("v", i), false)
-		r.Parameters[driver.ParamEncrypted] = "true"
-		r.Secrets = map[string]string{driver.SecretKey: form}
+		r.Parameters[request.ParamEncrypted] = "true"
+		r.Secrets = map[string]string{request.SecretKey: form}
 		v, err := c.CreateVolume(c.ctx, r)
 		c.must(err)
 		c.mkdir("stage")
 		stage := &csi.NodeStageVolumeRequest{VolumeId: v.Volume.VolumeId, StagingTargetPath: c.path("stage"), VolumeCapability: writer(true)}
 		for _, bad := range []string{"", form + "x", strings.ToUpper(form[:31]) + "!"} {
-			if stage.Secrets = map[string]string{driver.SecretKey: bad}; bad == "" {
+			if stage.Secrets = map[string]string{request.SecretKey: bad}; bad == "" {
 				stage.Secrets = nil
 			}
 			_, err := c.NodeStageVolume(c.ctx, stage)
@@ -324,9 +325,9 @@ func TestSecrets(t *testing.T) {
 		stage.Secrets = r.Secrets
 		_, err = c.NodeStageVolume(c.ctx, stage)
 		c.must(err)
-		r.Parameters[driver.ParamEncrypted] = "false"
+		r.Parameters[request.ParamEncrypted] = "false"
 		_, err = c.CreateVolume(c.ctx, r)
-		c.want(codes.InvalidArgument, driver.ParamEncrypted, err)
+		c.want(codes.InvalidArgument, request.ParamEncrypted, err)
 		say(err)
 	}
 	said := strings.ToLower(c.logs.String() + spoken.String())
@@ -391,15 +392,15 @@ func TestMalformed(t *testing.T) {
 	}
 	c.want(codes.InvalidArgument, "one node", stage(id, c.path("stage"), mode(csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY)))
 	for says, change := range map[string]func(r *csi.CreateVolumeRequest){
-		"no network":  func(r *csi.CreateVolumeRequest) { delete(r.Parameters, driver.ParamNetwork) },
-		"other":       func(r *csi.CreateVolumeRequest) { r.Parameters[driver.ParamNetwork] = "other" },
-		"no id":       func(r *csi.CreateVolumeRequest) { r.Parameters[driver.ParamNetwork] = "../x" },
+		"no network":  func(r *csi.CreateVolumeRequest) { delete(r.Parameters, request.ParamNetwork) },
+		"other":       func(r *csi.CreateVolumeRequest) { r.Parameters[request.ParamNetwork] = "other" },
+		"no id":       func(r *csi.CreateVolumeRequest) { r.Parameters[request.ParamNetwork] = "../x" },
 		"colour":      func(r *csi.CreateVolumeRequest) { r.Parameters["colour"] = "red" },
-		"copies":      func(r *csi.CreateVolumeRequest) { r.Parameters[driver.ParamCopies] = "0" },
-		"9 nodes":     func(r *csi.CreateVolumeRequest) { r.Parameters[driver.ParamCopies] = "9" },
-		"write":       func(r *csi.CreateVolumeRequest) { r.Parameters[driver.ParamWrite] = "never" },
-		"extentSize":  func(r *csi.CreateVolumeRequest) { r.Parameters[driver.ParamExtentSize] = "-1" },
-		"no key":      func(r *csi.CreateVolumeRequest) { r.Secrets = map[string]string{driver.SecretKey: "short"} },
+		"copies":      func(r *csi.CreateVolumeRequest) { r.Parameters[request.ParamCopies] = "0" },
+		"9 nodes":     func(r *csi.CreateVolumeRequest) { r.Parameters[request.ParamCopies] = "9" },
+		"write":       func(r *csi.CreateVolumeRequest) { r.Parameters[request.ParamWrite] = "never" },
+		"extentSize":  func(r *csi.CreateVolumeRequest) { r.Parameters[request.ParamExtentSize] = "-1" },
+		"no key":      func(r *csi.CreateVolumeRequest) { r.Secrets = map[string]string{request.SecretKey: "short"} },
 		"control":     func(r *csi.CreateVolumeRequest) { r.Name = "a\x01b" },
 		"at most 128": func(r *csi.CreateVolumeRequest) { r.Name = strings.Repeat("n", 129) },
 		"neither a s": func(r *csi.CreateVolumeRequest) { r.VolumeContentSource = &csi.VolumeContentSource{} },

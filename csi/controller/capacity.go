@@ -1,4 +1,4 @@
-package driver
+package controller
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
-	"mynetwork.io/mynetwork/csi/mount"
+	"mynetwork.io/mynetwork/csi/request"
 )
 
 const (
@@ -21,8 +21,8 @@ const (
 )
 
 // survey asks every agent of a network for its state. Those that do not answer are missing.
-func (d *Driver) survey(ctx context.Context, network string) (states []*agentv1.StatusResponse, missing []string, err error) {
-	a, err := d.any(ctx, network)
+func (d *Controller) survey(ctx context.Context, network string) (states []*agentv1.StatusResponse, missing []string, err error) {
+	a, err := request.Any(ctx, d.cfg.Agents, network)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -38,7 +38,7 @@ func (d *Driver) survey(ctx context.Context, network string) (states []*agentv1.
 		turn <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-turn }()
-			s, err := d.status(ctx, network, p.Node)
+			s, err := request.Status(ctx, d.cfg.Agents, network, p.Node)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -51,14 +51,6 @@ func (d *Driver) survey(ctx context.Context, network string) (states []*agentv1.
 	wg.Wait()
 	slices.Sort(missing)
 	return states, missing, ctx.Err()
-}
-
-func (d *Driver) status(ctx context.Context, network, node string) (*agentv1.StatusResponse, error) {
-	a, err := d.cfg.Agents.Agent(ctx, network, node)
-	if err != nil {
-		return nil, err
-	}
-	return a.Status(ctx, &agentv1.StatusRequest{})
 }
 
 // placeable is the largest volume, in bytes, of which nodes with that much free space can take a number of copies, each
@@ -102,26 +94,21 @@ func room(states []*agentv1.StatusResponse) (free []int64) {
 
 // GetCapacity implements csi.ControllerServer. It gives the largest volume of its number of copies that can be placed;
 // without a network, the largest in any. Nodes that do not answer count as full.
-func (d *Driver) GetCapacity(ctx context.Context, r *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
-	p, err := readParameters(r.Parameters)
+func (d *Controller) GetCapacity(ctx context.Context, r *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
+	p, err := request.ReadParameters(r.Parameters)
 	if err != nil {
 		return nil, err
 	}
-	least := int64(page)
+	var uses []request.Access
 	for _, c := range r.VolumeCapabilities {
-		use, err := readCapability(c)
+		use, err := request.ReadCapability(c)
 		if err != nil {
 			return nil, err
 		}
-		switch use.fs {
-		case mount.Ext4:
-			least = max(least, mount.MinExt4)
-		case mount.XFS:
-			least = max(least, mount.MinXFS)
-		}
+		uses = append(uses, use)
 	}
-	networks := []string{p.network}
-	if p.network == "" {
+	networks := []string{p.Network}
+	if p.Network == "" {
 		if networks, err = d.cfg.Agents.Networks(ctx); err != nil {
 			return nil, fmt.Errorf("list networks: %w", err)
 		}
@@ -132,7 +119,7 @@ func (d *Driver) GetCapacity(ctx context.Context, r *csi.GetCapacityRequest) (*c
 	}
 	var most int64
 	for _, n := range networks {
-		if t := r.AccessibleTopology; t != nil && t.Segments[TopologyPrefix+n] != topologyValue {
+		if t := r.AccessibleTopology; t != nil && t.Segments[request.TopologyPrefix+n] != request.TopologyValue {
 			continue
 		}
 		states, _, err := d.survey(ctx, n)
@@ -141,5 +128,5 @@ func (d *Driver) GetCapacity(ctx context.Context, r *csi.GetCapacityRequest) (*c
 		}
 		most = max(most, placeable(room(states), copies))
 	}
-	return &csi.GetCapacityResponse{AvailableCapacity: most, MaximumVolumeSize: wrapperspb.Int64(most), MinimumVolumeSize: wrapperspb.Int64(least)}, nil
+	return &csi.GetCapacityResponse{AvailableCapacity: most, MaximumVolumeSize: wrapperspb.Int64(most), MinimumVolumeSize: wrapperspb.Int64(request.Least(uses))}, nil
 }

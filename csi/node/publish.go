@@ -1,4 +1,4 @@
-package driver
+package node
 
 import (
 	"context"
@@ -10,10 +10,11 @@ import (
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
 	"mynetwork.io/mynetwork/csi/handle"
 	"mynetwork.io/mynetwork/csi/mount"
+	"mynetwork.io/mynetwork/csi/request"
 )
 
 // NodePublishVolume implements csi.NodeServer.
-func (d *Driver) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
+func (d *Node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
 	h, use, err := d.readNodeRequest(r.VolumeId, r.VolumeCapability)
 	if err != nil {
 		return nil, err
@@ -24,7 +25,7 @@ func (d *Driver) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolume
 	if err := d.checkPath("staging target path", r.StagingTargetPath); err != nil {
 		return nil, err
 	}
-	release, err := d.flight.take("volume/"+h.String(), "path/"+r.TargetPath)
+	release, err := d.flight.Take("volume/"+h.String(), "path/"+r.TargetPath)
 	if err != nil {
 		return nil, err
 	}
@@ -38,20 +39,20 @@ func (d *Driver) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolume
 		return nil, err
 	}
 	source := v.Device
-	if !use.block {
+	if !use.Block {
 		source = r.StagingTargetPath
 		if on, ok := at(table, source); !ok || on.Device != dev.Number {
-			return nil, fmt.Errorf("volume %s is not staged at %s: %w", h, source, errPrecondition)
+			return nil, fmt.Errorf("volume %s is not staged at %s: %w", h, source, request.ErrPrecondition)
 		}
 	}
-	if use.single {
+	if use.Single {
 		for _, m := range table {
 			if m.Device == dev.Number && m.Path != r.StagingTargetPath && m.Path != r.TargetPath {
-				return nil, fmt.Errorf("volume %s is for one workload, and is published at %s already: %w", h, m.Path, errPrecondition)
+				return nil, fmt.Errorf("volume %s is for one workload, and is published at %s already: %w", h, m.Path, request.ErrPrecondition)
 			}
 		}
 	}
-	readOnly := r.Readonly || use.readOnly
+	readOnly := r.Readonly || use.ReadOnly
 	if on, ok := at(table, r.TargetPath); ok {
 		return &csi.NodePublishVolumeResponse{}, isPublished(h, on, dev, readOnly)
 	}
@@ -62,39 +63,39 @@ func (d *Driver) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolume
 func isPublished(h handle.Volume, on mount.Mounted, dev mount.Device, readOnly bool) error {
 	switch {
 	case on.Device != dev.Number:
-		return fmt.Errorf("another device is mounted on %s; unpublish it first: %w", on.Path, errPrecondition)
+		return fmt.Errorf("another device is mounted on %s; unpublish it first: %w", on.Path, request.ErrPrecondition)
 	case on.ReadOnly != readOnly && !(on.FS == "" && on.ReadOnly):
-		return fmt.Errorf("volume %s is published at %s, read-only %t: %w", h, on.Path, on.ReadOnly, errExists)
+		return fmt.Errorf("volume %s is published at %s, read-only %t: %w", h, on.Path, on.ReadOnly, request.ErrExists)
 	}
 	return nil
 }
 
 // attached gives a volume that must be attached here, and its device.
-func (d *Driver) attached(ctx context.Context, h handle.Volume) (*agentv1.Volume, mount.Device, error) {
+func (d *Node) attached(ctx context.Context, h handle.Volume) (*agentv1.Volume, mount.Device, error) {
 	a, err := d.local(ctx, h.Network)
 	if err != nil {
 		return nil, mount.Device{}, err
 	}
-	v, err := inspect(ctx, a, h.ID)
+	v, err := request.Inspect(ctx, a, h.ID)
 	if err != nil {
 		return nil, mount.Device{}, err
 	}
 	if v.State != agentv1.VolumeState_VOLUME_STATE_ATTACHED || v.Device == "" {
-		return nil, mount.Device{}, fmt.Errorf("volume %s is not attached to node %s: %w", h, d.cfg.Node, errPrecondition)
+		return nil, mount.Device{}, fmt.Errorf("volume %s is not attached to node %s: %w", h, d.cfg.Name, request.ErrPrecondition)
 	}
 	dev, err := d.cfg.Filesystems.Device(v.Device)
 	return v, dev, err
 }
 
 // NodeUnpublishVolume implements csi.NodeServer. It needs no agent.
-func (d *Driver) NodeUnpublishVolume(_ context.Context, r *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
+func (d *Node) NodeUnpublishVolume(_ context.Context, r *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
 	if r.VolumeId == "" {
-		return nil, invalid("no volume id")
+		return nil, request.Invalid("no volume id")
 	}
 	if err := d.checkPath("target path", r.TargetPath); err != nil {
 		return nil, err
 	}
-	release, err := d.flight.take("path/" + r.TargetPath)
+	release, err := d.flight.Take("path/" + r.TargetPath)
 	if err != nil {
 		return nil, err
 	}
@@ -102,13 +103,13 @@ func (d *Driver) NodeUnpublishVolume(_ context.Context, r *csi.NodeUnpublishVolu
 	return &csi.NodeUnpublishVolumeResponse{}, d.cfg.Mounter.Unmount(r.TargetPath, true)
 }
 
-// shown gives a volume of this node that is shown at a path, and how. errNotFound if it is not.
-func (d *Driver) shown(ctx context.Context, id, path string) (*agentv1.Volume, mount.Mounted, error) {
+// shown gives a volume of this node that is shown at a path, and how. request.ErrNotFound if it is not.
+func (d *Node) shown(ctx context.Context, id, path string) (*agentv1.Volume, mount.Mounted, error) {
 	if id == "" {
-		return nil, mount.Mounted{}, invalid("no volume id")
+		return nil, mount.Mounted{}, request.Invalid("no volume id")
 	}
 	if path == "" {
-		return nil, mount.Mounted{}, invalid("no volume path")
+		return nil, mount.Mounted{}, request.Invalid("no volume path")
 	}
 	h, err := handle.ParseVolume(id)
 	if err != nil {
@@ -118,7 +119,7 @@ func (d *Driver) shown(ctx context.Context, id, path string) (*agentv1.Volume, m
 	if err != nil {
 		return nil, mount.Mounted{}, err
 	}
-	v, err := inspect(ctx, a, h.ID)
+	v, err := request.Inspect(ctx, a, h.ID)
 	if err != nil {
 		return nil, mount.Mounted{}, err
 	}
@@ -135,13 +136,13 @@ func (d *Driver) shown(ctx context.Context, id, path string) (*agentv1.Volume, m
 		ok = dev.Number == on.Device
 	}
 	if !ok || v.Device == "" {
-		return nil, mount.Mounted{}, fmt.Errorf("volume %s at %q: %w", h, path, errNotFound)
+		return nil, mount.Mounted{}, fmt.Errorf("volume %s at %q: %w", h, path, request.ErrNotFound)
 	}
 	return v, on, nil
 }
 
 // NodeGetVolumeStats implements csi.NodeServer.
-func (d *Driver) NodeGetVolumeStats(ctx context.Context, r *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
+func (d *Node) NodeGetVolumeStats(ctx context.Context, r *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
 	v, on, err := d.shown(ctx, r.VolumeId, r.VolumePath)
 	if err != nil {
 		return nil, err
@@ -160,16 +161,16 @@ func (d *Driver) NodeGetVolumeStats(ctx context.Context, r *csi.NodeGetVolumeSta
 }
 
 // NodeExpandVolume implements csi.NodeServer. The controller has made the volume larger; the file system follows.
-func (d *Driver) NodeExpandVolume(ctx context.Context, r *csi.NodeExpandVolumeRequest) (*csi.NodeExpandVolumeResponse, error) {
+func (d *Node) NodeExpandVolume(ctx context.Context, r *csi.NodeExpandVolumeRequest) (*csi.NodeExpandVolumeResponse, error) {
 	v, on, err := d.shown(ctx, r.VolumeId, r.VolumePath)
 	if err != nil {
 		return nil, err
 	}
-	size, err := readRange(r.CapacityRange, 0)
+	size, err := request.ReadRange(r.CapacityRange, 0)
 	if err != nil {
 		return nil, err
 	}
-	release, err := d.flight.take("volume/" + r.VolumeId)
+	release, err := d.flight.Take("volume/" + r.VolumeId)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +180,7 @@ func (d *Driver) NodeExpandVolume(ctx context.Context, r *csi.NodeExpandVolumeRe
 		return nil, err
 	}
 	if dev.Size < size {
-		return nil, fmt.Errorf("the device of volume %s has %d bytes, want %d; the controller has to expand it first: %w", r.VolumeId, dev.Size, size, errPrecondition)
+		return nil, fmt.Errorf("the device of volume %s has %d bytes, want %d; the controller has to expand it first: %w", r.VolumeId, dev.Size, size, request.ErrPrecondition)
 	}
 	if on.FS != "" && !on.ReadOnly {
 		if err := d.cfg.Filesystems.Grow(ctx, v.Device, r.VolumePath, on.FS); err != nil {
@@ -190,7 +191,7 @@ func (d *Driver) NodeExpandVolume(ctx context.Context, r *csi.NodeExpandVolumeRe
 }
 
 // NodeGetCapabilities implements csi.NodeServer.
-func (d *Driver) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
+func (d *Node) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
 	out := &csi.NodeGetCapabilitiesResponse{}
 	for _, t := range []csi.NodeServiceCapability_RPC_Type{
 		csi.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME,
@@ -207,8 +208,8 @@ func (d *Driver) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRe
 }
 
 // NodeGetInfo implements csi.NodeServer.
-func (d *Driver) NodeGetInfo(ctx context.Context, _ *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
-	out := &csi.NodeGetInfoResponse{NodeId: d.cfg.Node, MaxVolumesPerNode: d.cfg.MaxVolumes}
+func (d *Node) NodeGetInfo(ctx context.Context, _ *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
+	out := &csi.NodeGetInfoResponse{NodeId: d.cfg.Name, MaxVolumesPerNode: d.cfg.MaxVolumes}
 	if d.cfg.Topology {
 		ready, err := d.Ready(ctx)
 		if err != nil {
@@ -216,7 +217,7 @@ func (d *Driver) NodeGetInfo(ctx context.Context, _ *csi.NodeGetInfoRequest) (*c
 		}
 		out.AccessibleTopology = &csi.Topology{Segments: map[string]string{}}
 		for _, n := range ready {
-			out.AccessibleTopology.Segments[TopologyPrefix+n] = topologyValue
+			out.AccessibleTopology.Segments[request.TopologyPrefix+n] = request.TopologyValue
 		}
 	}
 	return out, nil
@@ -224,7 +225,7 @@ func (d *Driver) NodeGetInfo(ctx context.Context, _ *csi.NodeGetInfoRequest) (*c
 
 // Ready lists the networks whose agent answers on this node, ascending. When that changes, the kubelet has to be told
 // by registering again.
-func (d *Driver) Ready(ctx context.Context) (networks []string, err error) {
+func (d *Node) Ready(ctx context.Context) (networks []string, err error) {
 	all, err := d.cfg.Agents.Networks(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list networks: %w", err)

@@ -1,4 +1,4 @@
-package driver
+package node
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
 	"mynetwork.io/mynetwork/csi/handle"
 	"mynetwork.io/mynetwork/csi/mount"
+	"mynetwork.io/mynetwork/csi/request"
 )
 
 // ReasonHeld is the reason of the notice that a volume is waited for.
@@ -24,7 +25,7 @@ const answerTime = 2 * time.Second
 
 // NodeStageVolume implements csi.NodeServer: the volume is attached, gets its file system if it is new, and is mounted. If
 // another node holds it, the call waits.
-func (d *Driver) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
+func (d *Node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
 	h, use, err := d.readNodeRequest(r.VolumeId, r.VolumeCapability)
 	if err != nil {
 		return nil, err
@@ -32,11 +33,11 @@ func (d *Driver) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeRequ
 	if err := d.checkPath("staging target path", r.StagingTargetPath); err != nil {
 		return nil, err
 	}
-	key, err := readKey(r.Secrets)
+	key, err := request.ReadKey(r.Secrets)
 	if err != nil {
 		return nil, err
 	}
-	release, err := d.flight.take("volume/" + h.String())
+	release, err := d.flight.Take("volume/" + h.String())
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +50,7 @@ func (d *Driver) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeRequ
 	if err != nil {
 		return nil, err
 	}
-	if use.block {
+	if use.Block {
 		_, err = d.cfg.Filesystems.Device(device)
 	} else {
 		err = d.mountStaged(ctx, device, r.StagingTargetPath, use)
@@ -61,24 +62,24 @@ func (d *Driver) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeRequ
 }
 
 // readNodeRequest reads what stage and publish have in common. The order of the checks is that of the specification's suite.
-func (d *Driver) readNodeRequest(volume string, c *csi.VolumeCapability) (handle.Volume, access, error) {
+func (d *Node) readNodeRequest(volume string, c *csi.VolumeCapability) (handle.Volume, request.Access, error) {
 	if volume == "" {
-		return handle.Volume{}, access{}, invalid("no volume id")
+		return handle.Volume{}, request.Access{}, request.Invalid("no volume id")
 	}
 	if c == nil {
-		return handle.Volume{}, access{}, invalid("no volume capability")
+		return handle.Volume{}, request.Access{}, request.Invalid("no volume capability")
 	}
-	use, err := readCapability(c)
+	use, err := request.ReadCapability(c)
 	if err != nil {
-		return handle.Volume{}, access{}, err
+		return handle.Volume{}, request.Access{}, err
 	}
 	h, err := handle.ParseVolume(volume)
 	return h, use, err
 }
 
-func (d *Driver) checkPath(what, path string) error {
+func (d *Node) checkPath(what, path string) error {
 	if path == "" {
-		return invalid("no %s", what)
+		return request.Invalid("no %s", what)
 	}
 	if err := d.cfg.Mounter.CheckPath(path); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
@@ -88,7 +89,7 @@ func (d *Driver) checkPath(what, path string) error {
 
 // attach attaches a volume here. While another node holds it, or too few nodes answer, it tries again until its time is
 // over, and says once per holder for whom it waits.
-func (d *Driver) attach(ctx context.Context, a agentv1.AgentClient, h handle.Volume, key []byte) (device string, err error) {
+func (d *Node) attach(ctx context.Context, a agentv1.AgentClient, h handle.Volume, key []byte) (device string, err error) {
 	until := d.cfg.Wait
 	if t, ok := ctx.Deadline(); ok {
 		left := time.Until(t)
@@ -101,7 +102,7 @@ func (d *Driver) attach(ctx context.Context, a agentv1.AgentClient, h handle.Vol
 	for {
 		resp, err := a.AttachVolume(ctx, &agentv1.AttachVolumeRequest{Volume: h.ID, EncryptionKey: key})
 		if err == nil && resp.Device == "" {
-			return "", fmt.Errorf("volume %s is attached without a device; detach it first: %w", h, errPrecondition)
+			return "", fmt.Errorf("volume %s is attached without a device; detach it first: %w", h, request.ErrPrecondition)
 		}
 		if err == nil {
 			return resp.Device, nil
@@ -120,7 +121,7 @@ func (d *Driver) attach(ctx context.Context, a agentv1.AgentClient, h handle.Vol
 		select {
 		case <-ctx.Done():
 			if told != "" {
-				return "", fmt.Errorf("volume %s: %w, by node %s: %s", h, errHeld, told, status.Convert(last).Message())
+				return "", fmt.Errorf("volume %s: %w, by node %s: %s", h, request.ErrHeld, told, status.Convert(last).Message())
 			}
 			return "", fmt.Errorf("attach volume %s: %w; last: %s", h, ctx.Err(), status.Convert(last).Message())
 		case <-time.After(d.cfg.Retry):
@@ -150,7 +151,7 @@ func waitable(ctx context.Context, a agentv1.AgentClient, h handle.Volume, err e
 	return "", wait
 }
 
-func (d *Driver) notify(h handle.Volume, message string) {
+func (d *Node) notify(h handle.Volume, message string) {
 	d.cfg.Log.Info(message, "volume", h.String(), "reason", ReasonHeld)
 	if d.cfg.Notify != nil {
 		d.cfg.Notify(Notice{Volume: h.String(), Reason: ReasonHeld, Message: message})
@@ -158,7 +159,7 @@ func (d *Driver) notify(h handle.Volume, message string) {
 }
 
 // mountStaged makes the file system of device appear at path.
-func (d *Driver) mountStaged(ctx context.Context, device, path string, use access) error {
+func (d *Node) mountStaged(ctx context.Context, device, path string, use request.Access) error {
 	dev, err := d.cfg.Filesystems.Device(device)
 	if err != nil {
 		return err
@@ -170,39 +171,27 @@ func (d *Driver) mountStaged(ctx context.Context, device, path string, use acces
 	if on, ok := at(table, path); ok {
 		switch {
 		case on.Device != dev.Number:
-			return fmt.Errorf("another device is mounted on %s; unstage it first: %w", path, errPrecondition)
-		case on.FS != use.fs || on.ReadOnly && !use.readOnly:
-			return fmt.Errorf("volume is staged as %s, read-only %t: %w", on.FS, on.ReadOnly, errExists)
+			return fmt.Errorf("another device is mounted on %s; unstage it first: %w", path, request.ErrPrecondition)
+		case on.FS != use.FS || on.ReadOnly && !use.ReadOnly:
+			return fmt.Errorf("volume is staged as %s, read-only %t: %w", on.FS, on.ReadOnly, request.ErrExists)
 		}
 	} else {
-		if err := d.cfg.Filesystems.Prepare(ctx, device, use.fs, use.readOnly); err != nil {
+		if err := d.cfg.Filesystems.Prepare(ctx, device, use.FS, use.ReadOnly); err != nil {
 			return err
 		}
-		if err := d.cfg.Mounter.Mount(device, path, use.fs, use.mountOptions()); err != nil {
+		if err := d.cfg.Mounter.Mount(device, path, use.FS, use.MountOptions()); err != nil {
 			return err
 		}
 	}
-	if use.readOnly {
+	if use.ReadOnly {
 		return nil
 	}
-	return d.cfg.Filesystems.Grow(ctx, device, path, use.fs)
-}
-
-// mountOptions are those asked for and those that its use needs: a volume and its clone carry the same XFS UUID.
-func (u *access) mountOptions() []string {
-	out := slices.Clone(u.options)
-	if u.fs == mount.XFS {
-		out = append(out, "nouuid")
-	}
-	if u.readOnly {
-		out = append(out, "ro")
-	}
-	return out
+	return d.cfg.Filesystems.Grow(ctx, device, path, use.FS)
 }
 
 // undoAttach detaches a volume that could not be staged, if nothing shows it: the kubelet does not unstage after a final
 // error, and the volume would stay here for ever.
-func (d *Driver) undoAttach(ctx context.Context, a agentv1.AgentClient, h handle.Volume, device string) error {
+func (d *Node) undoAttach(ctx context.Context, a agentv1.AgentClient, h handle.Volume, device string) error {
 	if users, err := d.users(device, ""); err != nil || len(users) > 0 {
 		return err
 	}
@@ -225,7 +214,7 @@ func at(table []mount.Mounted, path string) (mount.Mounted, bool) {
 }
 
 // users lists the paths, but one, where a device is shown. A device that is gone has none that could be told.
-func (d *Driver) users(device, except string) (paths []string, err error) {
+func (d *Node) users(device, except string) (paths []string, err error) {
 	if device == "" {
 		return nil, nil
 	}
@@ -246,9 +235,9 @@ func (d *Driver) users(device, except string) (paths []string, err error) {
 }
 
 // NodeUnstageVolume implements csi.NodeServer.
-func (d *Driver) NodeUnstageVolume(ctx context.Context, r *csi.NodeUnstageVolumeRequest) (*csi.NodeUnstageVolumeResponse, error) {
+func (d *Node) NodeUnstageVolume(ctx context.Context, r *csi.NodeUnstageVolumeRequest) (*csi.NodeUnstageVolumeResponse, error) {
 	if r.VolumeId == "" {
-		return nil, invalid("no volume id")
+		return nil, request.Invalid("no volume id")
 	}
 	if err := d.checkPath("staging target path", r.StagingTargetPath); err != nil {
 		return nil, err
@@ -257,7 +246,7 @@ func (d *Driver) NodeUnstageVolume(ctx context.Context, r *csi.NodeUnstageVolume
 	if err != nil {
 		return nil, err
 	}
-	release, err := d.flight.take("volume/" + h.String())
+	release, err := d.flight.Take("volume/" + h.String())
 	if err != nil {
 		return nil, err
 	}
@@ -266,8 +255,8 @@ func (d *Driver) NodeUnstageVolume(ctx context.Context, r *csi.NodeUnstageVolume
 	if err != nil {
 		return nil, err
 	}
-	v, err := inspect(ctx, a, h.ID)
-	gone := errors.Is(err, errNotFound)
+	v, err := request.Inspect(ctx, a, h.ID)
+	gone := errors.Is(err, request.ErrNotFound)
 	if err != nil && !gone {
 		return nil, err
 	}
@@ -276,7 +265,7 @@ func (d *Driver) NodeUnstageVolume(ctx context.Context, r *csi.NodeUnstageVolume
 		return nil, err
 	}
 	if len(users) > 0 {
-		return nil, fmt.Errorf("volume %s is still published at %q: %w", h, users, errPrecondition)
+		return nil, fmt.Errorf("volume %s is still published at %q: %w", h, users, request.ErrPrecondition)
 	}
 	if err := d.cfg.Mounter.Unmount(r.StagingTargetPath, false); err != nil {
 		return nil, err
@@ -288,13 +277,13 @@ func (d *Driver) NodeUnstageVolume(ctx context.Context, r *csi.NodeUnstageVolume
 }
 
 // detach detaches a volume from this node. It may not be attached here.
-func (d *Driver) detach(ctx context.Context, a agentv1.AgentClient, h handle.Volume) error {
+func (d *Node) detach(ctx context.Context, a agentv1.AgentClient, h handle.Volume) error {
 	_, err := a.DetachVolume(ctx, &agentv1.DetachVolumeRequest{Volume: h.ID})
 	switch status.Code(err) {
 	case codes.OK, codes.NotFound:
 		return nil
 	case codes.FailedPrecondition:
-		v, ierr := inspect(ctx, a, h.ID)
+		v, ierr := request.Inspect(ctx, a, h.ID)
 		if ierr == nil && v.State == agentv1.VolumeState_VOLUME_STATE_ELSEWHERE {
 			return nil
 		}

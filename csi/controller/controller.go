@@ -1,4 +1,4 @@
-package driver
+package controller
 
 import (
 	"context"
@@ -12,10 +12,11 @@ import (
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
 	"mynetwork.io/mynetwork/csi/handle"
+	"mynetwork.io/mynetwork/csi/request"
 )
 
 // ControllerGetCapabilities implements csi.ControllerServer.
-func (d *Driver) ControllerGetCapabilities(context.Context, *csi.ControllerGetCapabilitiesRequest) (*csi.ControllerGetCapabilitiesResponse, error) {
+func (d *Controller) ControllerGetCapabilities(context.Context, *csi.ControllerGetCapabilitiesRequest) (*csi.ControllerGetCapabilitiesResponse, error) {
 	types := []csi.ControllerServiceCapability_RPC_Type{
 		csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME,
 		csi.ControllerServiceCapability_RPC_LIST_VOLUMES,
@@ -42,38 +43,38 @@ func (d *Driver) ControllerGetCapabilities(context.Context, *csi.ControllerGetCa
 }
 
 // DeleteVolume implements csi.ControllerServer. A volume with snapshots is not deleted: they would go with it.
-func (d *Driver) DeleteVolume(ctx context.Context, r *csi.DeleteVolumeRequest) (*csi.DeleteVolumeResponse, error) {
+func (d *Controller) DeleteVolume(ctx context.Context, r *csi.DeleteVolumeRequest) (*csi.DeleteVolumeResponse, error) {
 	if r.VolumeId == "" {
-		return nil, invalid("no volume id")
+		return nil, request.Invalid("no volume id")
 	}
 	h, err := handle.ParseVolume(r.VolumeId)
 	if err != nil {
 		return &csi.DeleteVolumeResponse{}, nil // none of ours has such an id
 	}
-	key, err := readKey(r.Secrets)
+	key, err := request.ReadKey(r.Secrets)
 	if err != nil {
 		return nil, err
 	}
-	release, err := d.flight.take("volume/" + h.String())
+	release, err := d.flight.Take("volume/" + h.String())
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	a, err := d.any(ctx, h.Network)
+	a, err := request.Any(ctx, d.cfg.Agents, h.Network)
 	if err != nil {
 		return nil, err
 	}
 	v, err := a.InspectVolume(ctx, &agentv1.InspectVolumeRequest{Volume: h.ID})
-	if isCode(err, codes.NotFound) {
+	if request.IsCode(err, codes.NotFound) {
 		return &csi.DeleteVolumeResponse{}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("inspect volume %s: %w", h, err)
 	}
 	if n := slices.IndexFunc(v.Snapshots, func(s *agentv1.Snapshot) bool { return !handle.IsClone(s.Name) }); n >= 0 && v.State != agentv1.VolumeState_VOLUME_STATE_DELETED {
-		return nil, fmt.Errorf("volume %s has the snapshot %q, which would be lost with it; delete that first: %w", h, v.Snapshots[n].Name, errPrecondition)
+		return nil, fmt.Errorf("volume %s has the snapshot %q, which would be lost with it; delete that first: %w", h, v.Snapshots[n].Name, request.ErrPrecondition)
 	}
-	if _, err := a.DeleteVolume(ctx, &agentv1.DeleteVolumeRequest{Volume: h.ID}); err != nil && !isCode(err, codes.NotFound) {
+	if _, err := a.DeleteVolume(ctx, &agentv1.DeleteVolumeRequest{Volume: h.ID}); err != nil && !request.IsCode(err, codes.NotFound) {
 		return nil, fmt.Errorf("delete volume %s: %w", h, err)
 	}
 	d.dropOrigin(ctx, h, v, key)
@@ -82,48 +83,48 @@ func (d *Driver) DeleteVolume(ctx context.Context, r *csi.DeleteVolumeRequest) (
 
 // dropOrigin deletes the snapshot that a clone was made from, if it was made for it alone. If that fails it stays until
 // its volume is deleted, which it does not hinder.
-func (d *Driver) dropOrigin(ctx context.Context, h handle.Volume, v *agentv1.Volume, key []byte) {
+func (d *Controller) dropOrigin(ctx context.Context, h handle.Volume, v *agentv1.Volume, key []byte) {
 	if v.Parent == "" {
 		return
 	}
 	parent := handle.Volume{Network: h.Network, ID: v.Parent}
-	a, p, err := d.find(ctx, parent)
+	a, p, err := request.Find(ctx, d.cfg.Agents, parent)
 	if err == nil {
 		if s := snapshotOf(p, v.ParentSnapshot); s == nil || s.Name != handle.CloneName(v.Name) {
 			return
 		}
 		_, err = a.DeleteSnapshot(ctx, &agentv1.DeleteSnapshotRequest{Volume: p.Id, Snapshot: v.ParentSnapshot, EncryptionKey: key})
 	}
-	if err != nil && !errors.Is(err, errNotFound) {
+	if err != nil && !errors.Is(err, request.ErrNotFound) {
 		d.cfg.Log.Info("the snapshot that a deleted clone was made from stays until its volume is deleted", "volume", parent.String(), "err", err)
 	}
 }
 
 // ValidateVolumeCapabilities implements csi.ControllerServer.
-func (d *Driver) ValidateVolumeCapabilities(ctx context.Context, r *csi.ValidateVolumeCapabilitiesRequest) (*csi.ValidateVolumeCapabilitiesResponse, error) {
+func (d *Controller) ValidateVolumeCapabilities(ctx context.Context, r *csi.ValidateVolumeCapabilitiesRequest) (*csi.ValidateVolumeCapabilitiesResponse, error) {
 	if r.VolumeId == "" {
-		return nil, invalid("no volume id")
+		return nil, request.Invalid("no volume id")
 	}
 	if len(r.VolumeCapabilities) == 0 {
-		return nil, invalid("no volume capability")
+		return nil, request.Invalid("no volume capability")
 	}
 	h, err := handle.ParseVolume(r.VolumeId)
 	if err != nil {
 		return nil, err
 	}
-	a, err := d.any(ctx, h.Network)
+	a, err := request.Any(ctx, d.cfg.Agents, h.Network)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := inspect(ctx, a, h.ID); err != nil {
+	if _, err := request.Inspect(ctx, a, h.ID); err != nil {
 		return nil, err
 	}
-	_, err = readCapabilities(r.VolumeCapabilities)
+	_, err = request.ReadCapabilities(r.VolumeCapabilities)
 	if err == nil {
-		_, err = readParameters(r.Parameters)
+		_, err = request.ReadParameters(r.Parameters)
 	}
 	if err == nil {
-		_, err = readMutable(r.MutableParameters)
+		_, err = request.ReadMutable(r.MutableParameters)
 	}
 	if err != nil {
 		return &csi.ValidateVolumeCapabilitiesResponse{Message: err.Error()}, nil
@@ -133,15 +134,15 @@ func (d *Driver) ValidateVolumeCapabilities(ctx context.Context, r *csi.Validate
 }
 
 // ControllerGetVolume implements csi.ControllerServer.
-func (d *Driver) ControllerGetVolume(ctx context.Context, r *csi.ControllerGetVolumeRequest) (*csi.ControllerGetVolumeResponse, error) {
+func (d *Controller) ControllerGetVolume(ctx context.Context, r *csi.ControllerGetVolumeRequest) (*csi.ControllerGetVolumeResponse, error) {
 	if r.VolumeId == "" {
-		return nil, invalid("no volume id")
+		return nil, request.Invalid("no volume id")
 	}
 	h, err := handle.ParseVolume(r.VolumeId)
 	if err != nil {
 		return nil, err
 	}
-	_, v, err := d.find(ctx, h)
+	_, v, err := request.Find(ctx, d.cfg.Agents, h)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +160,7 @@ func volumeOf(h handle.Volume, v *agentv1.Volume) *csi.Volume {
 }
 
 // volumes lists the volumes of a network, of all networks if none is given, ascending by handle.
-func (d *Driver) volumes(ctx context.Context, network string) (hs []handle.Volume, vs map[handle.Volume]*agentv1.Volume, err error) {
+func (d *Controller) volumes(ctx context.Context, network string) (hs []handle.Volume, vs map[handle.Volume]*agentv1.Volume, err error) {
 	networks := []string{network}
 	if network == "" {
 		if networks, err = d.cfg.Agents.Networks(ctx); err != nil {
@@ -168,7 +169,7 @@ func (d *Driver) volumes(ctx context.Context, network string) (hs []handle.Volum
 	}
 	vs = map[handle.Volume]*agentv1.Volume{}
 	for _, n := range networks {
-		a, err := d.any(ctx, n)
+		a, err := request.Any(ctx, d.cfg.Agents, n)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -186,10 +187,10 @@ func (d *Driver) volumes(ctx context.Context, network string) (hs []handle.Volum
 }
 
 // ListVolumes implements csi.ControllerServer.
-func (d *Driver) ListVolumes(ctx context.Context, r *csi.ListVolumesRequest) (*csi.ListVolumesResponse, error) {
+func (d *Controller) ListVolumes(ctx context.Context, r *csi.ListVolumesRequest) (*csi.ListVolumesResponse, error) {
 	if r.StartingToken != "" {
 		if _, err := handle.ParseVolume(r.StartingToken); err != nil {
-			return nil, fmt.Errorf("starting token %q: %w", r.StartingToken, errToken)
+			return nil, fmt.Errorf("starting token %q: %w", r.StartingToken, request.ErrToken)
 		}
 	}
 	hs, vs, err := d.volumes(ctx, "")
@@ -211,7 +212,7 @@ func (d *Driver) ListVolumes(ctx context.Context, r *csi.ListVolumesRequest) (*c
 // of the last item before, so neither new nor deleted items upset it.
 func paged[T any](items []T, key func(T) string, most int32, token string) (part []T, next string, err error) {
 	if most < 0 {
-		return nil, "", invalid("at most %d entries", most)
+		return nil, "", request.Invalid("at most %d entries", most)
 	}
 	from := slices.IndexFunc(items, func(t T) bool { return key(t) > token })
 	if from < 0 {
@@ -225,44 +226,44 @@ func paged[T any](items []T, key func(T) string, most int32, token string) (part
 }
 
 // ControllerExpandVolume implements csi.ControllerServer.
-func (d *Driver) ControllerExpandVolume(ctx context.Context, r *csi.ControllerExpandVolumeRequest) (*csi.ControllerExpandVolumeResponse, error) {
+func (d *Controller) ControllerExpandVolume(ctx context.Context, r *csi.ControllerExpandVolumeRequest) (*csi.ControllerExpandVolumeResponse, error) {
 	if r.VolumeId == "" {
-		return nil, invalid("no volume id")
+		return nil, request.Invalid("no volume id")
 	}
 	if r.CapacityRange == nil {
-		return nil, invalid("no capacity range")
+		return nil, request.Invalid("no capacity range")
 	}
 	h, err := handle.ParseVolume(r.VolumeId)
 	if err != nil {
 		return nil, err
 	}
-	size, err := readRange(r.CapacityRange, 0)
+	size, err := request.ReadRange(r.CapacityRange, 0)
 	if err != nil {
 		return nil, err
 	}
 	block := false
 	if r.VolumeCapability != nil {
-		use, err := readCapability(r.VolumeCapability)
+		use, err := request.ReadCapability(r.VolumeCapability)
 		if err != nil {
 			return nil, err
 		}
-		block = use.block
+		block = use.Block
 	}
-	key, err := readKey(r.Secrets)
+	key, err := request.ReadKey(r.Secrets)
 	if err != nil {
 		return nil, err
 	}
-	release, err := d.flight.take("volume/" + h.String())
+	release, err := d.flight.Take("volume/" + h.String())
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	a, v, err := d.find(ctx, h)
+	a, v, err := request.Find(ctx, d.cfg.Agents, h)
 	if err != nil {
 		return nil, err
 	}
 	if limit := r.CapacityRange.GetLimitBytes(); limit != 0 && v.Size > limit {
-		return nil, fmt.Errorf("volume %s has %d bytes already, asked for at most %d: %w", h, v.Size, limit, errRange)
+		return nil, fmt.Errorf("volume %s has %d bytes already, asked for at most %d: %w", h, v.Size, limit, request.ErrRange)
 	}
 	if v.Size < size {
 		if v, err = a.ResizeVolume(ctx, &agentv1.ResizeVolumeRequest{Volume: h.ID, Size: size, EncryptionKey: key}); err != nil {
@@ -273,27 +274,27 @@ func (d *Driver) ControllerExpandVolume(ctx context.Context, r *csi.ControllerEx
 }
 
 // ControllerModifyVolume implements csi.ControllerServer.
-func (d *Driver) ControllerModifyVolume(ctx context.Context, r *csi.ControllerModifyVolumeRequest) (*csi.ControllerModifyVolumeResponse, error) {
+func (d *Controller) ControllerModifyVolume(ctx context.Context, r *csi.ControllerModifyVolumeRequest) (*csi.ControllerModifyVolumeResponse, error) {
 	if d.cfg.Modifier == nil {
-		return nil, fmt.Errorf("modify a volume: %w", errUnsupported)
+		return nil, fmt.Errorf("modify a volume: %w", request.ErrUnsupported)
 	}
 	if r.VolumeId == "" {
-		return nil, invalid("no volume id")
+		return nil, request.Invalid("no volume id")
 	}
 	h, err := handle.ParseVolume(r.VolumeId)
 	if err != nil {
 		return nil, err
 	}
-	c, err := readMutable(r.MutableParameters)
+	c, err := request.ReadMutable(r.MutableParameters)
 	if err != nil {
 		return nil, err
 	}
-	release, err := d.flight.take("volume/" + h.String())
+	release, err := d.flight.Take("volume/" + h.String())
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	if _, _, err := d.find(ctx, h); err != nil {
+	if _, _, err := request.Find(ctx, d.cfg.Agents, h); err != nil {
 		return nil, err
 	}
 	if err := d.cfg.Modifier.Modify(ctx, h, c); err != nil {

@@ -1,4 +1,4 @@
-package driver
+package controller
 
 import (
 	"context"
@@ -11,20 +11,21 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"mynetwork.io/mynetwork/csi/handle"
+	"mynetwork.io/mynetwork/csi/request"
 )
 
 // maxGroup is the most volumes of a group: all of them stand still together.
 const maxGroup = 64
 
 // GroupControllerGetCapabilities implements csi.GroupControllerServer.
-func (d *Driver) GroupControllerGetCapabilities(context.Context, *csi.GroupControllerGetCapabilitiesRequest) (*csi.GroupControllerGetCapabilitiesResponse, error) {
+func (d *Controller) GroupControllerGetCapabilities(context.Context, *csi.GroupControllerGetCapabilitiesRequest) (*csi.GroupControllerGetCapabilitiesResponse, error) {
 	return &csi.GroupControllerGetCapabilitiesResponse{Capabilities: []*csi.GroupControllerServiceCapability{{
 		Type: &csi.GroupControllerServiceCapability_Rpc{Rpc: &csi.GroupControllerServiceCapability_RPC{
 			Type: csi.GroupControllerServiceCapability_RPC_CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT}}}}}, nil
 }
 
 // members lists the snapshots of groups for which is is true.
-func (d *Driver) members(ctx context.Context, network string, is func(g handle.Group) bool) (out []kept, err error) {
+func (d *Controller) members(ctx context.Context, network string, is func(g handle.Group) bool) (out []kept, err error) {
 	all, err := d.snapshots(ctx, network)
 	for _, s := range all {
 		if g, of := handle.GroupNamed(network, s.Name); of && is(g) {
@@ -47,12 +48,12 @@ func groupMessage(g handle.Group, list []kept) *csi.VolumeGroupSnapshot {
 // CreateVolumeGroupSnapshot implements csi.GroupControllerServer. All volumes stand still before the first snapshot is
 // taken, and each snapshot is refused if its volume has moved since: so they all show the moment when the last of them
 // came to a stand.
-func (d *Driver) CreateVolumeGroupSnapshot(ctx context.Context, r *csi.CreateVolumeGroupSnapshotRequest) (*csi.CreateVolumeGroupSnapshotResponse, error) {
+func (d *Controller) CreateVolumeGroupSnapshot(ctx context.Context, r *csi.CreateVolumeGroupSnapshotRequest) (*csi.CreateVolumeGroupSnapshotResponse, error) {
 	sources, err := readGroup(r)
 	if err != nil {
 		return nil, err
 	}
-	key, err := readKey(r.Secrets)
+	key, err := request.ReadKey(r.Secrets)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +63,7 @@ func (d *Driver) CreateVolumeGroupSnapshot(ctx context.Context, r *csi.CreateVol
 	for _, s := range sources {
 		keys = append(keys, "volume/"+s.String())
 	}
-	release, err := d.flight.take(keys...)
+	release, err := d.flight.Take(keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +74,7 @@ func (d *Driver) CreateVolumeGroupSnapshot(ctx context.Context, r *csi.CreateVol
 	}
 	for _, s := range have {
 		if other, _ := handle.GroupNamed(network, s.Name); other != g {
-			return nil, fmt.Errorf("group snapshot %q of other volumes: %w", r.Name, errExists)
+			return nil, fmt.Errorf("group snapshot %q of other volumes: %w", r.Name, request.ErrExists)
 		}
 	}
 	if len(have) != len(sources) {
@@ -85,11 +86,11 @@ func (d *Driver) CreateVolumeGroupSnapshot(ctx context.Context, r *csi.CreateVol
 }
 
 func readGroup(r *csi.CreateVolumeGroupSnapshotRequest) (sources []handle.Volume, err error) {
-	if err := checkName("group snapshot", r.Name); err != nil {
+	if err := request.CheckName("group snapshot", r.Name); err != nil {
 		return nil, err
 	}
 	if n := len(r.SourceVolumeIds); n == 0 || n > maxGroup {
-		return nil, invalid("%d source volumes, want 1 to %d", n, maxGroup)
+		return nil, request.Invalid("%d source volumes, want 1 to %d", n, maxGroup)
 	}
 	for _, id := range r.SourceVolumeIds {
 		h, err := handle.ParseVolume(id)
@@ -97,10 +98,10 @@ func readGroup(r *csi.CreateVolumeGroupSnapshotRequest) (sources []handle.Volume
 			return nil, err
 		}
 		if slices.Contains(sources, h) {
-			return nil, invalid("source volume %s is named twice", h)
+			return nil, request.Invalid("source volume %s is named twice", h)
 		}
 		if len(sources) > 0 && h.Network != sources[0].Network {
-			return nil, invalid("source volumes are in the networks %q and %q", sources[0].Network, h.Network)
+			return nil, request.Invalid("source volumes are in the networks %q and %q", sources[0].Network, h.Network)
 		}
 		sources = append(sources, h)
 	}
@@ -108,7 +109,7 @@ func readGroup(r *csi.CreateVolumeGroupSnapshotRequest) (sources []handle.Volume
 }
 
 // takeGroup takes all snapshots of a group. What an interrupted attempt left is deleted first: it shows another moment.
-func (d *Driver) takeGroup(ctx context.Context, g handle.Group, sources []handle.Volume, old []kept, key []byte) (out []kept, err error) {
+func (d *Controller) takeGroup(ctx context.Context, g handle.Group, sources []handle.Volume, old []kept, key []byte) (out []kept, err error) {
 	for _, s := range old {
 		if err := d.dropSnapshot(ctx, s.handle, key, true); err != nil {
 			return nil, fmt.Errorf("remains of an attempt before: %w", err)
@@ -140,28 +141,28 @@ func (d *Driver) takeGroup(ctx context.Context, g handle.Group, sources []handle
 }
 
 // group finds the snapshots of a group and compares them with those that are named, if any are.
-func (d *Driver) group(ctx context.Context, g handle.Group, named []string) ([]kept, error) {
+func (d *Controller) group(ctx context.Context, g handle.Group, named []string) ([]kept, error) {
 	list, err := d.members(ctx, g.Network, func(h handle.Group) bool { return h == g })
 	if err != nil {
 		return nil, err
 	}
 	for _, n := range named {
 		if h, err := handle.ParseSnapshot(n); err != nil || h.Network != g.Network {
-			return nil, invalid("snapshot %q is not of group snapshot %s", n, g)
+			return nil, request.Invalid("snapshot %q is not of group snapshot %s", n, g)
 		}
 	}
 	for _, s := range list {
 		if len(named) > 0 && !slices.Contains(named, s.key()) {
-			return nil, invalid("group snapshot %s has the snapshot %s too", g, s.key())
+			return nil, request.Invalid("group snapshot %s has the snapshot %s too", g, s.key())
 		}
 	}
 	return list, nil
 }
 
 // GetVolumeGroupSnapshot implements csi.GroupControllerServer.
-func (d *Driver) GetVolumeGroupSnapshot(ctx context.Context, r *csi.GetVolumeGroupSnapshotRequest) (*csi.GetVolumeGroupSnapshotResponse, error) {
+func (d *Controller) GetVolumeGroupSnapshot(ctx context.Context, r *csi.GetVolumeGroupSnapshotRequest) (*csi.GetVolumeGroupSnapshotResponse, error) {
 	if r.GroupSnapshotId == "" {
-		return nil, invalid("no group snapshot id")
+		return nil, request.Invalid("no group snapshot id")
 	}
 	g, err := handle.ParseGroup(r.GroupSnapshotId)
 	if err != nil {
@@ -172,21 +173,21 @@ func (d *Driver) GetVolumeGroupSnapshot(ctx context.Context, r *csi.GetVolumeGro
 		return nil, err
 	}
 	if len(list) == 0 || len(list) < len(r.SnapshotIds) {
-		return nil, fmt.Errorf("group snapshot %s, %d of %d snapshots: %w", g, len(list), len(r.SnapshotIds), errNotFound)
+		return nil, fmt.Errorf("group snapshot %s, %d of %d snapshots: %w", g, len(list), len(r.SnapshotIds), request.ErrNotFound)
 	}
 	return &csi.GetVolumeGroupSnapshotResponse{GroupSnapshot: groupMessage(g, list)}, nil
 }
 
 // DeleteVolumeGroupSnapshot implements csi.GroupControllerServer.
-func (d *Driver) DeleteVolumeGroupSnapshot(ctx context.Context, r *csi.DeleteVolumeGroupSnapshotRequest) (*csi.DeleteVolumeGroupSnapshotResponse, error) {
+func (d *Controller) DeleteVolumeGroupSnapshot(ctx context.Context, r *csi.DeleteVolumeGroupSnapshotRequest) (*csi.DeleteVolumeGroupSnapshotResponse, error) {
 	if r.GroupSnapshotId == "" {
-		return nil, invalid("no group snapshot id")
+		return nil, request.Invalid("no group snapshot id")
 	}
 	g, err := handle.ParseGroup(r.GroupSnapshotId)
 	if err != nil {
 		return &csi.DeleteVolumeGroupSnapshotResponse{}, nil // none of ours has such an id
 	}
-	key, err := readKey(r.Secrets)
+	key, err := request.ReadKey(r.Secrets)
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +199,7 @@ func (d *Driver) DeleteVolumeGroupSnapshot(ctx context.Context, r *csi.DeleteVol
 	for _, s := range list {
 		keys = append(keys, "volume/"+s.handle.Volume.String())
 	}
-	release, err := d.flight.take(keys...)
+	release, err := d.flight.Take(keys...)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package driver
+package request
 
 import (
 	"context"
@@ -35,29 +35,29 @@ type Modifier interface {
 	Modify(ctx context.Context, v handle.Volume, c Change) error
 }
 
-// any gives any agent of a network.
-func (d *Driver) any(ctx context.Context, network string) (agentv1.AgentClient, error) {
-	a, err := d.cfg.Agents.Agent(ctx, network, "")
+// Any gives any agent of a network.
+func Any(ctx context.Context, agents Agents, network string) (agentv1.AgentClient, error) {
+	a, err := agents.Agent(ctx, network, "")
 	if err != nil {
 		return nil, fmt.Errorf("network %q: %w", network, err)
 	}
 	return a, nil
 }
 
-// local gives the agent of a network on this node.
-func (d *Driver) local(ctx context.Context, network string) (agentv1.AgentClient, error) {
-	a, err := d.cfg.Agents.Agent(ctx, network, d.cfg.Node)
+// Status asks the agent of a network on a node for its state.
+func Status(ctx context.Context, agents Agents, network, node string) (*agentv1.StatusResponse, error) {
+	a, err := agents.Agent(ctx, network, node)
 	if err != nil {
-		return nil, fmt.Errorf("network %q on node %q: %w", network, d.cfg.Node, err)
+		return nil, err
 	}
-	return a, nil
+	return a.Status(ctx, &agentv1.StatusRequest{})
 }
 
-// inspect asks an agent for a volume. errNotFound also if it is deleted.
-func inspect(ctx context.Context, a agentv1.AgentClient, id string) (*agentv1.Volume, error) {
+// Inspect asks an agent for a volume. ErrNotFound also if it is deleted.
+func Inspect(ctx context.Context, a agentv1.AgentClient, id string) (*agentv1.Volume, error) {
 	v, err := a.InspectVolume(ctx, &agentv1.InspectVolumeRequest{Volume: id})
-	if isCode(err, codes.NotFound) || err == nil && v.State == agentv1.VolumeState_VOLUME_STATE_DELETED {
-		return nil, fmt.Errorf("volume %s: %w", id, errNotFound)
+	if IsCode(err, codes.NotFound) || err == nil && v.State == agentv1.VolumeState_VOLUME_STATE_DELETED {
+		return nil, fmt.Errorf("volume %s: %w", id, ErrNotFound)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("inspect volume %s: %w", id, err)
@@ -65,21 +65,21 @@ func inspect(ctx context.Context, a agentv1.AgentClient, id string) (*agentv1.Vo
 	return v, nil
 }
 
-// find finds a volume and the agent that is to change it: that of its holder, else any.
-func (d *Driver) find(ctx context.Context, h handle.Volume) (agentv1.AgentClient, *agentv1.Volume, error) {
-	a, err := d.any(ctx, h.Network)
+// Find finds a volume and the agent that is to change it: that of its holder, else any.
+func Find(ctx context.Context, agents Agents, h handle.Volume) (agentv1.AgentClient, *agentv1.Volume, error) {
+	a, err := Any(ctx, agents, h.Network)
 	if err != nil {
 		return nil, nil, err
 	}
-	v, err := inspect(ctx, a, h.ID)
+	v, err := Inspect(ctx, a, h.ID)
 	if err != nil {
 		return nil, nil, err
 	}
 	if v.State == agentv1.VolumeState_VOLUME_STATE_ELSEWHERE && v.HolderNode != "" {
-		if a, err = d.cfg.Agents.Agent(ctx, h.Network, v.HolderNode); err != nil {
+		if a, err = agents.Agent(ctx, h.Network, v.HolderNode); err != nil {
 			return nil, nil, fmt.Errorf("volume %s is held by node %q: %w", h, v.HolderNode, err)
 		}
-		if v, err = inspect(ctx, a, h.ID); err != nil { // it knows better
+		if v, err = Inspect(ctx, a, h.ID); err != nil { // it knows better
 			return nil, nil, err
 		}
 	}

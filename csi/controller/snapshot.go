@@ -1,4 +1,4 @@
-package driver
+package controller
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
 	"mynetwork.io/mynetwork/csi/handle"
+	"mynetwork.io/mynetwork/csi/request"
 )
 
 // kept is a snapshot that Kubernetes may see.
@@ -36,7 +37,7 @@ func keep(v handle.Volume, s *agentv1.Snapshot) kept {
 }
 
 // snapshots lists those of a network, of all networks if none is given, ascending by handle.
-func (d *Driver) snapshots(ctx context.Context, network string) (out []kept, err error) {
+func (d *Controller) snapshots(ctx context.Context, network string) (out []kept, err error) {
 	hs, vs, err := d.volumes(ctx, network)
 	if err != nil {
 		return nil, err
@@ -53,28 +54,28 @@ func (d *Driver) snapshots(ctx context.Context, network string) (out []kept, err
 }
 
 // CreateSnapshot implements csi.ControllerServer.
-func (d *Driver) CreateSnapshot(ctx context.Context, r *csi.CreateSnapshotRequest) (*csi.CreateSnapshotResponse, error) {
-	if err := checkName("snapshot", r.Name); err != nil {
+func (d *Controller) CreateSnapshot(ctx context.Context, r *csi.CreateSnapshotRequest) (*csi.CreateSnapshotResponse, error) {
+	if err := request.CheckName("snapshot", r.Name); err != nil {
 		return nil, err
 	}
 	if r.SourceVolumeId == "" {
-		return nil, invalid("no source volume id")
+		return nil, request.Invalid("no source volume id")
 	}
 	h, err := handle.ParseVolume(r.SourceVolumeId)
 	if err != nil {
 		return nil, err
 	}
 	for p := range r.Parameters {
-		if !strings.HasPrefix(p, kubernetesPrefix) {
-			return nil, invalid("there is no parameter %q of a snapshot", p)
+		if !strings.HasPrefix(p, request.KubernetesPrefix) {
+			return nil, request.Invalid("there is no parameter %q of a snapshot", p)
 		}
 	}
-	key, err := readKey(r.Secrets)
+	key, err := request.ReadKey(r.Secrets)
 	if err != nil {
 		return nil, err
 	}
 	name := handle.Name(r.Name)
-	release, err := d.flight.take("snapshot/"+h.Network+"/"+name, "volume/"+h.String())
+	release, err := d.flight.Take("snapshot/"+h.Network+"/"+name, "volume/"+h.String())
 	if err != nil {
 		return nil, err
 	}
@@ -85,13 +86,13 @@ func (d *Driver) CreateSnapshot(ctx context.Context, r *csi.CreateSnapshotReques
 	}
 	for _, s := range all {
 		if s.Name == name && s.handle.Volume != h {
-			return nil, fmt.Errorf("snapshot %q is of volume %s: %w", r.Name, s.handle.Volume, errExists)
+			return nil, fmt.Errorf("snapshot %q is of volume %s: %w", r.Name, s.handle.Volume, request.ErrExists)
 		}
 		if s.Name == name {
 			return &csi.CreateSnapshotResponse{Snapshot: s.message()}, nil
 		}
 	}
-	a, v, err := d.find(ctx, h)
+	a, v, err := request.Find(ctx, d.cfg.Agents, h)
 	if err != nil {
 		return nil, err
 	}
@@ -103,19 +104,19 @@ func (d *Driver) CreateSnapshot(ctx context.Context, r *csi.CreateSnapshotReques
 }
 
 // DeleteSnapshot implements csi.ControllerServer.
-func (d *Driver) DeleteSnapshot(ctx context.Context, r *csi.DeleteSnapshotRequest) (*csi.DeleteSnapshotResponse, error) {
+func (d *Controller) DeleteSnapshot(ctx context.Context, r *csi.DeleteSnapshotRequest) (*csi.DeleteSnapshotResponse, error) {
 	if r.SnapshotId == "" {
-		return nil, invalid("no snapshot id")
+		return nil, request.Invalid("no snapshot id")
 	}
 	h, err := handle.ParseSnapshot(r.SnapshotId)
 	if err != nil {
 		return &csi.DeleteSnapshotResponse{}, nil // none of ours has such an id
 	}
-	key, err := readKey(r.Secrets)
+	key, err := request.ReadKey(r.Secrets)
 	if err != nil {
 		return nil, err
 	}
-	release, err := d.flight.take("volume/" + h.Volume.String())
+	release, err := d.flight.Take("volume/" + h.Volume.String())
 	if err != nil {
 		return nil, err
 	}
@@ -124,9 +125,9 @@ func (d *Driver) DeleteSnapshot(ctx context.Context, r *csi.DeleteSnapshotReques
 }
 
 // dropSnapshot deletes a snapshot; one of a group only if the group is what is being deleted. It may be gone.
-func (d *Driver) dropSnapshot(ctx context.Context, h handle.Snapshot, key []byte, ofGroup bool) error {
-	a, v, err := d.find(ctx, h.Volume)
-	if code(err) == codes.NotFound {
+func (d *Controller) dropSnapshot(ctx context.Context, h handle.Snapshot, key []byte, ofGroup bool) error {
+	a, v, err := request.Find(ctx, d.cfg.Agents, h.Volume)
+	if request.Code(err) == codes.NotFound {
 		return nil
 	}
 	if err != nil {
@@ -137,36 +138,36 @@ func (d *Driver) dropSnapshot(ctx context.Context, h handle.Snapshot, key []byte
 		return nil
 	}
 	if g, is := handle.GroupNamed(h.Network, s.Name); is && !ofGroup {
-		return fmt.Errorf("snapshot %s belongs to the group snapshot %s; delete that: %w", h, g, errPrecondition)
+		return fmt.Errorf("snapshot %s belongs to the group snapshot %s; delete that: %w", h, g, request.ErrPrecondition)
 	}
 	_, err = a.DeleteSnapshot(ctx, &agentv1.DeleteSnapshotRequest{Volume: v.Id, Snapshot: s.Id, EncryptionKey: key})
-	if err != nil && !isCode(err, codes.NotFound) {
+	if err != nil && !request.IsCode(err, codes.NotFound) {
 		return fmt.Errorf("delete snapshot %s: %w", h, err)
 	}
 	return nil
 }
 
 // getSnapshot finds one snapshot.
-func (d *Driver) getSnapshot(ctx context.Context, id string) (kept, error) {
+func (d *Controller) getSnapshot(ctx context.Context, id string) (kept, error) {
 	h, err := handle.ParseSnapshot(id)
 	if err != nil {
 		return kept{}, err
 	}
-	_, v, err := d.find(ctx, h.Volume)
+	_, v, err := request.Find(ctx, d.cfg.Agents, h.Volume)
 	if err != nil {
 		return kept{}, err
 	}
 	s := snapshotOf(v, h.Snapshot)
 	if s == nil {
-		return kept{}, fmt.Errorf("snapshot %s: %w", h, errNotFound)
+		return kept{}, fmt.Errorf("snapshot %s: %w", h, request.ErrNotFound)
 	}
 	return kept{h, s}, nil
 }
 
 // GetSnapshot implements csi.ControllerServer.
-func (d *Driver) GetSnapshot(ctx context.Context, r *csi.GetSnapshotRequest) (*csi.GetSnapshotResponse, error) {
+func (d *Controller) GetSnapshot(ctx context.Context, r *csi.GetSnapshotRequest) (*csi.GetSnapshotResponse, error) {
 	if r.SnapshotId == "" {
-		return nil, invalid("no snapshot id")
+		return nil, request.Invalid("no snapshot id")
 	}
 	s, err := d.getSnapshot(ctx, r.SnapshotId)
 	if err != nil {
@@ -176,10 +177,10 @@ func (d *Driver) GetSnapshot(ctx context.Context, r *csi.GetSnapshotRequest) (*c
 }
 
 // ListSnapshots implements csi.ControllerServer.
-func (d *Driver) ListSnapshots(ctx context.Context, r *csi.ListSnapshotsRequest) (*csi.ListSnapshotsResponse, error) {
+func (d *Controller) ListSnapshots(ctx context.Context, r *csi.ListSnapshotsRequest) (*csi.ListSnapshotsResponse, error) {
 	if r.StartingToken != "" {
 		if _, err := handle.ParseSnapshot(r.StartingToken); err != nil {
-			return nil, fmt.Errorf("starting token %q: %w", r.StartingToken, errToken)
+			return nil, fmt.Errorf("starting token %q: %w", r.StartingToken, request.ErrToken)
 		}
 	}
 	all, err := d.matching(ctx, r)
@@ -198,7 +199,7 @@ func (d *Driver) ListSnapshots(ctx context.Context, r *csi.ListSnapshotsRequest)
 }
 
 // matching lists the snapshots that a request is about. What is not there is an empty list.
-func (d *Driver) matching(ctx context.Context, r *csi.ListSnapshotsRequest) (out []kept, err error) {
+func (d *Controller) matching(ctx context.Context, r *csi.ListSnapshotsRequest) (out []kept, err error) {
 	switch {
 	case r.SnapshotId != "":
 		var s kept
@@ -213,7 +214,7 @@ func (d *Driver) matching(ctx context.Context, r *csi.ListSnapshotsRequest) (out
 	default:
 		out, err = d.snapshots(ctx, "")
 	}
-	if code(err) == codes.NotFound && err != nil {
+	if request.Code(err) == codes.NotFound && err != nil {
 		return nil, nil
 	}
 	return slices.DeleteFunc(out, func(s kept) bool {

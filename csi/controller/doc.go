@@ -1,0 +1,2 @@
+// Package controller is being written.
+package controller

@@ -1,0 +1,204 @@
+package request
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
+	"mynetwork.io/mynetwork/csi/handle"
+)
+
+// Parameters of a StorageClass. Those of Change may also be in a VolumeAttributesClass, if that is supported.
+const (
+	ParamNetwork    = "network"    // id of the network; required
+	ParamEncrypted  = "encrypted"  // "true": the secret's key encrypts the volume
+	ParamExtentSize = "extentSize" // bytes
+)
+
+// Parameters that may change while a volume lives.
+const (
+	ParamCopies      = "copies"       // 1 and more
+	ParamWrite       = "write"        // "strong": a flush waits for a majority of the copies; "weak": for one
+	ParamCompression = "compression"  // "none" or "zstd"
+	ParamIOPS        = "maxIOPS"      // requests per second; 0: no limit
+	ParamBandwidth   = "maxBandwidth" // bytes per second; 0: no limit
+)
+
+// SecretKey is the entry of a Secret that holds a volume's key: 32 bytes as they are, in hex or in base64.
+const SecretKey = "encryptionKey"
+
+const (
+	keySize   = 32
+	maxString = 128 // bytes of a name, by the specification
+	maxFlags  = 4096
+	// KubernetesPrefix begins the names of parameters that the provisioner adds.
+	KubernetesPrefix = "csi.storage.k8s.io/"
+)
+
+// Change is what may change of a volume. nil: stays as it is.
+type Change struct {
+	Copies      *int32
+	Weak        *bool
+	Compression *agentv1.Compression
+	IOPS        *int64
+	Bandwidth   *int64
+}
+
+// set takes one parameter. ok is false if there is none of that name.
+func (c *Change) set(name, value string) (ok bool, err error) {
+	switch name {
+	case ParamCopies:
+		n, err := strconv.ParseInt(value, 10, 32)
+		if err != nil || n < 1 {
+			return true, Invalid("parameter %s=%q: want a whole number from 1", name, value)
+		}
+		c.Copies = new(int32(n))
+	case ParamWrite:
+		if value != "strong" && value != "weak" {
+			return true, Invalid("parameter %s=%q: want strong or weak", name, value)
+		}
+		c.Weak = new(value == "weak")
+	case ParamCompression:
+		kinds := map[string]agentv1.Compression{"none": agentv1.Compression_COMPRESSION_NONE, "zstd": agentv1.Compression_COMPRESSION_ZSTD}
+		kind, known := kinds[value]
+		if !known {
+			return true, Invalid("parameter %s=%q: want none or zstd", name, value)
+		}
+		c.Compression = &kind
+	case ParamIOPS, ParamBandwidth:
+		n, err := strconv.ParseInt(value, 10, 64)
+		if err != nil || n < 0 {
+			return true, Invalid("parameter %s=%q: want a whole number from 0", name, value)
+		}
+		if name == ParamIOPS {
+			c.IOPS = &n
+		} else {
+			c.Bandwidth = &n
+		}
+	default:
+		return false, nil
+	}
+	return true, nil
+}
+
+// Parameters are those of a StorageClass, read.
+type Parameters struct {
+	Network   string // empty: none is named
+	Encrypted bool
+	Extent    uint32 // bytes; 0: the default
+	Change
+}
+
+func ReadParameters(params map[string]string) (Parameters, error) {
+	var p Parameters
+	for name, value := range params {
+		if strings.HasPrefix(name, KubernetesPrefix) {
+			continue
+		}
+		switch name {
+		case ParamNetwork:
+			if !handle.ValidNetwork(value) {
+				return p, Invalid("parameter %s=%q is no id of a network", name, value)
+			}
+			p.Network = value
+		case ParamEncrypted:
+			b, err := strconv.ParseBool(value)
+			if err != nil {
+				return p, Invalid("parameter %s=%q: want true or false", name, value)
+			}
+			p.Encrypted = b
+		case ParamExtentSize:
+			n, err := strconv.ParseUint(value, 10, 32)
+			if err != nil {
+				return p, Invalid("parameter %s=%q: want a number of bytes below 4 GiB", name, value)
+			}
+			p.Extent = uint32(n)
+		default:
+			ok, err := p.set(name, value)
+			if err != nil {
+				return p, err
+			}
+			if !ok {
+				return p, Invalid("there is no parameter %q", name)
+			}
+		}
+	}
+	return p, nil
+}
+
+// ReadMutable reads parameters of a VolumeAttributesClass.
+func ReadMutable(params map[string]string) (c Change, err error) {
+	for name, value := range params {
+		ok, err := c.set(name, value)
+		if err != nil {
+			return c, err
+		}
+		if !ok {
+			return c, Invalid("there is no parameter %q that can be changed", name)
+		}
+	}
+	return c, nil
+}
+
+// Over gives c with what d sets taken from d.
+func (c Change) Over(d Change) Change {
+	pick := func(a, b *int64) *int64 {
+		if b != nil {
+			return b
+		}
+		return a
+	}
+	if d.Copies != nil {
+		c.Copies = d.Copies
+	}
+	if d.Weak != nil {
+		c.Weak = d.Weak
+	}
+	if d.Compression != nil {
+		c.Compression = d.Compression
+	}
+	c.IOPS, c.Bandwidth = pick(c.IOPS, d.IOPS), pick(c.Bandwidth, d.Bandwidth)
+	return c
+}
+
+// Limits tells whether the change is of something that no volume has from its creation.
+func (c Change) Limits() bool { return c.IOPS != nil || c.Bandwidth != nil }
+
+// ReadKey gives the key of a Secret, nil if it has none. No error says anything of its content.
+func ReadKey(secrets map[string]string) ([]byte, error) {
+	s, ok := secrets[SecretKey]
+	if !ok {
+		return nil, nil
+	}
+	if len(s) == keySize {
+		return []byte(s), nil
+	}
+	s = strings.TrimSpace(s)
+	for _, decode := range []func(string) ([]byte, error){hex.DecodeString, base64.StdEncoding.DecodeString} {
+		if b, err := decode(s); err == nil && len(b) == keySize {
+			return b, nil
+		}
+	}
+	return nil, Invalid("the secret's entry %s is no key of %d bytes, as they are, in hex or in base64", SecretKey, keySize)
+}
+
+// CheckName reports ErrInvalid unless the specification allows a name.
+func CheckName(what, name string) error {
+	switch {
+	case name == "":
+		return Invalid("no name for the %s", what)
+	case len(name) > maxString:
+		return Invalid("name of the %s: %d bytes, at most %d", what, len(name), maxString)
+	case !utf8.ValidString(name):
+		return Invalid("name of the %s is not UTF-8", what)
+	}
+	for _, r := range name {
+		if r < ' ' && r != '\t' && r != '\n' && r != '\r' || r >= 0x7f && r <= 0x9f {
+			return Invalid("name of the %s has the control character %U", what, r)
+		}
+	}
+	return nil
+}
