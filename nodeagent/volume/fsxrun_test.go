@@ -185,12 +185,20 @@ func (f *fsx) compare(v *fsxVolume) error {
 
 func (f *fsx) expect(s subject, page int, want []uint64) error {
 	got, err := f.versions(s, page, len(want))
+	first, bad := -1, 0
 	for i := range got {
 		if got[i] != want[i] {
-			return fmt.Errorf("page %d is of version %d, must be of %d", page+i, got[i], want[i])
+			if bad++; first < 0 {
+				first = i
+			}
 		}
 	}
-	return err
+	if bad == 0 {
+		return err
+	}
+	again, _ := f.versions(s, page, len(want)) // tells a wrong answer from a lost page
+	return fmt.Errorf("page %d is of version %d, must be of %d; %d pages of %d are wrong; read again, all are right: %v", page+first, got[first], want[first],
+		bad, len(want), slices.Equal(again, want))
 }
 
 func (f *fsx) versions(s subject, page, n int) ([]uint64, error) {
@@ -266,10 +274,14 @@ func (f *fsx) reopen(v *fsxVolume) error {
 // resume kills the writer; the next one has its ring, so all that was acknowledged is there.
 func (f *fsx) resume(v *fsxVolume) error {
 	_ = v.e.Close(false)
+	before := v.e.Status()
 	if err := f.open(v, Options{}); err != nil {
 		return err
 	}
-	return f.compare(v)
+	if err := f.compare(v); err != nil {
+		return fmt.Errorf("%w; before: %+v; after: %+v; unflushed: %v", err, before, v.e.Status(), v.log)
+	}
+	return nil
 }
 
 // crash kills the writer with its ring.
