@@ -26,20 +26,20 @@ const DownAfter = 10 * time.Minute
 
 const gib = 1 << 30
 
-// weight of a node in GiB: what people set, else what its stores report. 0: not known yet.
-func weight(n *v1alpha1.StorageNode) uint64 {
+// Weight is a node's share in GiB: what people set, else what its stores report. 0: not known yet.
+func Weight(n *v1alpha1.StorageNode) uint64 {
 	if n.Spec.Weight != nil {
 		return uint64(max(*n.Spec.Weight, 1))
 	}
-	total, _ := space(n)
+	total, _ := Space(n)
 	if total <= 0 {
 		return 0
 	}
 	return min(uint64(max(total/gib, 1)), placement.MaxWeight)
 }
 
-// space is a node's capacity and use in bytes, of stores that serve.
-func space(n *v1alpha1.StorageNode) (total, used int64) {
+// Space is a node's capacity and use in bytes, of stores that serve.
+func Space(n *v1alpha1.StorageNode) (total, used int64) {
 	if n.Status.Agent == nil {
 		return 0, 0
 	}
@@ -64,7 +64,7 @@ func members(s *State, storing map[string]bool) (out []placement.Node, again tim
 		if known && !present && n.Status.LayoutVersion == 0 {
 			continue // a compute-only node
 		}
-		w := weight(n)
+		w := Weight(n)
 		if w == 0 {
 			continue
 		}

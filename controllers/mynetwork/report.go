@@ -36,7 +36,7 @@ func count(s *State, st *v1alpha1.MyNetworkStatus, nodes []corev1.Node, storing 
 	var total, used int64
 	for i := range s.StorageNodes {
 		n := &s.StorageNodes[i]
-		t, u := space(n)
+		t, u := Space(n)
 		total, used = total+t, used+u
 		if n.Status.Agent != nil && n.Status.Agent.LastCopies > 0 {
 			st.LastCopies++

@@ -1,0 +1,187 @@
+package storagenode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"mynetwork.io/mynetwork/api/v1alpha1"
+	"mynetwork.io/mynetwork/controllers/apply"
+	"mynetwork.io/mynetwork/controllers/failover"
+	"mynetwork.io/mynetwork/controllers/mynetwork"
+)
+
+// Reconciler keeps the StorageNodes of networks; a request names a network. All fields are required.
+type Reconciler struct {
+	Client  client.Client
+	Events  events.EventRecorder
+	Now     func() time.Time
+	Options Options
+}
+
+// SetupWithManager starts the controller. The manager's cache has to have the index of mynetwork.AddIndexes.
+func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
+	to := func(name func(client.Object) string) handler.EventHandler {
+		return handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+			return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: name(o)}}}
+		})
+	}
+	return ctrl.NewControllerManagedBy(m).Named("storagenode").For(&v1alpha1.MyNetwork{}).
+		Watches(&v1alpha1.StorageNode{}, to(func(o client.Object) string { return o.(*v1alpha1.StorageNode).Spec.Network })).
+		Watches(&corev1.Pod{}, to(func(o client.Object) string { return o.GetLabels()[v1alpha1.LabelNetwork] })).
+		Watches(&policyv1.PodDisruptionBudget{}, to(func(o client.Object) string { return o.GetLabels()[v1alpha1.LabelNetwork] })).
+		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.networksOf)).
+		Complete(r)
+}
+
+// networksOf lists the networks that a Kubernetes node belongs to.
+func (r *Reconciler) networksOf(ctx context.Context, o client.Object) (out []reconcile.Request) {
+	var list v1alpha1.StorageNodeList
+	if err := r.Client.List(ctx, &list); err != nil {
+		return nil // the resync comes
+	}
+	for i := range list.Items {
+		req := reconcile.Request{NamespacedName: client.ObjectKey{Name: list.Items[i].Spec.Network}}
+		if list.Items[i].Spec.NodeName == o.GetName() && !slices.Contains(out, req) {
+			out = append(out, req)
+		}
+	}
+	return out
+}
+
+// resync is how often nodes are looked at without a change, for what changes by time alone.
+const resync = time.Minute
+
+// Reconcile does one round for a network.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	s, err := r.gather(ctx, req.Name)
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("nodes of network %s: %w", req.Name, err)
+	}
+	if len(s.StorageNodes) == 0 && len(s.Guards) == 0 {
+		return ctrl.Result{}, nil
+	}
+	if err := r.apply(ctx, s, Compute(s)); err != nil {
+		return ctrl.Result{}, fmt.Errorf("nodes of network %s: %w", req.Name, err)
+	}
+	return ctrl.Result{RequeueAfter: resync}, nil
+}
+
+func (r *Reconciler) gather(ctx context.Context, name string) (*State, error) {
+	s := &State{Options: r.Options, Now: r.Now(), Name: name, Nodes: map[string]*corev1.Node{}}
+	n := &v1alpha1.MyNetwork{}
+	switch err := r.Client.Get(ctx, client.ObjectKey{Name: name}, n); {
+	case err == nil:
+		s.Network = n
+	case !apierrors.IsNotFound(err):
+		return nil, err
+	}
+	var own v1alpha1.StorageNodeList
+	if err := r.Client.List(ctx, &own, client.MatchingFields{mynetwork.FieldNetwork: name}); err != nil {
+		return nil, err
+	}
+	s.StorageNodes = own.Items
+	for i := range own.Items {
+		node := &corev1.Node{}
+		switch err := r.Client.Get(ctx, client.ObjectKey{Name: own.Items[i].Spec.NodeName}, node); {
+		case err == nil:
+			s.Nodes[node.Name] = node
+		case !apierrors.IsNotFound(err):
+			return nil, err
+		}
+	}
+	var records v1alpha1.VolumeRecordList
+	if err := r.Client.List(ctx, &records, client.MatchingFields{mynetwork.FieldNetwork: name}); err != nil {
+		return nil, err
+	}
+	s.Records = len(records.Items)
+	var pods corev1.PodList
+	if err := r.Client.List(ctx, &pods, client.InNamespace(r.Options.Namespace), client.MatchingLabels(labels(s))); err != nil {
+		return nil, err
+	}
+	s.Guards = pods.Items
+	return s, nil
+}
+
+// apply does what a plan says. An error of one part does not hold up the others.
+func (r *Reconciler) apply(ctx context.Context, s *State, p *Plan) error {
+	var errs []error
+	for _, name := range p.Taint {
+		errs = append(errs, r.taint(ctx, s, name, true))
+	}
+	for _, name := range p.Untaint {
+		errs = append(errs, r.taint(ctx, s, name, false))
+	}
+	if p.Budget != nil { // before guards go: a budget that is too narrow only delays
+		a := apply.Applier{Client: r.Client, Network: s.Name, UID: s.Network.UID}
+		_, err := a.Apply(ctx, p.Budget)
+		errs = append(errs, err)
+	}
+	for _, g := range p.Guards {
+		if err := r.Client.Create(ctx, g); !apierrors.IsAlreadyExists(err) {
+			errs = append(errs, err)
+		}
+	}
+	for _, g := range p.DropGuards {
+		errs = append(errs, client.IgnoreNotFound(r.Client.Delete(ctx, g)))
+	}
+	for i := range s.StorageNodes {
+		errs = append(errs, r.node(ctx, &s.StorageNodes[i], p))
+	}
+	return errors.Join(errs...)
+}
+
+// taint sets or takes back our taint, and no other.
+func (r *Reconciler) taint(ctx context.Context, s *State, name string, set bool) error {
+	n := s.Nodes[name]
+	before := n.DeepCopy()
+	n.Spec.Taints = slices.DeleteFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == v1alpha1.TaintUnreachable })
+	reason := v1alpha1.EventNodeUntainted
+	if set {
+		reason = v1alpha1.EventNodeTainted
+		n.Spec.Taints = append(n.Spec.Taints, failover.Taint())
+	}
+	if err := r.Client.Patch(ctx, n, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+		return fmt.Errorf("taint of node %s: %w", name, err)
+	}
+	r.Events.Eventf(n, nil, corev1.EventTypeWarning, reason, "Taint", "%s of network %s", v1alpha1.TaintUnreachable, s.Name)
+	return nil
+}
+
+// node writes the finalizer and the status of one StorageNode, if they changed.
+func (r *Reconciler) node(ctx context.Context, n *v1alpha1.StorageNode, p *Plan) error {
+	want := p.Statuses[n.Name]
+	if slices.Contains(p.AddFinalizer, n.Name) || slices.Contains(p.RemoveFinalizer, n.Name) {
+		before := n.DeepCopy()
+		if n.DeletionTimestamp == nil {
+			controllerutil.AddFinalizer(n, v1alpha1.Finalizer)
+		} else {
+			controllerutil.RemoveFinalizer(n, v1alpha1.Finalizer)
+		}
+		err := r.Client.Patch(ctx, n, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+		if err != nil || n.DeletionTimestamp != nil {
+			return client.IgnoreNotFound(err)
+		}
+	}
+	if equality.Semantic.DeepEqual(n.Status, want) {
+		return nil
+	}
+	// Without a lock: the agent writes its own part of the status at any time, and the patch has only ours.
+	before := n.DeepCopy()
+	want.Agent = n.Status.Agent
+	n.Status = want
+	return client.IgnoreNotFound(r.Client.Status().Patch(ctx, n, client.MergeFrom(before)))
+}

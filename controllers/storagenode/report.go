@@ -1,0 +1,207 @@
+package storagenode
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"mynetwork.io/mynetwork/api/v1alpha1"
+	"mynetwork.io/mynetwork/controllers/mynetwork"
+	"mynetwork.io/mynetwork/controllers/status"
+)
+
+// short is a name of a node that fits into a label and a pod's name.
+func short(node string) string {
+	sum := sha256.Sum256([]byte(node))
+	return hex.EncodeToString(sum[:8])
+}
+
+func disruptionBudget(s *State, minAvailable int32) *policyv1.PodDisruptionBudget {
+	return &policyv1.PodDisruptionBudget{
+		ObjectMeta: metav1.ObjectMeta{Name: guardName(s.Name), Namespace: s.Options.Namespace, Labels: labels(s)},
+		Spec: policyv1.PodDisruptionBudgetSpec{MinAvailable: new(intstr.FromInt32(minAvailable)), Selector: &metav1.LabelSelector{MatchLabels: labels(s)},
+			UnhealthyPodEvictionPolicy: new(policyv1.IfHealthyBudget)},
+	}
+}
+
+// report makes the status of one node.
+type report struct {
+	state   *State
+	node    *v1alpha1.StorageNode
+	dead    bool
+	tooMany string
+}
+
+func (r *report) status() v1alpha1.StorageNodeStatus {
+	s, n := r.state, r.node
+	st := *n.Status.DeepCopy()
+	kube := s.Nodes[n.Spec.NodeName]
+	if kube != nil {
+		st.NodeUID, st.Zone = kube.UID, kube.Labels[corev1.LabelTopologyZone]
+	}
+	if n.Spec.Zone != nil {
+		st.Zone = *n.Spec.Zone
+	}
+	r.figures(&st)
+	if s.Network != nil && s.Network.Status.Layout != nil && st.Weight > 0 {
+		st.LayoutVersion = s.Network.Status.Layout.Version
+	}
+	st.FormatGrant = r.grant()
+	switch {
+	case !r.dead:
+		st.Fencing = nil
+	case st.Fencing == nil:
+		st.Fencing = &v1alpha1.FencingStatus{Since: metav1.NewTime(s.Now.Truncate(1e9))}
+	}
+	if st.Fencing != nil {
+		st.Fencing.Tainted = r.tooMany == "" && kube != nil
+	}
+	o := r.outcome(kube)
+	status.Set(&st.Conditions, n.Generation, o, s.Now)
+	degraded, why := r.degraded()
+	reason := v1alpha1.ReasonHealthy
+	if degraded {
+		reason = v1alpha1.ReasonMissingCopies
+	}
+	status.Bool(&st.Conditions, n.Generation, v1alpha1.ConditionDegraded, degraded, reason, why, s.Now)
+	st.ObservedGeneration = status.Observed(n.Status.ObservedGeneration, n.Generation, o)
+	return st
+}
+
+// figures fills in weight, storage and the summary.
+func (r *report) figures(st *v1alpha1.StorageNodeStatus) {
+	st.Weight = int64(mynetwork.Weight(r.node))
+	total, used := mynetwork.Space(r.node)
+	st.Summary = mynetwork.Summary(total, used)
+	st.Storage = st.Weight > 0
+}
+
+func (r *report) degraded() (bool, string) {
+	a := r.node.Status.Agent
+	if a == nil || a.MissingCopies == 0 {
+		return false, "no copy is known to be missing here"
+	}
+	return true, fmt.Sprintf("%d copies that belong here are still being made", a.MissingCopies)
+}
+
+// grant is the one store that may be formatted now: a new one of a node that never had any, or one that a person approved.
+func (r *report) grant() string {
+	n := r.node
+	if n.Status.Agent == nil || n.DeletionTimestamp != nil {
+		return ""
+	}
+	var fresh []string
+	first := n.Status.LayoutVersion == 0
+	for _, st := range n.Status.Agent.Stores {
+		if st.State != v1alpha1.StoreNew {
+			first = false
+			continue
+		}
+		fresh = append(fresh, st.ID)
+	}
+	slices.Sort(fresh)
+	for _, id := range fresh {
+		if first && len(fresh) == 1 || slices.Contains(n.Spec.ApprovedStores, id) {
+			return id
+		}
+	}
+	return ""
+}
+
+// outcome says how the node is.
+func (r *report) outcome(kube *corev1.Node) status.Outcome {
+	n, a := r.node, r.node.Status.Agent
+	switch {
+	case r.state.Network == nil:
+		return status.OutcomeStalled(v1alpha1.ReasonNetworkMissing, "there is no MyNetwork %s. Make it again, or delete this StorageNode; the data stays on the node", n.Spec.Network)
+	case n.DeletionTimestamp != nil:
+		if why := r.mayGo(); why != "" {
+			return status.OutcomeProgressing(v1alpha1.ReasonLastCopies, "the node can not leave yet: %s", why)
+		}
+		return status.OutcomeProgressing(v1alpha1.ReasonDeleting, "nothing is left here")
+	case r.dead && r.tooMany != "":
+		return status.OutcomeStalled(v1alpha1.ReasonTooManyDead, "%s", r.tooMany)
+	case r.dead:
+		return status.OutcomeProgressing(v1alpha1.ReasonUnreachable, "a majority of the storage nodes can not reach this one. It is waited for %s, then its copies are made elsewhere", mynetwork.DownAfter)
+	case kube == nil:
+		return status.OutcomeStalled(v1alpha1.ReasonNodeMissing, "there is no node %s. Bring it back with its disks, or delete this StorageNode to take it out of the network", n.Spec.NodeName)
+	case a == nil:
+		return status.OutcomeProgressing(v1alpha1.ReasonAgentMissing, "no agent has reported from this node yet")
+	}
+	if o := r.stores(); o != nil {
+		return *o
+	}
+	switch {
+	case !a.Ready:
+		return status.OutcomeProgressing(v1alpha1.ReasonAgentsNotReady, "the agent is not ready")
+	case n.Spec.Scheduling == v1alpha1.SchedulingDrained && a.Copies > 0:
+		return status.OutcomeProgressing(v1alpha1.ReasonDraining, "%d copies are still here", a.Copies)
+	case n.Spec.Scheduling == v1alpha1.SchedulingDrained:
+		return status.Outcome{Kind: status.Ready, Reason: v1alpha1.ReasonDrained, Message: "no copy is left here: the node can be shut down, and this StorageNode deleted"}
+	case n.Spec.Scheduling == v1alpha1.SchedulingCordoned:
+		return status.Outcome{Kind: status.Ready, Reason: v1alpha1.ReasonCordoned, Message: "serves; nothing new is placed here"}
+	}
+	return status.OutcomeReady("serves")
+}
+
+// stores says what is wrong with the node's disks.
+func (r *report) stores() *status.Outcome {
+	for _, st := range r.node.Status.Agent.Stores {
+		switch {
+		case st.State == v1alpha1.StoreMissing:
+			return new(status.OutcomeStalled(v1alpha1.ReasonStoreMissing, "the store %s is expected in %s and is not there: is the disk mounted? %s", st.ID, st.Path, st.Message))
+		case st.State == v1alpha1.StoreQuarantined:
+			return new(status.OutcomeStalled(v1alpha1.ReasonStoreFailed, "the store %s in %s failed, its data is made again from other nodes. Replace the disk, then write the id of the "+
+				"new store to spec.approvedStores. %s", st.ID, st.Path, st.Message))
+		case st.State == v1alpha1.StoreNew && r.grant() == "":
+			return new(status.OutcomeStalled(v1alpha1.ReasonStoreMissing, "there is a new, empty store %s in %s on a node that had others. If the disk was replaced, write that id "+
+				"to spec.approvedStores; if not, mount the old disk there", st.ID, st.Path))
+		}
+	}
+	return nil
+}
+
+// mayGo says why the node can not leave the network yet; empty if it can.
+func (r *report) mayGo() string {
+	s, n := r.state, r.node
+	if s.Network == nil || s.Network.DeletionTimestamp != nil && s.Records == 0 {
+		return ""
+	}
+	a := n.Status.Agent
+	switch {
+	case a == nil && n.Status.LayoutVersion == 0:
+		return ""
+	case a == nil:
+		return "its agent has not said what it holds"
+	case a.LastCopies > 0:
+		return fmt.Sprintf("%d pieces of data have no other copy. Bring the node back until they are copied. If it is lost for ever, and so is this data, remove the finalizer %s",
+			a.LastCopies, v1alpha1.Finalizer)
+	case r.dead && r.rebuilt(), a.Copies == 0:
+		return ""
+	}
+	return fmt.Sprintf("%d copies are still here and move away", a.Copies)
+}
+
+// rebuilt tells whether all other nodes have all that the present layout, which is without this node, gives them.
+func (r *report) rebuilt() bool {
+	l := r.state.Network.Status.Layout
+	if l == nil || r.node.Status.Fencing == nil || r.state.Now.Sub(r.node.Status.Fencing.Since.Time) < 2*mynetwork.DownAfter {
+		return false
+	}
+	for i := range r.state.StorageNodes {
+		o := &r.state.StorageNodes[i]
+		if o.Name == r.node.Name {
+			continue
+		}
+		if a := o.Status.Agent; a != nil && (a.MissingCopies > 0 || a.SyncedVersion < l.Version) {
+			return false
+		}
+	}
+	return true
+}
