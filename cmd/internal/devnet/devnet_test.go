@@ -208,3 +208,19 @@ func TestPortsAreKept(t *testing.T) {
 		seen[a] = true
 	}
 }
+
+// TestEnded: a killed process has ended when its last thread has, not when its first one is a zombie.
+func TestEnded(t *testing.T) {
+	line := func(state, threads string) []byte {
+		return []byte("71 (my) network) " + state + " 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 " + threads + " 0 4711 22 23")
+	}
+	for _, c := range []struct {
+		state, threads string
+		ended          bool
+	}{{"S", "9", false}, {"Z", "3", false}, {"Z", "1", true}, {"Z", "0", true}, {"X", "1", true}} {
+		start, ended, err := parseStat(line(c.state, c.threads))
+		if err != nil || start != 4711 || ended != c.ended {
+			t.Errorf("%v: start %d, ended %v, %v", c, start, ended, err)
+		}
+	}
+}

@@ -39,8 +39,8 @@ func (p process) alive() bool {
 	if p.PID <= 1 || p.Boot != bootID() {
 		return false
 	}
-	start, state, err := stat(p.PID)
-	return err == nil && start == p.Start && state != 'Z' && state != 'X'
+	start, ended, err := stat(p.PID)
+	return err == nil && start == p.Start && !ended
 }
 
 // signal sends a signal to the process, if it is still the recorded one. The pidfd that os.Process holds is taken before
@@ -65,22 +65,29 @@ func bootID() string {
 	return strings.TrimSpace(string(b))
 }
 
-// stat reads start time and state from /proc/PID/stat; the command's name, in parentheses, may hold anything.
-func stat(pid int) (start uint64, state byte, err error) {
+// stat reads from /proc/PID/stat when a process started and whether it has ended.
+func stat(pid int) (start uint64, ended bool, err error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return 0, 0, err
+		return 0, false, err
 	}
+	return parseStat(b)
+}
+
+// parseStat reads a line of /proc/PID/stat; the command's name, in parentheses, may hold anything. A process whose first
+// thread is a zombie has not ended as long as it has others: they hold its sockets and locks.
+func parseStat(b []byte) (start uint64, ended bool, err error) {
 	i := bytes.LastIndexByte(b, ')')
 	if i < 0 {
-		return 0, 0, errors.New("no name in /proc stat")
+		return 0, false, errors.New("no name in /proc stat")
 	}
 	fields := strings.Fields(string(b[i+1:])) // from field 3
 	if len(fields) < 20 {
-		return 0, 0, errors.New("short /proc stat")
+		return 0, false, errors.New("short /proc stat")
 	}
 	start, err = strconv.ParseUint(fields[19], 10, 64)
-	return start, fields[0][0], err
+	state, threads := fields[0][0], fields[17]
+	return start, state == 'X' || state == 'Z' && (threads == "0" || threads == "1"), err
 }
 
 // spawn starts this program as a process of its own session, with its output in a log, and records it.
