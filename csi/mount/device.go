@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,13 +18,25 @@ type Device struct {
 	Size   int64 // bytes
 }
 
-// Device looks at a block device. The path may be a symbolic link; ErrDevice unless it leads to a block device.
+// Device looks at a block device without opening it, which could block for ever on one whose server is dead. The path may
+// be a symbolic link; ErrDevice unless it leads to a block device.
 func (m *Mounter) Device(path string) (Device, error) {
-	f, d, err := openDevice(path, os.O_RDONLY)
-	if err != nil {
-		return Device{}, err
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return Device{}, fmt.Errorf("device %q: %w: %w", path, err, ErrDevice)
 	}
-	return d, f.Close()
+	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return Device{}, fmt.Errorf("%q is no block device: %w", path, ErrDevice)
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/sys/dev/block/%d:%d/size", unix.Major(st.Rdev), unix.Minor(st.Rdev)))
+	if err != nil {
+		return Device{}, fmt.Errorf("size of device %s: %w: %w", path, err, ErrDevice)
+	}
+	sectors, err := strconv.ParseInt(string(bytes.TrimSpace(b)), 10, 64)
+	if err != nil {
+		return Device{}, fmt.Errorf("size of device %s: %w: %w", path, err, ErrDevice)
+	}
+	return Device{Number: st.Rdev, Size: sectors * 512}, nil
 }
 
 func openDevice(path string, how int) (*os.File, Device, error) {

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,6 +41,7 @@ func (Exec) Run(ctx context.Context, name string, args ...string) ([]byte, int, 
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.WaitDelay = 5 * time.Second // for a pipe that a child of it has left open
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	switch {
@@ -148,7 +150,7 @@ func (m *Mounter) format(ctx context.Context, device, fs string) error {
 	if err := setMark(f, fs, d.Size, true); err != nil {
 		return fmt.Errorf("%s: %w", device, err)
 	}
-	args := []string{"-q", "-F", "-m", "0", "-E", "nodiscard", device}
+	args := []string{"-q", "-F", "-m", "0", "-e", "remount-ro", "-E", "nodiscard", device}
 	if fs == XFS {
 		args = []string{"-q", "-f", "-K", device}
 	}

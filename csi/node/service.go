@@ -58,7 +58,7 @@ type Config struct {
 	Topology    bool  // the node tells by a key per network whether its agent is ready
 
 	Wait   time.Duration // of NodeStageVolume, for a volume that is held elsewhere; 0: DefaultWait
-	Retry  time.Duration // between two attempts; 0: DefaultRetry
+	Retry  time.Duration // before the second attempt, up to four times it between later ones; 0: DefaultRetry
 	Notify func(Notice)  // nil: notices are logged only. Must not block.
 	Log    *slog.Logger  // required
 }

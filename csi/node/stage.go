@@ -97,7 +97,7 @@ func (d *Node) attach(ctx context.Context, a agentv1.AgentClient, h handle.Volum
 	}
 	ctx, cancel := context.WithTimeout(ctx, until)
 	defer cancel()
-	told := ""
+	told, pause := "", d.cfg.Retry
 	var last error
 	for {
 		resp, err := a.AttachVolume(ctx, &agentv1.AttachVolumeRequest{Volume: h.ID, EncryptionKey: key})
@@ -124,7 +124,8 @@ func (d *Node) attach(ctx context.Context, a agentv1.AgentClient, h handle.Volum
 				return "", fmt.Errorf("volume %s: %w, by node %s: %s", h, request.ErrHeld, told, status.Convert(last).Message())
 			}
 			return "", fmt.Errorf("attach volume %s: %w; last: %s", h, ctx.Err(), status.Convert(last).Message())
-		case <-time.After(d.cfg.Retry):
+		case <-time.After(pause):
+			pause = min(2*pause, 4*d.cfg.Retry)
 		}
 	}
 }
