@@ -124,12 +124,10 @@ const (
 	EventCertificateIssued = "CertificateIssued"
 	// EventCertificateDenied: a certificate request was denied; the message says which check failed.
 	EventCertificateDenied = "CertificateDenied"
-	// EventDeletionRefused: the object is kept although it was deleted; the message says why and what to do.
-	EventDeletionRefused = "DeletionRefused"
 	// EventNodeTainted and EventNodeUntainted: the unreachable taint was set, or taken back.
 	EventNodeTainted   = "NodeTainted"
 	EventNodeUntainted = "NodeUntainted"
-	// EventPodDeleted: a pod of a dead node was deleted by force, so that its volumes serve elsewhere.
+	// EventPodDeleted: a pod of a dead node was deleted by force, so that its volumes serve elsewhere. Not sent yet, like the next one.
 	EventPodDeleted = "PodDeleted"
 	// EventPodKept: a pod of a dead node was not deleted by force; the message has the reason and the command to run.
 	EventPodKept = "PodKept"

@@ -2,7 +2,6 @@ package v1alpha1_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -193,6 +192,53 @@ func TestEmptySpecStaysEmpty(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, ok := got["spec"]; ok {
-		t.Error(fmt.Sprintf("an empty spec is written as %v", got["spec"]))
+		t.Errorf("an empty spec is written as %v", got["spec"])
+	}
+}
+
+// The samples are what the types say: no unknown field, and the one with all settings has all of them.
+func TestSamples(t *testing.T) {
+	files, err := filepath.Glob("../../config/samples/*.yaml")
+	if err != nil || len(files) < 4 {
+		t.Fatal(files, err)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var head struct{ Kind string }
+		if err := yaml.Unmarshal(b, &head); err != nil {
+			t.Fatal(f, err)
+		}
+		switch head.Kind {
+		case "MyNetwork":
+			err = yaml.UnmarshalStrict(b, &v1alpha1.MyNetwork{})
+		case "ContentGroup":
+			err = yaml.UnmarshalStrict(b, &v1alpha1.ContentGroup{})
+		case "Kustomization":
+		default:
+			t.Errorf("%s: kind %q", f, head.Kind)
+		}
+		if err != nil {
+			t.Errorf("%s: %v", f, err)
+		}
+		if filepath.Base(f) != "mynetwork-all.yaml" {
+			continue
+		}
+		var all object
+		if err := yaml.Unmarshal(b, &all); err != nil {
+			t.Fatal(err)
+		}
+		for _, setting := range leaves("", schema(crds(t)["MyNetwork"])["properties"].(object)["spec"].(object)) {
+			at := any(all["spec"])
+			for _, key := range strings.Split(strings.TrimPrefix(setting, "."), ".") {
+				m, _ := at.(object)
+				at = m[key]
+			}
+			if at == nil {
+				t.Errorf("%s does not show %s", f, setting)
+			}
+		}
 	}
 }

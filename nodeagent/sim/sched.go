@@ -97,12 +97,6 @@ func (s *sched) mix(v uint64) {
 	s.hash = (s.hash ^ v) * 1099511628211
 }
 
-func (s *sched) mixString(v string) {
-	for i := range len(v) {
-		s.hash = (s.hash ^ uint64(v[i])) * 1099511628211
-	}
-}
-
 // tracef writes a line of the trace. Arguments are formatted only when somebody will read them.
 func (s *sched) tracef(format string, args ...any) {
 	if s.tail != nil {

@@ -25,7 +25,6 @@ type vol struct {
 	admin  bool        // the last entry of the log is of unknown outcome
 	all    []*reign
 	ended  bool // its life is over
-	closed bool // and it was detached cleanly
 }
 
 // seat is an engine on a node.

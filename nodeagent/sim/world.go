@@ -26,9 +26,8 @@ type World struct {
 	vols     []*vol
 	values   uint64 // the last value written to any page
 	ids      uint64 // the last request id
-	faulty   bool
-	victim   *node // whose data may be damaged; nil: nobody's is
-	stopping bool  // clients start nothing new
+	victim   *node  // whose data may be damaged; nil: nobody's is
+	stopping bool   // clients start nothing new
 	failure  *Failure
 	promised map[promiseKey]block.Epoch // what replicas said that they promised
 	coverage map[[2]string]int

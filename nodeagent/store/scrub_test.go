@@ -117,9 +117,9 @@ func TestReplaceExtent(t *testing.T) {
 // A crash at any moment of a replacement leaves the old extent, the new one, or an extent without a vote.
 func TestReplaceExtentCrash(t *testing.T) {
 	for _, closed := range []bool{true, false} {
-		m, s, w := filled(t, closed)
+		m, _, w := filled(t, closed)
 		faults := disk.NewFaults(m, nil)
-		s = opened(t, faults, small)
+		s := opened(t, faults, small)
 		rng := rand.New(rand.NewPCG(5, 5))
 		states := 0
 		faults.SetPlan(func(disk.Op) disk.Fault {

@@ -74,7 +74,6 @@ type Engine struct {
 	wake      task.Signal // pump
 	heal      task.Signal // healer
 	repair    task.Signal // repairer
-	stopping  bool
 	tasks     int
 	tasksEnd  task.Event
 }

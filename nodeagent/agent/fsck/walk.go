@@ -130,10 +130,9 @@ func (k *catalog) leafTable(number uint64, p *place) (*block.Table, error) {
 
 // walker walks the maps of a volume, with its ancestors' catalogues.
 type walker struct {
-	own      *catalog
-	lineage  []*catalog // by generation, the volume itself first
-	seen     map[blockmap.Addr]bool
-	problems []*agentv1.Finding
+	own     *catalog
+	lineage []*catalog // by generation, the volume itself first
+	seen    map[blockmap.Addr]bool
 }
 
 // node addresses within row addresses: see the engine's index rows.

@@ -44,7 +44,7 @@ func (w *writer) ref(r *Ref) {
 
 func (r *reader) ref() Ref {
 	v := Ref{Epoch: r.u64(), N: r.u32(), Off: r.u32(), Leaf: r.hash()}
-	if r.u64() != 0 || r.u64() != 0 {
+	if first, second := r.u64(), r.u64(); first|second != 0 {
 		r.fail("reserved bytes of a reference in use")
 	}
 	return v
