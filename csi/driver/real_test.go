@@ -10,10 +10,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
@@ -117,6 +119,7 @@ func TestRealAgents(t *testing.T) {
 func realVolume(t *testing.T, w *world, other driver.Config, fs string, size int64) {
 	ctx, d := context.Background(), w.driver
 	other.Mounter, other.Filesystems = w.cfg.Mounter, w.cfg.Filesystems // one machine
+	other.Wait, other.Retry = 3*time.Second, 10*time.Millisecond
 	d2, err := driver.New(other)
 	must := func(err error) {
 		t.Helper()
@@ -193,6 +196,12 @@ func realVolume(t *testing.T, w *world, other driver.Config, fs string, size int
 	must(os.WriteFile(path("b-pod/f"), []byte("other"), 0o600))
 	holds("a")
 	down(d, copied, "b")
+	must(os.MkdirAll(path("c"), 0o755))
+	_, err = d2.Node.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: id, StagingTargetPath: path("c"), VolumeCapability: use})
+	if request.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), "by node n1") {
+		t.Errorf("staged on n2 while n1 holds it: %v", err)
+	}
+	holds("a")
 	down(d, id, "a")
 	up(d2, id, "c")
 	holds("c")
