@@ -1,0 +1,29 @@
+// Command bench measures a replicated volume with fio, beside a plain file on the same disk:
+//
+//	go run ./hack/bench -program bin/mynetwork [-out new.json]
+//	go run ./hack/bench compare old.json new.json
+//
+// It makes a network of three nodes (mynetwork dev up) in a new directory, attaches a volume as a FUSE and loop device and
+// another one over NBD, both to the first node, and fills both and the plain file. Then each workload runs on each
+// target, RUNS times; the order of targets is rotated from run to run, so that what neighbours do meets all of them.
+// A figure is the median of its runs; a ratio is made within a run, against the plain file of that run, and the median of those
+// is printed. Afterwards it measures attach, snapshot, clone and the rebuild of a replica. Everything that it started and
+// made is removed, also after an error or a signal.
+//
+// What the columns are:
+//
+//   - IOPS, MB/s (1e6 bytes): of fio. p50, p99, p99.9: completion latency in µs. With a sync after each write, an
+//     operation is a write and its sync, and the column is the sum of the two percentiles, which is no less than the percentile of
+//     the sum at p50 in practice, and a bound for orientation above.
+//   - CPU: µs of user and system time per operation of fio, the agents and the holders, from /proc/PID/stat.
+//   - ALL CPU: µs that the whole machine was not idle, per operation, from /proc/stat. It has the kernel's threads (loop,
+//     io workers, interrupts) and whatever else runs on the machine: honest only on a quiet one.
+//   - DISK: write_bytes of the agents (/proc/PID/io), over three times the bytes that fio wrote; the agents are given
+//     up to five seconds to become quiet after fio ends. The kernel counts a page when it becomes dirty, and a large
+//     folio as a whole, so this can be more than what is written; the file system's own journal is not in it.
+//   - ALL DISK: what reached the disk (/proc/diskstats), over the same; it has the file system's journal and all others'
+//     writes: honest only on a quiet machine. For the plain file both are over the bytes of fio.
+//
+// Nothing here asserts a time. Flags can also be given by the environment, as make does: OUT, DURATION (seconds), RUNS,
+// SIZE, WORKLOADS, TARGETS, TIMES.
+package main

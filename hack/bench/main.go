@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options are what is measured, and how.
+type options struct {
+	program   string
+	dir       string
+	out       string
+	duration  time.Duration
+	runs      int
+	size      int64 // bytes of the volumes and of the plain file
+	workloads []workload
+	targets   []string
+	times     bool
+}
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "compare" {
+		os.Exit(compareCommand(os.Args[2:]))
+	}
+	o, err := parse(flag.CommandLine, os.Args[1:], os.Getenv)
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err == nil {
+		err = preflight(o)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	if err := bench(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// parse reads flags; env gives what is not among them.
+func parse(fs *flag.FlagSet, args []string, env func(string) string) (o options, err error) {
+	or := func(name, fallback string) string {
+		if v := env(name); v != "" {
+			return v
+		}
+		return fallback
+	}
+	fs.StringVar(&o.program, "program", "bin/mynetwork", "the built mynetwork")
+	fs.StringVar(&o.dir, "dir", "/var/tmp", "directory on the disk to measure; a new one is made in it, and removed")
+	fs.StringVar(&o.out, "out", env("OUT"), "file to write the figures to, as JSON")
+	duration := fs.String("duration", or("DURATION", "10"), "of each fio, in seconds or as 1m30s")
+	runs := fs.String("runs", or("RUNS", "3"), "how often each workload runs on each target")
+	size := fs.String("size", or("SIZE", "2Gi"), "of each volume and of the plain file")
+	workloads := fs.String("workloads", or("WORKLOADS", ""), "those to run (default: all): "+strings.Join(workloadNames(), " "))
+	targets := fs.String("targets", or("TARGETS", ""), "those to run on (default: all): "+strings.Join(allTargets, " "))
+	fs.BoolVar(&o.times, "times", or("TIMES", "1") != "0", "also measure attach, snapshot, clone and rebuild")
+	if err := fs.Parse(args); err != nil {
+		return o, err
+	}
+	if fs.NArg() > 0 {
+		return o, fmt.Errorf("unknown argument %q; there is: compare OLD NEW", fs.Arg(0))
+	}
+	if o.duration, err = parseDuration(*duration); err != nil {
+		return o, err
+	}
+	if _, err := fmt.Sscanf(*runs, "%d", &o.runs); err != nil || o.runs < 1 {
+		return o, fmt.Errorf("runs: %q is not a number from 1", *runs)
+	}
+	if o.size, err = parseSize(*size); err != nil {
+		return o, err
+	}
+	if o.workloads, err = chooseWorkloads(*workloads); err != nil {
+		return o, err
+	}
+	o.targets, err = chooseTargets(*targets)
+	return o, err
+}
