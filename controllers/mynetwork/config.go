@@ -36,6 +36,9 @@ func cache(n *v1alpha1.MyNetwork) resource.Quantity {
 func agentName(n *v1alpha1.MyNetwork) string  { return n.Name + "-agent" }
 func holderName(n *v1alpha1.MyNetwork) string { return n.Name + "-holder" }
 
+// GuardName is the name of a network's disruption budget, and the beginning of its guard pods'. Package storagenode makes them.
+func GuardName(network string) string { return network + "-guard" }
+
 // settings are the agents' and holders' settings, as the file that the program reads. What differs between nodes comes from the
 // environment of the pod.
 func settings(s *State) map[string]any {

@@ -3,6 +3,7 @@ package mynetwork
 import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -40,6 +41,7 @@ func end(s *State, p *Plan) {
 		p.Delete = append(p.Delete, &v1alpha1.StorageNode{ObjectMeta: metav1.ObjectMeta{Name: s.StorageNodes[i].Name}})
 	}
 	p.Delete = append(p.Delete,
+		&policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Name: GuardName(n.Name), Namespace: ns}},
 		&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: agentName(n), Namespace: ns}},
 		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: agentName(n), Namespace: ns}},
 		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: authority.SecretName(n.Name), Namespace: ns}})

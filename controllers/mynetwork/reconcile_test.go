@@ -280,6 +280,33 @@ func TestForeignObject(t *testing.T) {
 	}
 }
 
+// A StorageClass can not be changed: it is made anew. The fake API would let it be changed, so its refusal is injected.
+func TestChangedClassIsMadeAnew(t *testing.T) {
+	w := served(t)
+	n := w.network("main")
+	n.Spec.StorageClass.ReclaimPolicy = corev1.PersistentVolumeReclaimRetain
+	if err := w.client.Update(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	refused := false
+	w.fail = func(int64) error {
+		if !refused {
+			refused = true
+			return apierrors.NewInvalid(storagev1.SchemeGroupVersion.WithKind("StorageClass").GroupKind(), "mynetwork-main", nil)
+		}
+		return nil
+	}
+	before := &storagev1.StorageClass{}
+	get(w, "", "mynetwork-main", before)
+	w.settle("main")
+	class := &storagev1.StorageClass{}
+	get(w, "", "mynetwork-main", class)
+	if *class.ReclaimPolicy != corev1.PersistentVolumeReclaimRetain || !refused || class.ResourceVersion != "1" {
+		t.Errorf("%v, refused %v, version %s after %s", *class.ReclaimPolicy, refused, class.ResourceVersion, before.ResourceVersion)
+	}
+	w.condition("main", v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+}
+
 func TestBadSpecs(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(w *world, n *v1alpha1.MyNetwork)

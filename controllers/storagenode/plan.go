@@ -12,6 +12,7 @@ import (
 	"mynetwork.io/mynetwork/api/v1alpha1"
 	"mynetwork.io/mynetwork/controllers/failover"
 	"mynetwork.io/mynetwork/controllers/guard"
+	"mynetwork.io/mynetwork/controllers/mynetwork"
 )
 
 // Options are the operator's own settings. All are required.
@@ -131,8 +132,6 @@ func labels(s *State) map[string]string {
 	return map[string]string{"app.kubernetes.io/name": "mynetwork", v1alpha1.LabelNetwork: s.Name, v1alpha1.LabelComponent: "guard"}
 }
 
-func guardName(network string) string { return network + "-guard" }
-
 // guardPod runs on its node as long as that takes pods: it tolerates what a failing node gets, and no cordon.
 func guardPod(s *State, n *v1alpha1.StorageNode) *corev1.Pod {
 	l := labels(s)
@@ -143,7 +142,7 @@ func guardPod(s *State, n *v1alpha1.StorageNode) *corev1.Pod {
 	}
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: guardName(s.Name) + "-" + short(n.Spec.NodeName), Namespace: s.Options.Namespace, Labels: l,
+			Name: mynetwork.GuardName(s.Name) + "-" + short(n.Spec.NodeName), Namespace: s.Options.Namespace, Labels: l,
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(n, v1alpha1.GroupVersion().WithKind("StorageNode"))},
 		},
 		Spec: corev1.PodSpec{

@@ -24,7 +24,7 @@ func short(node string) string {
 
 func disruptionBudget(s *State, minAvailable int32) *policyv1.PodDisruptionBudget {
 	return &policyv1.PodDisruptionBudget{
-		ObjectMeta: metav1.ObjectMeta{Name: guardName(s.Name), Namespace: s.Options.Namespace, Labels: labels(s)},
+		ObjectMeta: metav1.ObjectMeta{Name: mynetwork.GuardName(s.Name), Namespace: s.Options.Namespace, Labels: labels(s)},
 		Spec: policyv1.PodDisruptionBudgetSpec{MinAvailable: new(intstr.FromInt32(minAvailable)), Selector: &metav1.LabelSelector{MatchLabels: labels(s)},
 			UnhealthyPodEvictionPolicy: new(policyv1.IfHealthyBudget)},
 	}

@@ -1,0 +1,126 @@
+package contentgroup
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"mynetwork.io/mynetwork/api/v1alpha1"
+	"mynetwork.io/mynetwork/controllers/mynetwork"
+	"mynetwork.io/mynetwork/controllers/status"
+)
+
+// Reconciler fills in the status of groups. All fields are required.
+type Reconciler struct {
+	Client client.Client
+	Now    func() time.Time
+}
+
+// SetupWithManager starts the controller. The manager's cache has to have the index of mynetwork.AddIndexes.
+func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
+	return ctrl.NewControllerManagedBy(m).Named("contentgroup").For(&v1alpha1.ContentGroup{}).
+		Watches(&v1alpha1.VolumeRecord{}, handler.EnqueueRequestsFromMapFunc(r.groupsOf)).Complete(r)
+}
+
+// groupsOf lists the groups that show a record.
+func (r *Reconciler) groupsOf(ctx context.Context, o client.Object) (out []reconcile.Request) {
+	rec, ok := o.(*v1alpha1.VolumeRecord)
+	if !ok || rec.Spec.Claim == nil {
+		return nil
+	}
+	var list v1alpha1.ContentGroupList
+	if err := r.Client.List(ctx, &list, client.InNamespace(rec.Spec.Claim.Namespace)); err != nil {
+		return nil // the resync comes
+	}
+	for i := range list.Items {
+		if list.Items[i].Spec.Claim == rec.Spec.Claim.Name {
+			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+		}
+	}
+	return out
+}
+
+// Reconcile fills in the status of one group.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	g := &v1alpha1.ContentGroup{}
+	if err := r.Client.Get(ctx, req.NamespacedName, g); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if g.DeletionTimestamp != nil {
+		return ctrl.Result{}, nil
+	}
+	network := &v1alpha1.MyNetwork{}
+	err := r.Client.Get(ctx, client.ObjectKey{Name: g.Spec.Network}, network)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return ctrl.Result{}, err
+	}
+	var records v1alpha1.VolumeRecordList
+	if err := r.Client.List(ctx, &records, client.MatchingFields{mynetwork.FieldNetwork: g.Spec.Network}); err != nil {
+		return ctrl.Result{}, err
+	}
+	want := Compute(g, err == nil, records.Items, r.Now())
+	if equality.Semantic.DeepEqual(g.Status, want) {
+		return ctrl.Result{}, nil
+	}
+	before := g.DeepCopy()
+	g.Status = want
+	if err := r.Client.Status().Patch(ctx, g, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); client.IgnoreNotFound(err) != nil {
+		return ctrl.Result{}, fmt.Errorf("status of group %s: %w", req, err)
+	}
+	return ctrl.Result{}, nil
+}
+
+// Compute makes the status of a group. It is pure.
+func Compute(g *v1alpha1.ContentGroup, network bool, records []v1alpha1.VolumeRecord, now time.Time) v1alpha1.ContentGroupStatus {
+	st := *g.Status.DeepCopy()
+	st.Volume, st.Copies, st.StateCount, st.Used, st.States = "", 0, 0, nil, nil
+	rec := recordOf(g, records)
+	if rec != nil {
+		st.Volume, st.Copies, st.Used = rec.Name, rec.Spec.Copies, rec.Status.Used
+		st.StateCount, st.States = rec.Status.StateCount, rec.Status.States
+	}
+	o := outcome(g, network, rec)
+	status.Set(&st.Conditions, g.Generation, o, now)
+	short := rec != nil && rec.Status.Copies > 0 && rec.Status.Copies < rec.Spec.Copies
+	reason, why := v1alpha1.ReasonHealthy, "no copy is known to be missing"
+	if short {
+		reason, why = v1alpha1.ReasonMissingCopies, fmt.Sprintf("a part of the volume has %d of %d copies", rec.Status.Copies, rec.Spec.Copies)
+	}
+	status.Bool(&st.Conditions, g.Generation, v1alpha1.ConditionDegraded, short, reason, why, now)
+	st.ObservedGeneration = status.Observed(g.Status.ObservedGeneration, g.Generation, o)
+	return st
+}
+
+// recordOf finds the record that was made for the group's claim, in the group's own namespace.
+func recordOf(g *v1alpha1.ContentGroup, records []v1alpha1.VolumeRecord) *v1alpha1.VolumeRecord {
+	for i := range records {
+		c := records[i].Spec.Claim
+		if g.Spec.Kind != v1alpha1.GroupFiles && c != nil && g.Spec.Claim != "" && c.Namespace == g.Namespace && c.Name == g.Spec.Claim {
+			return &records[i]
+		}
+	}
+	return nil
+}
+
+func outcome(g *v1alpha1.ContentGroup, network bool, rec *v1alpha1.VolumeRecord) status.Outcome {
+	switch {
+	case !network:
+		return status.OutcomeStalled(v1alpha1.ReasonNetworkMissing, "there is no MyNetwork %s", g.Spec.Network)
+	case g.Spec.Kind == v1alpha1.GroupFiles:
+		return status.OutcomeStalled(v1alpha1.ReasonInvalidSpec, "groups of files are not built yet: write kind: Volume")
+	case g.Spec.Claim == "":
+		return status.OutcomeStalled(v1alpha1.ReasonInvalidSpec, "spec.claim is empty: write the name of a PersistentVolumeClaim of this namespace")
+	case rec == nil:
+		return status.OutcomeProgressing(v1alpha1.ReasonProgressing, "waits for the volume of claim %s", g.Spec.Claim)
+	case g.Spec.Copies != nil && *g.Spec.Copies != rec.Spec.Copies:
+		return status.OutcomeStalled(v1alpha1.ReasonInvalidSpec, "the volume has %d copies, and changing them through its group is not built yet: take spec.copies away", rec.Spec.Copies)
+	}
+	return status.OutcomeReady("shows volume " + rec.Name)
+}

@@ -1,0 +1,113 @@
+package contentgroup_test
+
+import (
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"mynetwork.io/mynetwork/api/v1alpha1"
+	"mynetwork.io/mynetwork/controllers/contentgroup"
+	"mynetwork.io/mynetwork/controllers/mynetwork"
+	"mynetwork.io/mynetwork/controllers/status"
+)
+
+func group(change func(*v1alpha1.ContentGroupSpec)) *v1alpha1.ContentGroup {
+	g := &v1alpha1.ContentGroup{ObjectMeta: metav1.ObjectMeta{Namespace: "app", Name: "g", Generation: 1},
+		Spec: v1alpha1.ContentGroupSpec{Network: "main", Kind: v1alpha1.GroupVolume, Claim: "data"}}
+	change(&g.Spec)
+	return g
+}
+
+func record(namespace string) *v1alpha1.VolumeRecord {
+	return &v1alpha1.VolumeRecord{ObjectMeta: metav1.ObjectMeta{Name: "vol-" + namespace}, Spec: v1alpha1.VolumeRecordSpec{Network: "main", Copies: 3,
+		Claim: &v1alpha1.ClaimReference{Namespace: namespace, Name: "data"}}, Fact: v1alpha1.VolumeFact{Epoch: 5, Token: "0011223344556677"}}
+}
+
+// run reconciles twice, checks kstatus and that the second time wrote nothing, and returns the group and the client.
+func run(t *testing.T, g *v1alpha1.ContentGroup, objects ...client.Object) (*v1alpha1.ContentGroup, client.Client) {
+	t.Helper()
+	s := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(s); err != nil {
+		t.Fatal(err)
+	}
+	c := fake.NewClientBuilder().WithScheme(s).WithObjects(append(objects, g)...).WithStatusSubresource(&v1alpha1.ContentGroup{}).
+		WithIndex(&v1alpha1.VolumeRecord{}, mynetwork.FieldNetwork, func(o client.Object) []string { return []string{o.(*v1alpha1.VolumeRecord).Spec.Network} }).Build()
+	now := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	r := &contentgroup.Reconciler{Client: c, Now: func() time.Time { now = now.Add(time.Hour); return now }}
+	version := ""
+	for i := range 2 {
+		if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(g)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Get(t.Context(), client.ObjectKeyFromObject(g), g); err != nil {
+			t.Fatal(err)
+		}
+		if i == 1 && g.ResourceVersion != version {
+			t.Error("a second reconcile wrote")
+		}
+		version = g.ResourceVersion
+	}
+	if v := status.Violations(g.Status.Conditions, g.Generation, g.Status.ObservedGeneration); v != nil {
+		t.Error(v)
+	}
+	return g, c
+}
+
+func net() *v1alpha1.MyNetwork {
+	return &v1alpha1.MyNetwork{ObjectMeta: metav1.ObjectMeta{Name: "main"}}
+}
+
+func nothing(*v1alpha1.ContentGroupSpec) {}
+
+func TestShowsItsVolume(t *testing.T) {
+	r := record("app")
+	r.Status = v1alpha1.VolumeRecordStatus{Copies: 2, StateCount: 1, States: []v1alpha1.State{{ID: "ab", Kind: v1alpha1.StateSnapshot}}}
+	g, _ := run(t, group(nothing), net(), r)
+	if st := g.Status; st.Volume != "vol-app" || st.Copies != 3 || st.StateCount != 1 || len(st.States) != 1 || !meta.IsStatusConditionTrue(st.Conditions, "Ready") ||
+		!meta.IsStatusConditionTrue(st.Conditions, "Degraded") {
+		t.Errorf("%+v", st)
+	}
+}
+
+func TestSecondReconcileWritesNothing(t *testing.T) { run(t, group(nothing), net(), record("app")) }
+
+func TestNoOtherNamespace(t *testing.T) {
+	g, _ := run(t, group(nothing), net(), record("other"))
+	if g.Status.Volume != "" || g.Status.Copies != 0 {
+		t.Errorf("it shows another namespace's volume: %+v", g.Status)
+	}
+}
+
+func TestRecordsAreLeft(t *testing.T) {
+	r := record("app")
+	_, c := run(t, group(func(s *v1alpha1.ContentGroupSpec) { s.Copies = new(int32(5)) }), net(), r)
+	got := &v1alpha1.VolumeRecord{}
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(r), got); err != nil || got.ResourceVersion != "999" || got.Spec.Copies != 3 {
+		t.Errorf("%v %+v", err, got)
+	}
+}
+
+func TestWhatIsWrongIsSaid(t *testing.T) {
+	for name, c := range map[string]struct {
+		g       *v1alpha1.ContentGroup
+		objects []client.Object
+		reason  string
+	}{
+		"no network": {group(nothing), nil, v1alpha1.ReasonNetworkMissing},
+		"files":      {group(func(s *v1alpha1.ContentGroupSpec) { s.Kind = v1alpha1.GroupFiles }), []client.Object{net()}, v1alpha1.ReasonInvalidSpec},
+		"no claim":   {group(func(s *v1alpha1.ContentGroupSpec) { s.Claim = "" }), []client.Object{net()}, v1alpha1.ReasonInvalidSpec},
+		"no volume":  {group(nothing), []client.Object{net()}, v1alpha1.ReasonProgressing},
+		"copies":     {group(func(s *v1alpha1.ContentGroupSpec) { s.Copies = new(int32(5)) }), []client.Object{net(), record("app")}, v1alpha1.ReasonInvalidSpec},
+	} {
+		g, _ := run(t, c.g, c.objects...)
+		if got := meta.FindStatusCondition(g.Status.Conditions, "Ready"); got.Status != metav1.ConditionFalse || got.Reason != c.reason {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}

@@ -1,0 +1,16 @@
+// Package controllers puts the operator together: a scheme, a manager's options, and the controllers of the packages below.
+//
+//	mynetwork     a network: agents, holders, settings, classes, authority, layouts
+//	storagenode   its nodes: status, guards and their disruption budget, taints, format grants
+//	contentgroup  users' views of volumes
+//	authority     the CA and the signer of agents' certificate requests
+//	failover      who is dead, and which pods may be deleted by force     (pure)
+//	guard         who may be drained                                      (pure)
+//	apply         server-side apply that writes nothing at rest
+//	status        conditions by the rules of kstatus
+//
+// Two operators run, one leads. The lease is short, because the time until a dead node's volumes serve elsewhere contains it when
+// the operator's leader was on that node.
+//
+// Status of the code: nothing starts this yet: the program has no "operator" command. See each package for what it does not do.
+package controllers

@@ -1,0 +1,124 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"mynetwork.io/mynetwork/api/v1alpha1"
+	"mynetwork.io/mynetwork/controllers/authority"
+	"mynetwork.io/mynetwork/controllers/contentgroup"
+	"mynetwork.io/mynetwork/controllers/mynetwork"
+	"mynetwork.io/mynetwork/controllers/storagenode"
+)
+
+// Times of leader election. A new leader is there after leaseDuration at most, when the old one died without a word. The renewal
+// gives up after two lost tries and some room for a slow API server: 8 > 6 > 2 + 2.
+const (
+	leaseDuration = 8 * time.Second
+	renewDeadline = 6 * time.Second
+	retryPeriod   = 2 * time.Second
+	leaseName     = "operator.storage.mynetwork.io"
+)
+
+// Options are the operator's settings.
+type Options struct {
+	// Namespace is where the operator, agents and holders run. Required.
+	Namespace string
+	// Image of agents; HolderImage of holders, empty: Image. Networks can name their own.
+	Image, HolderImage string
+	// GuardImage of guard pods. Empty: registry.k8s.io/pause:3.10.
+	GuardImage string
+	// AgentServiceAccount and HolderServiceAccount. Empty: mynetwork-agent, mynetwork-holder.
+	AgentServiceAccount, HolderServiceAccount string
+	// MetricsAddress and ProbeAddress to listen on; "0" is none.
+	MetricsAddress, ProbeAddress string
+	// LeaderElection lets several operators run, of which one leads.
+	LeaderElection bool
+	// Bodies stores and fetches the bodies of layouts on agents. nil: no layout is published.
+	Bodies mynetwork.LayoutBodies
+}
+
+// ErrOptions tells that the options can not be used.
+var ErrOptions = errors.New("operator's options")
+
+// Validate checks the options and fills in defaults.
+func (o *Options) Validate() error {
+	if o.Namespace == "" {
+		return fmt.Errorf("%w: Namespace is missing", ErrOptions)
+	}
+	if o.GuardImage == "" {
+		o.GuardImage = "registry.k8s.io/pause:3.10"
+	}
+	if o.AgentServiceAccount == "" {
+		o.AgentServiceAccount = "mynetwork-agent"
+	}
+	if o.HolderServiceAccount == "" {
+		o.HolderServiceAccount = "mynetwork-holder"
+	}
+	return nil
+}
+
+// Scheme knows Kubernetes' own types and those of this API.
+func Scheme() (*runtime.Scheme, error) {
+	s := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(s); err != nil {
+		return nil, err
+	}
+	return s, v1alpha1.AddToScheme(s)
+}
+
+// ManagerOptions are the options of the manager to call Setup with. What the operator runs is read in its own
+// namespace only: it needs no right to any other's.
+func ManagerOptions(o Options, s *runtime.Scheme) ctrl.Options {
+	own := cache.ByObject{Namespaces: map[string]cache.Config{o.Namespace: {}}}
+	m := ctrl.Options{
+		Scheme:                        s,
+		HealthProbeBindAddress:        o.ProbeAddress,
+		LeaderElection:                o.LeaderElection,
+		LeaderElectionID:              leaseName,
+		LeaderElectionNamespace:       o.Namespace,
+		LeaderElectionReleaseOnCancel: true, // the program ends when the manager does
+		LeaseDuration:                 new(leaseDuration),
+		RenewDeadline:                 new(renewDeadline),
+		RetryPeriod:                   new(retryPeriod),
+		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
+			&corev1.Pod{}: own, &corev1.Secret{}: own, &corev1.ConfigMap{}: own, &corev1.Service{}: own, &appsv1.DaemonSet{}: own,
+			&policyv1.PodDisruptionBudget{}: own}},
+	}
+	m.Metrics.BindAddress = o.MetricsAddress
+	return m
+}
+
+// Setup adds all controllers to a manager.
+func Setup(ctx context.Context, m ctrl.Manager, o Options) error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	if err := mynetwork.AddIndexes(ctx, m.GetFieldIndexer()); err != nil {
+		return fmt.Errorf("indexes: %w", err)
+	}
+	c, events := m.GetClient(), m.GetEventRecorder("mynetwork-operator")
+	for _, r := range []interface{ SetupWithManager(ctrl.Manager) error }{
+		&mynetwork.Reconciler{Client: c, Events: events, Bodies: o.Bodies, Now: time.Now, Options: mynetwork.Options{Namespace: o.Namespace,
+			Image: o.Image, HolderImage: o.HolderImage, AgentServiceAccount: o.AgentServiceAccount, HolderServiceAccount: o.HolderServiceAccount}},
+		&storagenode.Reconciler{Client: c, Events: events, Now: time.Now, Options: storagenode.Options{Namespace: o.Namespace, GuardImage: o.GuardImage}},
+		&contentgroup.Reconciler{Client: c, Now: time.Now},
+		&authority.Reconciler{Client: c, Events: events, Namespace: o.Namespace, Account: o.AgentServiceAccount, Now: time.Now},
+	} {
+		if err := r.SetupWithManager(m); err != nil {
+			return fmt.Errorf("controller %T: %w", r, err)
+		}
+	}
+	return nil
+}
