@@ -11,7 +11,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -253,5 +252,3 @@ func three(name string) []client.Object {
 func record(name, network string) *v1alpha1.VolumeRecord {
 	return &v1alpha1.VolumeRecord{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.VolumeRecordSpec{Network: network}}
 }
-
-var _ = storagev1.StorageClass{}
