@@ -325,7 +325,8 @@ func (e *Engine) healExtent(x block.ExtentID) {
 // can not even be compared is made anew.
 func (e *Engine) complete(target block.StoreID, x block.ExtentID, ent *blockmap.ExtentEntry, good, members []block.StoreID) bool {
 	for _, source := range good {
-		st, err := e.Client.Pull(target, e.epochNow(), x, source)
+		// What the directory says is what recoveries have chosen, so records of the target that differ have lost.
+		st, err := e.Client.PullChosen(target, e.epochNow(), x, source)
 		switch {
 		case err == nil && st.Chain.Hash == ent.LastHash:
 			return true
