@@ -121,10 +121,12 @@ func (t *torture) up(args ...string) error {
 		if _, err := os.Stat(filepath.Join(t.net, "network.json")); err != nil {
 			return nil
 		}
-		if t.my("dev", "down", "--wipe", "--yes").code == 0 {
-			return nil
+		if t.my("dev", "down").code != 0 {
+			if err := t.my("dev", "down", "--force").err(); err != nil {
+				return err
+			}
 		}
-		return t.my("dev", "down", "--wipe", "--yes", "--force").err()
+		return errors.Join(t.unmountDisks(), t.my("dev", "down", "--wipe", "--yes").err())
 	})
 	return t.my(append([]string{"dev", "up", "--nodes", "3"}, args...)...).err()
 }
