@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/yaml"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
@@ -209,6 +210,24 @@ func TestTaintedNodesDoNotBelong(t *testing.T) {
 	s.Network.Spec.Nodes.Tolerations = []corev1.Toleration{{Key: "node-role.kubernetes.io/control-plane", Operator: corev1.TolerationOpExists}}
 	if p, err = mynetwork.Compute(s); err != nil || p.Status.Nodes.Wanted != 3 {
 		t.Errorf("%v, %+v", err, p.Status.Nodes)
+	}
+}
+
+func TestNodeChanged(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*corev1.Node)
+		want   bool
+	}{
+		"a heartbeat": {func(n *corev1.Node) { n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady}} }, false},
+		"a label":     {func(n *corev1.Node) { n.Labels["new"] = "x" }, true},
+		"a taint":     {func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{{Key: "k"}} }, true},
+		"another":     {func(n *corev1.Node) { n.UID = "second" }, true},
+	} {
+		n := node("a")
+		c.change(n)
+		if got := mynetwork.NodeChanged().Update(event.UpdateEvent{ObjectOld: node("a"), ObjectNew: n}); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -13,9 +14,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
@@ -50,7 +54,7 @@ func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
 		return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: networkOf(o)}}}
 	})
 	return ctrl.NewControllerManagedBy(m).Named("mynetwork").For(&v1alpha1.MyNetwork{}).
-		Watches(&corev1.Node{}, all).
+		Watches(&corev1.Node{}, all, builder.WithPredicates(NodeChanged())).
 		Watches(&v1alpha1.StorageNode{}, spec).
 		Watches(&v1alpha1.VolumeRecord{}, spec).
 		Watches(&appsv1.DaemonSet{}, named).
@@ -59,6 +63,16 @@ func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
 		Watches(&corev1.Secret{}, named).
 		Watches(&storagev1.StorageClass{}, named).
 		Complete(r)
+}
+
+// NodeChanged lets those changes of Kubernetes nodes through that say something about a network: labels and taints. What a kubelet
+// reports every few minutes says nothing, and would cost a round of every network each time.
+func NodeChanged() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		old, ok1 := e.ObjectOld.(*corev1.Node)
+		now, ok2 := e.ObjectNew.(*corev1.Node)
+		return !ok1 || !ok2 || old.UID != now.UID || !maps.Equal(old.Labels, now.Labels) || !equality.Semantic.DeepEqual(old.Spec.Taints, now.Spec.Taints)
+	}}
 }
 
 // AddIndexes makes the indexes that the reconcilers list by.

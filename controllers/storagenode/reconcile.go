@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
@@ -43,7 +44,7 @@ func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
 		Watches(&v1alpha1.StorageNode{}, to(func(o client.Object) string { return o.(*v1alpha1.StorageNode).Spec.Network })).
 		Watches(&corev1.Pod{}, to(func(o client.Object) string { return o.GetLabels()[v1alpha1.LabelNetwork] })).
 		Watches(&policyv1.PodDisruptionBudget{}, to(func(o client.Object) string { return o.GetLabels()[v1alpha1.LabelNetwork] })).
-		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.networksOf)).
+		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.networksOf), builder.WithPredicates(mynetwork.NodeChanged())).
 		Complete(r)
 }
 
