@@ -30,26 +30,42 @@ func (e *Engine) keepLoop() {
 
 // tendLoop makes checkpoints and cleans.
 func (e *Engine) tendLoop() {
+	var anchored time.Duration
 	for e.Err() == nil {
 		e.failedSet.WaitFor(healPause / 2)
 		if e.Err() != nil {
 			return
 		}
 		now := e.Env.Now()
-		e.mu.RLock()
-		due := e.dirty > checkpointBytes || (e.dirty > 0 && now-e.lastCheck > checkpointAge) || len(e.view.layers) > 1
-		e.mu.RUnlock()
+		due, lagging := e.checkpointDue(now)
 		var err error
 		switch {
 		case e.cleanDue(now):
 			_, err = e.Clean()
 		case due:
 			err = e.Checkpoint()
+		case lagging && now-anchored > checkpointAge:
+			anchored = now
+			e.moveAnchor()
 		}
 		if err != nil && e.Err() == nil {
 			e.Logf("volume %s: checkpoint or cleaning: %v (tried again)", e.spec.ID, err)
 		}
 	}
+}
+
+// checkpointDue tells whether a checkpoint is due: much has been written, some a while ago, or the journal has rolled, so
+// that extents before it wait to become old. lagging tells that the anchor is behind.
+func (e *Engine) checkpointDue(now time.Duration) (due, lagging bool) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if e.progress == nil || len(e.progress.Extents()) == 0 {
+		return false, false
+	}
+	current := e.progress.Current().ID
+	rolled := e.replayFrom != current
+	due = e.dirty > checkpointBytes || ((e.dirty > 0 || rolled) && now-e.lastCheck > checkpointAge) || len(e.view.layers) > 1
+	return due, e.anchor.Anchor.Extent != current
 }
 
 // cleanDue tells whether enough has become garbage for a pass, or freed extents wait for holders that were away.
