@@ -166,37 +166,40 @@ func (t *torture) badPeers() []badCase {
 		{"noise in place of frames, from a member", secure(noise)},
 		{"a frame of 4 GiB, from a member", secure(hello(1<<32-1, 0xF0))},
 		{"a request before the hello, from a member", secure(hello(0, 1))},
-		{"a certificate of another authority", func() (string, error) {
-			other := filepath.Join(t.dir, "otherca")
-			if err := os.MkdirAll(other, 0o700); err != nil {
-				return "", err
-			}
-			ca, err := identity.LoadOrNewCA(other, "dev-other", time.Now())
-			if err != nil {
-				return "", err
-			}
-			cert, key, err := ca.Issue("n2", time.Now(), time.Hour)
-			if err == nil {
-				err = ca.SaveNode(other, cert, key)
-			}
-			if err != nil {
-				return "", err
-			}
-			cfg, err := tls.LoadX509KeyPair(filepath.Join(other, "tls.crt"), filepath.Join(other, "tls.key"))
-			if err != nil {
-				return "", err
-			}
-			c, err := net.Dial("tcp", t.address("n1"))
-			if err != nil {
-				return "", err
-			}
-			s := tls.Client(c, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{cfg}, MinVersion: tls.VersionTLS13, NextProtos: t.protocols()})
-			if err := s.Handshake(); err != nil {
-				return fmt.Sprint("refused: ", err), nil
-			}
-			return dropped(s, hello(0, 0xF0))
-		}},
+		{"a certificate of another authority", func() (string, error) { return t.foreign(hello(0, 0xF0)) }},
 	}
+}
+
+// foreign speaks to n1's peer server as a node n2 that another authority has certified.
+func (t *torture) foreign(send []byte) (string, error) {
+	other := filepath.Join(t.dir, "otherca")
+	if err := os.MkdirAll(other, 0o700); err != nil {
+		return "", err
+	}
+	ca, err := identity.LoadOrNewCA(other, "dev-other", time.Now())
+	if err != nil {
+		return "", err
+	}
+	cert, key, err := ca.Issue("n2", time.Now(), time.Hour)
+	if err == nil {
+		err = ca.SaveNode(other, cert, key)
+	}
+	if err != nil {
+		return "", err
+	}
+	cfg, err := tls.LoadX509KeyPair(filepath.Join(other, "tls.crt"), filepath.Join(other, "tls.key"))
+	if err != nil {
+		return "", err
+	}
+	c, err := net.Dial("tcp", t.address("n1"))
+	if err != nil {
+		return "", err
+	}
+	s := tls.Client(c, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{cfg}, MinVersion: tls.VersionTLS13, NextProtos: t.protocols()})
+	if err := s.Handshake(); err != nil {
+		return fmt.Sprint("refused: ", err), nil
+	}
+	return dropped(s, send)
 }
 
 // protocols are the ALPN values of the peer protocol.

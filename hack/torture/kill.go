@@ -97,14 +97,19 @@ func fioArgs(device string, seed uint32) []string {
 		"--verify=crc32c", "--verify_fatal=1", "--do_verify=1", "--verify_state_save=0", "--rate_iops=1500", "--fdatasync=32", fmt.Sprint("--randseed=", seed)}
 }
 
+// move detaches the volume and attaches it to a node.
+func (t *torture) move(node string) (device string, err error) {
+	if err := t.my("volume", "detach", volumeName).err(); err != nil {
+		return "", err
+	}
+	return t.attach(volumeName, node)
+}
+
 // again verifies what the last round wrote on a node that has nothing of it in memory. Then it spoils one page: the same
 // verification must see that.
 func (t *torture) again(device *string, seed uint32) (string, error) {
-	err := t.my("volume", "detach", volumeName).err()
-	if err == nil {
-		*device, err = t.attach(volumeName, "n2")
-	}
-	if err != nil {
+	var err error
+	if *device, err = t.move("n2"); err != nil {
 		return "", err
 	}
 	args := append(fioArgs(*device, seed), "--verify_only=1", "--fdatasync=0")
@@ -187,10 +192,7 @@ func (t *torture) fileSystem(kind string, device *string, most int) (string, err
 	}
 	for _, node := range []string{"", "n2", "n1"} { // as it is; then on nodes that have nothing of it in memory
 		if node != "" {
-			if err := t.my("volume", "detach", volumeName).err(); err != nil {
-				return "", err
-			}
-			if *device, err = t.attach(volumeName, node); err != nil {
+			if *device, err = t.move(node); err != nil {
 				return "", err
 			}
 			if _, err := t.must("mount", *device, mount); err != nil {
