@@ -206,12 +206,23 @@ func (s *Store) begun(rep *Report) error {
 		}
 	}
 	rep.Unsure = s.st.unsure
+	s.direct()
 	at := place{s.next, uint32(s.slot), 0, s.lsn + 1}
 	if err := s.writeState(&at); err != nil {
 		return s.fail(err)
 	}
 	s.refill()
 	return nil
+}
+
+// direct takes the log past the page cache where the disk allows it: there each batch would dirty a folio of up to
+// megabytes, which the kernel walks at every sync, and nobody reads the log before the next Open.
+func (s *Store) direct() {
+	for i := range s.segs {
+		if f, ok := s.segs[i].f.(disk.Direct); ok {
+			_ = f.Direct(s.o.Align) // otherwise it goes through the page cache
+		}
+	}
 }
 
 func sortedExtents[V any](m map[block.ExtentID]V) []block.ExtentID {

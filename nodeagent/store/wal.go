@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"unsafe"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 )
@@ -79,9 +80,16 @@ func (b *batch) put(p []byte) {
 
 func (b *batch) grow(n int) {
 	if n > cap(b.buf) {
-		b.buf = append(make([]byte, 0, max(2*cap(b.buf), n, 16*sectorSize)), b.buf...)
+		b.buf = append(aligned(max(2*cap(b.buf), n, 16*sectorSize)), b.buf...)
 	}
 	b.buf = b.buf[:n]
+}
+
+// aligned is empty memory for n bytes that begins at a multiple of the page size, as writes past the page cache need it.
+func aligned(n int) []byte {
+	b := make([]byte, n+page)
+	skip := -int(uintptr(unsafe.Pointer(&b[0]))) & (page - 1)
+	return b[skip : skip : skip+n]
 }
 
 // finish pads the stream to whole units and writes the prologue. Nothing may be put afterwards.
