@@ -165,9 +165,10 @@ func (e *Engine) answerFlushes() {
 	e.flushes = keep
 }
 
-// freeSlots lets go of ring slots whose records every live replica holds. The caller holds mu.
+// freeSlots lets go of ring slots whose records every live replica holds. An ended engine leaves the ring as it is: its
+// successor may have it already. The caller holds mu.
 func (e *Engine) freeSlots() {
-	if e.ring == nil {
+	if e.ring == nil || e.failed != nil {
 		return
 	}
 	released := e.progress.Released()
