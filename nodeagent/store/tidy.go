@@ -50,7 +50,7 @@ func (s *Store) mark() error {
 	s.committing.Lock()
 	defer s.committing.Unlock()
 	s.mu.Lock()
-	if s.marked == s.next-1 || s.cur.entries > 0 || s.pos+int64(s.o.Align) > s.o.SegmentSize {
+	if s.dead != nil || s.spare == nil || s.marked == s.next-1 || s.cur.entries > 0 || s.pos+int64(s.o.Align) > s.o.SegmentSize {
 		s.mu.Unlock()
 		return nil
 	}
