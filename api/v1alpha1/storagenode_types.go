@@ -114,6 +114,14 @@ type StorageNodeStatus struct {
 	// formatGrant is the id of the one store that may be formatted now.
 	// +optional
 	FormatGrant string `json:"formatGrant,omitempty"`
+	// memberGrant is signed by the network's control key: with it the node reads, repairs and frees copies of all volumes of the
+	// network. It allows no writing. It is renewed before memberGrantEnds.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	MemberGrant []byte `json:"memberGrant,omitempty"`
+	// memberGrantEnds is when memberGrant ends.
+	// +optional
+	MemberGrantEnds metav1.Time `json:"memberGrantEnds,omitzero"`
 	// fencing tells what is done about this node's death. Absent while it lives.
 	// +optional
 	Fencing *FencingStatus `json:"fencing,omitempty"`
@@ -145,6 +153,10 @@ type AgentStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=300
 	Address string `json:"address,omitempty"`
+	// controlAddress of the control server for the operator and the CSI controller, host:port.
+	// +optional
+	// +kubebuilder:validation:MaxLength=300
+	ControlAddress string `json:"controlAddress,omitempty"`
 	// ready tells that the agent serves.
 	// +optional
 	Ready bool `json:"ready,omitempty"`

@@ -18,7 +18,7 @@ import (
 // +kubebuilder:printcolumn:name="Copies",type=integer,JSONPath=`.spec.copies`
 // +kubebuilder:printcolumn:name="Namespace",type=string,JSONPath=`.spec.claim.namespace`
 // +kubebuilder:printcolumn:name="Claim",type=string,JSONPath=`.spec.claim.name`
-// +kubebuilder:printcolumn:name="Node",type=string,JSONPath=`.status.node`
+// +kubebuilder:printcolumn:name="Node",type=string,JSONPath=`.state.holder`
 // +kubebuilder:printcolumn:name="Epoch",type=integer,JSONPath=`.fact.epoch`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="has(self.fact) || !has(oldSelf.fact)",message="a fact is never taken back: update the record that was read, with its resourceVersion"
@@ -31,7 +31,16 @@ type VolumeRecord struct {
 	// fact is what compare-and-set is for: it is replaced by Update with the resourceVersion it was read with, and in no other way.
 	// +optional
 	Fact VolumeFact `json:"fact,omitzero"`
-	// status is a view.
+	// state is what agents note: who has the volume, its snapshots, its deletion. It is replaced by Update, as fact is.
+	// +optional
+	State VolumeState `json:"state,omitzero"`
+	// requests are what agents ask the operator to sign, one per node. The answers are in status.
+	// +optional
+	// +listType=map
+	// +listMapKey=node
+	// +kubebuilder:validation:MaxItems=16
+	Requests []VolumeRequest `json:"requests,omitempty"`
+	// status is the operator's: its answers to requests, and a view.
 	// +optional
 	Status VolumeRecordStatus `json:"status,omitzero"`
 }
@@ -54,6 +63,11 @@ type VolumeRecordSpec struct {
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="volumeID is fixed at the volume's creation"
 	VolumeID string `json:"volumeID"`
+	// name that people or the CSI driver gave it. Of the live volumes of a network, one has it.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=200
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="a volume's name is fixed at its creation"
+	Name string `json:"name"`
 	// capacity is the wanted size in bytes, a multiple of 4 KiB. It grows and never shrinks.
 	Capacity resource.Quantity `json:"capacity"`
 	// copies is on how many nodes each byte is wanted, 1 to 7.
@@ -73,6 +87,17 @@ type VolumeRecordSpec struct {
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="encryption is fixed at the volume's creation: make an encrypted volume and copy"
 	Encrypted bool `json:"encrypted,omitempty"`
+	// keyCheck tells a wrong key of an encrypted volume, and says nothing about the right one.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	KeyCheck []byte `json:"keyCheck,omitempty"`
+	// extentSize is the size of an extent in bytes; 0 is the default.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	ExtentSize int64 `json:"extentSize,omitempty"`
+	// created is when the volume was made.
+	// +optional
+	Created metav1.Time `json:"created,omitzero"`
 	// parent is what the volume was cloned or restored from.
 	// +optional
 	Parent *VolumeParent `json:"parent,omitempty"`
@@ -118,29 +143,145 @@ type VolumeFact struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Anchor []byte `json:"anchor,omitempty"`
+	// revision rises by one with each change of the fact.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Revision int64 `json:"revision,omitempty"`
 }
 
-// VolumeRecordStatus is a view: nothing is decided by it.
-type VolumeRecordStatus struct {
-	// node is the Kubernetes node that the volume is attached to, if any.
+// VolumeState is what agents note about a volume.
+// +kubebuilder:validation:XValidation:rule="has(self.deletion) || !has(oldSelf.deletion)",message="a deleted volume does not come back"
+type VolumeState struct {
+	// holder is the node that has the volume attached, as it said itself when it took holderEpoch. If fact.epoch is another number,
+	// somebody else took the volume since.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
-	Node string `json:"node,omitempty"`
-	// used is how many bytes are stored, counted once.
+	Holder string `json:"holder,omitempty"`
+	// holderEpoch is the epoch that the holder took.
 	// +optional
-	Used *resource.Quantity `json:"used,omitempty"`
-	// copies is the fewest good copies that any part of the volume has.
+	HolderEpoch int64 `json:"holderEpoch,omitempty"`
+	// snapshots of the volume, as last known.
 	// +optional
-	Copies int32 `json:"copies,omitempty"`
-	// stateCount is how many states there are, also those that states does not list.
-	// +optional
-	StateCount int32 `json:"stateCount,omitempty"`
-	// states are the newest 64 snapshots of the volume, newest first.
-	// +optional
-	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:MaxItems=4096
 	// +listType=map
 	// +listMapKey=id
-	States []State `json:"states,omitempty"`
+	Snapshots []VolumeSnapshot `json:"snapshots,omitempty"`
+	// used is how many bytes are stored, counted once, as the holder last said.
+	// +optional
+	Used *resource.Quantity `json:"used,omitempty"`
+	// copies is the fewest good copies that any part of the volume has, as the holder last said. 0: not known.
+	// +optional
+	Copies int32 `json:"copies,omitempty"`
+	// deletion is set once the volume is deleted.
+	// +optional
+	Deletion *VolumeDeletion `json:"deletion,omitempty"`
+}
+
+// VolumeSnapshot is a snapshot as the registry knows it.
+type VolumeSnapshot struct {
+	// id in hex.
+	// +kubebuilder:validation:Pattern=`^[0-9a-f]{32}$`
+	// +kubebuilder:validation:MaxLength=32
+	ID string `json:"id"`
+	// name that people or the CSI driver gave it.
+	// +kubebuilder:validation:MaxLength=200
+	Name string `json:"name"`
+	// size of the volume when it was taken, in bytes.
+	// +optional
+	Size int64 `json:"size,omitempty"`
+	// created is when it was taken.
+	// +optional
+	Created metav1.Time `json:"created,omitzero"`
+	// dying tells that it is being deleted: no clone may be made of it.
+	// +optional
+	Dying bool `json:"dying,omitempty"`
+}
+
+// VolumeDeletion says that, and on whose word, a volume is deleted.
+type VolumeDeletion struct {
+	// at is when it was deleted.
+	At metav1.Time `json:"at"`
+	// signed is the deletion record that stores keep.
+	// +kubebuilder:validation:MaxLength=1024
+	Signed []byte `json:"signed"`
+	// confirmed are ids of the stores that keep the record and have freed what the volume used, in hex.
+	// +optional
+	// +kubebuilder:validation:MaxItems=16384
+	// +kubebuilder:validation:items:MaxLength=32
+	// +listType=set
+	Confirmed []string `json:"confirmed,omitempty"`
+}
+
+// VolumeRequest is what an agent asks the operator to sign.
+type VolumeRequest struct {
+	// node that asks.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Node string `json:"node"`
+	// id is random, and new with each request. The answer quotes it.
+	// +kubebuilder:validation:Pattern=`^[0-9a-f]{16}$`
+	// +kubebuilder:validation:MaxLength=16
+	ID string `json:"id"`
+	// attach asks for a grant to take the volume over and to write it.
+	// +optional
+	Attach bool `json:"attach,omitempty"`
+	// deletion asks for the signature of this deletion record.
+	// +optional
+	Deletion *DeletionRequest `json:"deletion,omitempty"`
+	// at is when the node asked.
+	At metav1.Time `json:"at"`
+}
+
+// DeletionRequest is what a deletion record says.
+type DeletionRequest struct {
+	// epoch that the deletion took: it fences every writer before.
+	// +kubebuilder:validation:Minimum=1
+	Epoch int64 `json:"epoch"`
+	// at is in unix seconds.
+	// +kubebuilder:validation:Minimum=0
+	At int64 `json:"at"`
+}
+
+// VolumeAnswer is the operator's answer to a node's request.
+type VolumeAnswer struct {
+	// node that asked.
+	// +kubebuilder:validation:MaxLength=253
+	Node string `json:"node"`
+	// id of the request.
+	// +kubebuilder:validation:MaxLength=16
+	ID string `json:"id"`
+	// grant is signed by the network's control key: it is what replicas ask for.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Grant []byte `json:"grant,omitempty"`
+	// notAfter is when the grant ends.
+	// +optional
+	NotAfter metav1.Time `json:"notAfter,omitzero"`
+	// deletion is the signed deletion record.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Deletion []byte `json:"deletion,omitempty"`
+	// refused says why nothing was signed, and what to do. The agent may ask again.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Refused string `json:"refused,omitempty"`
+}
+
+// VolumeRecordStatus is the operator's.
+type VolumeRecordStatus struct {
+	// answers to requests, one per node.
+	// +optional
+	// +listType=map
+	// +listMapKey=node
+	// +kubebuilder:validation:MaxItems=16
+	Answers []VolumeAnswer `json:"answers,omitempty"`
+	// fencedEpoch is the epoch that the operator had an agent take from a dead node. 0: never.
+	// +optional
+	FencedEpoch int64 `json:"fencedEpoch,omitempty"`
+	// fencedNode is that node.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	FencedNode string `json:"fencedNode,omitempty"`
 }
 
 // VolumeRecordList is a list of records.

@@ -3,10 +3,12 @@ package contentgroup
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
@@ -83,26 +85,45 @@ func Compute(g *v1alpha1.ContentGroup, network bool, records []v1alpha1.VolumeRe
 	st.Volume, st.Copies, st.StateCount, st.Used, st.States = "", 0, 0, nil, nil
 	rec := recordOf(g, records)
 	if rec != nil {
-		st.Volume, st.Copies, st.Used = rec.Name, rec.Spec.Copies, rec.Status.Used
-		st.StateCount, st.States = rec.Status.StateCount, rec.Status.States
+		st.Volume, st.Copies, st.Used = rec.Name, rec.Spec.Copies, rec.State.Used
+		st.StateCount, st.States = int32(len(rec.State.Snapshots))+1, states(rec)
 	}
 	o := outcome(g, network, rec)
 	status.Set(&st.Conditions, g.Generation, o, now)
-	short := rec != nil && rec.Status.Copies > 0 && rec.Status.Copies < rec.Spec.Copies
+	short := rec != nil && rec.State.Copies > 0 && rec.State.Copies < rec.Spec.Copies
 	reason, why := v1alpha1.ReasonHealthy, "no copy is known to be missing"
 	if short {
-		reason, why = v1alpha1.ReasonMissingCopies, fmt.Sprintf("a part of the volume has %d of %d copies", rec.Status.Copies, rec.Spec.Copies)
+		reason, why = v1alpha1.ReasonMissingCopies, fmt.Sprintf("a part of the volume has %d of %d copies", rec.State.Copies, rec.Spec.Copies)
 	}
 	status.Bool(&st.Conditions, g.Generation, v1alpha1.ConditionDegraded, short, reason, why, now)
 	st.ObservedGeneration = status.Observed(g.Status.ObservedGeneration, g.Generation, o)
 	return st
 }
 
+// maxStates is how many states a group lists.
+const maxStates = 64
+
+// states lists the volume and its newest snapshots.
+func states(rec *v1alpha1.VolumeRecord) []v1alpha1.State {
+	kind := v1alpha1.StateVolume
+	if rec.Spec.Parent != nil {
+		kind = v1alpha1.StateClone
+	}
+	snaps := slices.Clone(rec.State.Snapshots)
+	slices.SortStableFunc(snaps, func(a, b v1alpha1.VolumeSnapshot) int { return b.Created.Compare(a.Created.Time) })
+	size := rec.Spec.Capacity.DeepCopy()
+	out := []v1alpha1.State{{ID: rec.Spec.VolumeID, Kind: kind, Name: rec.Spec.Name, Size: &size, Created: rec.Spec.Created}}
+	for _, s := range snaps[:min(len(snaps), maxStates-1)] {
+		out = append(out, v1alpha1.State{ID: s.ID, Kind: v1alpha1.StateSnapshot, Name: s.Name, Size: resource.NewQuantity(s.Size, resource.BinarySI), Created: s.Created})
+	}
+	return out
+}
+
 // recordOf finds the record that was made for the group's claim, in the group's own namespace.
 func recordOf(g *v1alpha1.ContentGroup, records []v1alpha1.VolumeRecord) *v1alpha1.VolumeRecord {
 	for i := range records {
 		c := records[i].Spec.Claim
-		if g.Spec.Kind != v1alpha1.GroupFiles && c != nil && g.Spec.Claim != "" && c.Namespace == g.Namespace && c.Name == g.Spec.Claim {
+		if records[i].State.Deletion == nil && g.Spec.Kind != v1alpha1.GroupFiles && c != nil && g.Spec.Claim != "" && c.Namespace == g.Namespace && c.Name == g.Spec.Claim {
 			return &records[i]
 		}
 	}

@@ -67,9 +67,9 @@ func nothing(*v1alpha1.ContentGroupSpec) {}
 
 func TestShowsItsVolume(t *testing.T) {
 	r := record("app")
-	r.Status = v1alpha1.VolumeRecordStatus{Copies: 2, StateCount: 1, States: []v1alpha1.State{{ID: "ab", Kind: v1alpha1.StateSnapshot}}}
+	r.State = v1alpha1.VolumeState{Copies: 2, Snapshots: []v1alpha1.VolumeSnapshot{{ID: "ab", Name: "s"}}}
 	g, _ := run(t, group(nothing), net(), r)
-	if st := g.Status; st.Volume != "vol-app" || st.Copies != 3 || st.StateCount != 1 || len(st.States) != 1 || !meta.IsStatusConditionTrue(st.Conditions, "Ready") ||
+	if st := g.Status; st.Volume != "vol-app" || st.Copies != 3 || st.StateCount != 2 || len(st.States) != 2 || st.States[1].Kind != v1alpha1.StateSnapshot || !meta.IsStatusConditionTrue(st.Conditions, "Ready") ||
 		!meta.IsStatusConditionTrue(st.Conditions, "Degraded") {
 		t.Errorf("%+v", st)
 	}

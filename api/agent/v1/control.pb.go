@@ -1074,16 +1074,18 @@ func (x *Snapshot) GetSize() int64 {
 }
 
 type CreateVolumeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Size          int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`                               // a positive multiple of 4096
-	Replicas      int32                  `protobuf:"varint,3,opt,name=replicas,proto3" json:"replicas,omitempty"`                       // 0: 3
-	Weak          bool                   `protobuf:"varint,4,opt,name=weak,proto3" json:"weak,omitempty"`                               // a flush is answered by one replica
-	ExtentSize    uint32                 `protobuf:"varint,5,opt,name=extent_size,json=extentSize,proto3" json:"extent_size,omitempty"` // 0: default
-	Compression   Compression            `protobuf:"varint,6,opt,name=compression,proto3,enum=mynetwork.agent.v1.Compression" json:"compression,omitempty"`
-	EncryptionKey []byte                 `protobuf:"bytes,7,opt,name=encryption_key,json=encryptionKey,proto3" json:"encryption_key,omitempty"` // 32 bytes; empty: not encrypted. Never stored or logged; needed again at each attach.
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Size           int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`                               // a positive multiple of 4096
+	Replicas       int32                  `protobuf:"varint,3,opt,name=replicas,proto3" json:"replicas,omitempty"`                       // 0: 3
+	Weak           bool                   `protobuf:"varint,4,opt,name=weak,proto3" json:"weak,omitempty"`                               // a flush is answered by one replica
+	ExtentSize     uint32                 `protobuf:"varint,5,opt,name=extent_size,json=extentSize,proto3" json:"extent_size,omitempty"` // 0: default
+	Compression    Compression            `protobuf:"varint,6,opt,name=compression,proto3,enum=mynetwork.agent.v1.Compression" json:"compression,omitempty"`
+	EncryptionKey  []byte                 `protobuf:"bytes,7,opt,name=encryption_key,json=encryptionKey,proto3" json:"encryption_key,omitempty"`    // 32 bytes; empty: not encrypted. Never stored or logged; needed again at each attach.
+	ClaimNamespace string                 `protobuf:"bytes,8,opt,name=claim_namespace,json=claimNamespace,proto3" json:"claim_namespace,omitempty"` // of the PersistentVolumeClaim that the volume is for; empty: none
+	ClaimName      string                 `protobuf:"bytes,9,opt,name=claim_name,json=claimName,proto3" json:"claim_name,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CreateVolumeRequest) Reset() {
@@ -1163,6 +1165,20 @@ func (x *CreateVolumeRequest) GetEncryptionKey() []byte {
 		return x.EncryptionKey
 	}
 	return nil
+}
+
+func (x *CreateVolumeRequest) GetClaimNamespace() string {
+	if x != nil {
+		return x.ClaimNamespace
+	}
+	return ""
+}
+
+func (x *CreateVolumeRequest) GetClaimName() string {
+	if x != nil {
+		return x.ClaimName
+	}
+	return ""
 }
 
 type ListVolumesRequest struct {
@@ -1570,6 +1586,7 @@ type CreateSnapshotRequest struct {
 	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	EncryptionKey []byte                 `protobuf:"bytes,3,opt,name=encryption_key,json=encryptionKey,proto3" json:"encryption_key,omitempty"`
+	Hold          string                 `protobuf:"bytes,4,opt,name=hold,proto3" json:"hold,omitempty"` // token of HoldVolume; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1623,6 +1640,13 @@ func (x *CreateSnapshotRequest) GetEncryptionKey() []byte {
 		return x.EncryptionKey
 	}
 	return nil
+}
+
+func (x *CreateSnapshotRequest) GetHold() string {
+	if x != nil {
+		return x.Hold
+	}
+	return ""
 }
 
 type DeleteSnapshotRequest struct {
@@ -1782,14 +1806,16 @@ func (x *RollbackVolumeRequest) GetEncryptionKey() []byte {
 }
 
 type CloneVolumeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
-	Snapshot      string                 `protobuf:"bytes,2,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
-	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	Size          int64                  `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"` // 0: the snapshot's; never smaller
-	EncryptionKey []byte                 `protobuf:"bytes,5,opt,name=encryption_key,json=encryptionKey,proto3" json:"encryption_key,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Volume         string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	Snapshot       string                 `protobuf:"bytes,2,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	Name           string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Size           int64                  `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"` // 0: the snapshot's; never smaller
+	EncryptionKey  []byte                 `protobuf:"bytes,5,opt,name=encryption_key,json=encryptionKey,proto3" json:"encryption_key,omitempty"`
+	ClaimNamespace string                 `protobuf:"bytes,6,opt,name=claim_namespace,json=claimNamespace,proto3" json:"claim_namespace,omitempty"`
+	ClaimName      string                 `protobuf:"bytes,7,opt,name=claim_name,json=claimName,proto3" json:"claim_name,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CloneVolumeRequest) Reset() {
@@ -1855,6 +1881,20 @@ func (x *CloneVolumeRequest) GetEncryptionKey() []byte {
 		return x.EncryptionKey
 	}
 	return nil
+}
+
+func (x *CloneVolumeRequest) GetClaimNamespace() string {
+	if x != nil {
+		return x.ClaimNamespace
+	}
+	return ""
+}
+
+func (x *CloneVolumeRequest) GetClaimName() string {
+	if x != nil {
+		return x.ClaimName
+	}
+	return ""
 }
 
 type DeleteVolumeRequest struct {
@@ -2474,6 +2514,554 @@ func (x *Rebuilt) GetProblem() string {
 	return ""
 }
 
+type HoldVolumeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	TimeoutMs     int64                  `protobuf:"varint,2,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"` // at most 10,000; 0: 5,000
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldVolumeRequest) Reset() {
+	*x = HoldVolumeRequest{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldVolumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldVolumeRequest) ProtoMessage() {}
+
+func (x *HoldVolumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldVolumeRequest.ProtoReflect.Descriptor instead.
+func (*HoldVolumeRequest) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *HoldVolumeRequest) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *HoldVolumeRequest) GetTimeoutMs() int64 {
+	if x != nil {
+		return x.TimeoutMs
+	}
+	return 0
+}
+
+type HoldVolumeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldVolumeResponse) Reset() {
+	*x = HoldVolumeResponse{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldVolumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldVolumeResponse) ProtoMessage() {}
+
+func (x *HoldVolumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldVolumeResponse.ProtoReflect.Descriptor instead.
+func (*HoldVolumeResponse) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *HoldVolumeResponse) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+type ReleaseVolumeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	Token         string                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseVolumeRequest) Reset() {
+	*x = ReleaseVolumeRequest{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseVolumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseVolumeRequest) ProtoMessage() {}
+
+func (x *ReleaseVolumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseVolumeRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseVolumeRequest) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ReleaseVolumeRequest) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *ReleaseVolumeRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+type ReleaseVolumeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseVolumeResponse) Reset() {
+	*x = ReleaseVolumeResponse{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseVolumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseVolumeResponse) ProtoMessage() {}
+
+func (x *ReleaseVolumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseVolumeResponse.ProtoReflect.Descriptor instead.
+func (*ReleaseVolumeResponse) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{37}
+}
+
+type ModifyVolumeRequest struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Volume            string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	Replicas          *int32                 `protobuf:"varint,2,opt,name=replicas,proto3,oneof" json:"replicas,omitempty"`
+	Weak              *bool                  `protobuf:"varint,3,opt,name=weak,proto3,oneof" json:"weak,omitempty"`
+	Compression       *Compression           `protobuf:"varint,4,opt,name=compression,proto3,enum=mynetwork.agent.v1.Compression,oneof" json:"compression,omitempty"`
+	MaxIops           *int64                 `protobuf:"varint,5,opt,name=max_iops,json=maxIops,proto3,oneof" json:"max_iops,omitempty"`                                   // 0: no limit
+	MaxBytesPerSecond *int64                 `protobuf:"varint,6,opt,name=max_bytes_per_second,json=maxBytesPerSecond,proto3,oneof" json:"max_bytes_per_second,omitempty"` // 0: no limit
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *ModifyVolumeRequest) Reset() {
+	*x = ModifyVolumeRequest{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModifyVolumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModifyVolumeRequest) ProtoMessage() {}
+
+func (x *ModifyVolumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModifyVolumeRequest.ProtoReflect.Descriptor instead.
+func (*ModifyVolumeRequest) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ModifyVolumeRequest) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *ModifyVolumeRequest) GetReplicas() int32 {
+	if x != nil && x.Replicas != nil {
+		return *x.Replicas
+	}
+	return 0
+}
+
+func (x *ModifyVolumeRequest) GetWeak() bool {
+	if x != nil && x.Weak != nil {
+		return *x.Weak
+	}
+	return false
+}
+
+func (x *ModifyVolumeRequest) GetCompression() Compression {
+	if x != nil && x.Compression != nil {
+		return *x.Compression
+	}
+	return Compression_COMPRESSION_NONE
+}
+
+func (x *ModifyVolumeRequest) GetMaxIops() int64 {
+	if x != nil && x.MaxIops != nil {
+		return *x.MaxIops
+	}
+	return 0
+}
+
+func (x *ModifyVolumeRequest) GetMaxBytesPerSecond() int64 {
+	if x != nil && x.MaxBytesPerSecond != nil {
+		return *x.MaxBytesPerSecond
+	}
+	return 0
+}
+
+type FenceVolumeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`                                   // the holder to fence
+	EpochNumber   uint64                 `protobuf:"varint,3,opt,name=epoch_number,json=epochNumber,proto3" json:"epoch_number,omitempty"` // that the registry had when the operator decided
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FenceVolumeRequest) Reset() {
+	*x = FenceVolumeRequest{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FenceVolumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FenceVolumeRequest) ProtoMessage() {}
+
+func (x *FenceVolumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FenceVolumeRequest.ProtoReflect.Descriptor instead.
+func (*FenceVolumeRequest) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *FenceVolumeRequest) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *FenceVolumeRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *FenceVolumeRequest) GetEpochNumber() uint64 {
+	if x != nil {
+		return x.EpochNumber
+	}
+	return 0
+}
+
+type FenceVolumeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	EpochNumber   uint64                 `protobuf:"varint,1,opt,name=epoch_number,json=epochNumber,proto3" json:"epoch_number,omitempty"` // of the registry now
+	Fenced        bool                   `protobuf:"varint,2,opt,name=fenced,proto3" json:"fenced,omitempty"`                              // a majority promised it, and node can no longer write
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FenceVolumeResponse) Reset() {
+	*x = FenceVolumeResponse{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FenceVolumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FenceVolumeResponse) ProtoMessage() {}
+
+func (x *FenceVolumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FenceVolumeResponse.ProtoReflect.Descriptor instead.
+func (*FenceVolumeResponse) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *FenceVolumeResponse) GetEpochNumber() uint64 {
+	if x != nil {
+		return x.EpochNumber
+	}
+	return 0
+}
+
+func (x *FenceVolumeResponse) GetFenced() bool {
+	if x != nil {
+		return x.Fenced
+	}
+	return false
+}
+
+type PutLayoutRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Body          []byte                 `protobuf:"bytes,1,opt,name=body,proto3" json:"body,omitempty"` // at most 64 MiB
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutLayoutRequest) Reset() {
+	*x = PutLayoutRequest{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutLayoutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutLayoutRequest) ProtoMessage() {}
+
+func (x *PutLayoutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutLayoutRequest.ProtoReflect.Descriptor instead.
+func (*PutLayoutRequest) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *PutLayoutRequest) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+type PutLayoutResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutLayoutResponse) Reset() {
+	*x = PutLayoutResponse{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutLayoutResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutLayoutResponse) ProtoMessage() {}
+
+func (x *PutLayoutResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutLayoutResponse.ProtoReflect.Descriptor instead.
+func (*PutLayoutResponse) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{42}
+}
+
+type GetLayoutRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hash          []byte                 `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"` // 32 bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLayoutRequest) Reset() {
+	*x = GetLayoutRequest{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLayoutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetLayoutRequest) ProtoMessage() {}
+
+func (x *GetLayoutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLayoutRequest.ProtoReflect.Descriptor instead.
+func (*GetLayoutRequest) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *GetLayoutRequest) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+type GetLayoutResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Body          []byte                 `protobuf:"bytes,1,opt,name=body,proto3" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLayoutResponse) Reset() {
+	*x = GetLayoutResponse{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLayoutResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetLayoutResponse) ProtoMessage() {}
+
+func (x *GetLayoutResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLayoutResponse.ProtoReflect.Descriptor instead.
+func (*GetLayoutResponse) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *GetLayoutResponse) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
 type EventsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Follow        bool                   `protobuf:"varint,1,opt,name=follow,proto3" json:"follow,omitempty"`
@@ -2485,7 +3073,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[34]
+	mi := &file_api_agent_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2497,7 +3085,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[34]
+	mi := &file_api_agent_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2510,7 +3098,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *EventsRequest) GetFollow() bool {
@@ -2548,7 +3136,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[35]
+	mi := &file_api_agent_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2560,7 +3148,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[35]
+	mi := &file_api_agent_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2573,7 +3161,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Event) GetUnixNanos() int64 {
@@ -2710,7 +3298,7 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
 	"\x06volume\x18\x03 \x01(\tR\x06volume\x12!\n" +
 	"\fcreated_unix\x18\x04 \x01(\x03R\vcreatedUnix\x12\x12\n" +
-	"\x04size\x18\x05 \x01(\x03R\x04size\"\xf8\x01\n" +
+	"\x04size\x18\x05 \x01(\x03R\x04size\"\xc0\x02\n" +
 	"\x13CreateVolumeRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x1a\n" +
@@ -2719,7 +3307,10 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\vextent_size\x18\x05 \x01(\rR\n" +
 	"extentSize\x12A\n" +
 	"\vcompression\x18\x06 \x01(\x0e2\x1f.mynetwork.agent.v1.CompressionR\vcompression\x12%\n" +
-	"\x0eencryption_key\x18\a \x01(\fR\rencryptionKey\".\n" +
+	"\x0eencryption_key\x18\a \x01(\fR\rencryptionKey\x12'\n" +
+	"\x0fclaim_namespace\x18\b \x01(\tR\x0eclaimNamespace\x12\x1d\n" +
+	"\n" +
+	"claim_name\x18\t \x01(\tR\tclaimName\".\n" +
 	"\x12ListVolumesRequest\x12\x18\n" +
 	"\adeleted\x18\x01 \x01(\bR\adeleted\"K\n" +
 	"\x13ListVolumesResponse\x124\n" +
@@ -2741,11 +3332,12 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x13ResizeVolumeRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12%\n" +
-	"\x0eencryption_key\x18\x03 \x01(\fR\rencryptionKey\"j\n" +
+	"\x0eencryption_key\x18\x03 \x01(\fR\rencryptionKey\"~\n" +
 	"\x15CreateSnapshotRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12%\n" +
-	"\x0eencryption_key\x18\x03 \x01(\fR\rencryptionKey\"r\n" +
+	"\x0eencryption_key\x18\x03 \x01(\fR\rencryptionKey\x12\x12\n" +
+	"\x04hold\x18\x04 \x01(\tR\x04hold\"r\n" +
 	"\x15DeleteSnapshotRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x1a\n" +
 	"\bsnapshot\x18\x02 \x01(\tR\bsnapshot\x12%\n" +
@@ -2754,13 +3346,16 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x15RollbackVolumeRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x1a\n" +
 	"\bsnapshot\x18\x02 \x01(\tR\bsnapshot\x12%\n" +
-	"\x0eencryption_key\x18\x03 \x01(\fR\rencryptionKey\"\x97\x01\n" +
+	"\x0eencryption_key\x18\x03 \x01(\fR\rencryptionKey\"\xdf\x01\n" +
 	"\x12CloneVolumeRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x1a\n" +
 	"\bsnapshot\x18\x02 \x01(\tR\bsnapshot\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x03R\x04size\x12%\n" +
-	"\x0eencryption_key\x18\x05 \x01(\fR\rencryptionKey\"-\n" +
+	"\x0eencryption_key\x18\x05 \x01(\fR\rencryptionKey\x12'\n" +
+	"\x0fclaim_namespace\x18\x06 \x01(\tR\x0eclaimNamespace\x12\x1d\n" +
+	"\n" +
+	"claim_name\x18\a \x01(\tR\tclaimName\"-\n" +
 	"\x13DeleteVolumeRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\"\x16\n" +
 	"\x14DeleteVolumeResponse\"S\n" +
@@ -2805,7 +3400,43 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x05epoch\x18\x02 \x01(\tR\x05epoch\x12\x16\n" +
 	"\x06extent\x18\x03 \x01(\tR\x06extent\x12\x18\n" +
 	"\awritten\x18\x04 \x01(\bR\awritten\x12\x18\n" +
-	"\aproblem\x18\x05 \x01(\tR\aproblem\"S\n" +
+	"\aproblem\x18\x05 \x01(\tR\aproblem\"J\n" +
+	"\x11HoldVolumeRequest\x12\x16\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x1d\n" +
+	"\n" +
+	"timeout_ms\x18\x02 \x01(\x03R\ttimeoutMs\"*\n" +
+	"\x12HoldVolumeResponse\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\"D\n" +
+	"\x14ReleaseVolumeRequest\x12\x16\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\"\x17\n" +
+	"\x15ReleaseVolumeResponse\"\xd1\x02\n" +
+	"\x13ModifyVolumeRequest\x12\x16\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x1f\n" +
+	"\breplicas\x18\x02 \x01(\x05H\x00R\breplicas\x88\x01\x01\x12\x17\n" +
+	"\x04weak\x18\x03 \x01(\bH\x01R\x04weak\x88\x01\x01\x12F\n" +
+	"\vcompression\x18\x04 \x01(\x0e2\x1f.mynetwork.agent.v1.CompressionH\x02R\vcompression\x88\x01\x01\x12\x1e\n" +
+	"\bmax_iops\x18\x05 \x01(\x03H\x03R\amaxIops\x88\x01\x01\x124\n" +
+	"\x14max_bytes_per_second\x18\x06 \x01(\x03H\x04R\x11maxBytesPerSecond\x88\x01\x01B\v\n" +
+	"\t_replicasB\a\n" +
+	"\x05_weakB\x0e\n" +
+	"\f_compressionB\v\n" +
+	"\t_max_iopsB\x17\n" +
+	"\x15_max_bytes_per_second\"c\n" +
+	"\x12FenceVolumeRequest\x12\x16\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12!\n" +
+	"\fepoch_number\x18\x03 \x01(\x04R\vepochNumber\"P\n" +
+	"\x13FenceVolumeResponse\x12!\n" +
+	"\fepoch_number\x18\x01 \x01(\x04R\vepochNumber\x12\x16\n" +
+	"\x06fenced\x18\x02 \x01(\bR\x06fenced\"&\n" +
+	"\x10PutLayoutRequest\x12\x12\n" +
+	"\x04body\x18\x01 \x01(\fR\x04body\"\x13\n" +
+	"\x11PutLayoutResponse\"&\n" +
+	"\x10GetLayoutRequest\x12\x12\n" +
+	"\x04hash\x18\x01 \x01(\fR\x04hash\"'\n" +
+	"\x11GetLayoutResponse\x12\x12\n" +
+	"\x04body\x18\x01 \x01(\fR\x04body\"S\n" +
 	"\rEventsRequest\x12\x16\n" +
 	"\x06follow\x18\x01 \x01(\bR\x06follow\x12\x16\n" +
 	"\x06volume\x18\x02 \x01(\tR\x06volume\x12\x12\n" +
@@ -2833,7 +3464,7 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x15VOLUME_STATE_ATTACHED\x10\x02\x12\x1a\n" +
 	"\x16VOLUME_STATE_ELSEWHERE\x10\x03\x12\x17\n" +
 	"\x13VOLUME_STATE_FAILED\x10\x04\x12\x18\n" +
-	"\x14VOLUME_STATE_DELETED\x10\x052\xc8\f\n" +
+	"\x14VOLUME_STATE_DELETED\x10\x052\xf4\x10\n" +
 	"\x05Agent\x12I\n" +
 	"\x04Info\x12\x1f.mynetwork.agent.v1.InfoRequest\x1a .mynetwork.agent.v1.InfoResponse\x12O\n" +
 	"\x06Status\x12!.mynetwork.agent.v1.StatusRequest\x1a\".mynetwork.agent.v1.StatusResponse\x12S\n" +
@@ -2852,7 +3483,14 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x04Fsck\x12\x1f.mynetwork.agent.v1.FsckRequest\x1a\x1c.mynetwork.agent.v1.Progress0\x01\x12S\n" +
 	"\n" +
 	"ScrubStore\x12%.mynetwork.agent.v1.ScrubStoreRequest\x1a\x1c.mynetwork.agent.v1.Progress0\x01\x12j\n" +
-	"\x0fRebuildRegistry\x12*.mynetwork.agent.v1.RebuildRegistryRequest\x1a+.mynetwork.agent.v1.RebuildRegistryResponse\x12H\n" +
+	"\x0fRebuildRegistry\x12*.mynetwork.agent.v1.RebuildRegistryRequest\x1a+.mynetwork.agent.v1.RebuildRegistryResponse\x12[\n" +
+	"\n" +
+	"HoldVolume\x12%.mynetwork.agent.v1.HoldVolumeRequest\x1a&.mynetwork.agent.v1.HoldVolumeResponse\x12d\n" +
+	"\rReleaseVolume\x12(.mynetwork.agent.v1.ReleaseVolumeRequest\x1a).mynetwork.agent.v1.ReleaseVolumeResponse\x12S\n" +
+	"\fModifyVolume\x12'.mynetwork.agent.v1.ModifyVolumeRequest\x1a\x1a.mynetwork.agent.v1.Volume\x12^\n" +
+	"\vFenceVolume\x12&.mynetwork.agent.v1.FenceVolumeRequest\x1a'.mynetwork.agent.v1.FenceVolumeResponse\x12X\n" +
+	"\tPutLayout\x12$.mynetwork.agent.v1.PutLayoutRequest\x1a%.mynetwork.agent.v1.PutLayoutResponse\x12X\n" +
+	"\tGetLayout\x12$.mynetwork.agent.v1.GetLayoutRequest\x1a%.mynetwork.agent.v1.GetLayoutResponse\x12H\n" +
 	"\x06Events\x12!.mynetwork.agent.v1.EventsRequest\x1a\x19.mynetwork.agent.v1.Event0\x01B-Z+mynetwork.io/mynetwork/api/agent/v1;agentv1b\x06proto3"
 
 var (
@@ -2868,7 +3506,7 @@ func file_api_agent_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_api_agent_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_api_agent_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_api_agent_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_api_agent_v1_control_proto_goTypes = []any{
 	(DeviceKind)(0),                 // 0: mynetwork.agent.v1.DeviceKind
 	(Compression)(0),                // 1: mynetwork.agent.v1.Compression
@@ -2907,72 +3545,96 @@ var file_api_agent_v1_control_proto_goTypes = []any{
 	(*RebuildRegistryRequest)(nil),  // 34: mynetwork.agent.v1.RebuildRegistryRequest
 	(*RebuildRegistryResponse)(nil), // 35: mynetwork.agent.v1.RebuildRegistryResponse
 	(*Rebuilt)(nil),                 // 36: mynetwork.agent.v1.Rebuilt
-	(*EventsRequest)(nil),           // 37: mynetwork.agent.v1.EventsRequest
-	(*Event)(nil),                   // 38: mynetwork.agent.v1.Event
-	nil,                             // 39: mynetwork.agent.v1.StatusResponse.CountersEntry
-	nil,                             // 40: mynetwork.agent.v1.OpenVolume.CountersEntry
-	nil,                             // 41: mynetwork.agent.v1.FsckRequest.EncryptionKeysEntry
+	(*HoldVolumeRequest)(nil),       // 37: mynetwork.agent.v1.HoldVolumeRequest
+	(*HoldVolumeResponse)(nil),      // 38: mynetwork.agent.v1.HoldVolumeResponse
+	(*ReleaseVolumeRequest)(nil),    // 39: mynetwork.agent.v1.ReleaseVolumeRequest
+	(*ReleaseVolumeResponse)(nil),   // 40: mynetwork.agent.v1.ReleaseVolumeResponse
+	(*ModifyVolumeRequest)(nil),     // 41: mynetwork.agent.v1.ModifyVolumeRequest
+	(*FenceVolumeRequest)(nil),      // 42: mynetwork.agent.v1.FenceVolumeRequest
+	(*FenceVolumeResponse)(nil),     // 43: mynetwork.agent.v1.FenceVolumeResponse
+	(*PutLayoutRequest)(nil),        // 44: mynetwork.agent.v1.PutLayoutRequest
+	(*PutLayoutResponse)(nil),       // 45: mynetwork.agent.v1.PutLayoutResponse
+	(*GetLayoutRequest)(nil),        // 46: mynetwork.agent.v1.GetLayoutRequest
+	(*GetLayoutResponse)(nil),       // 47: mynetwork.agent.v1.GetLayoutResponse
+	(*EventsRequest)(nil),           // 48: mynetwork.agent.v1.EventsRequest
+	(*Event)(nil),                   // 49: mynetwork.agent.v1.Event
+	nil,                             // 50: mynetwork.agent.v1.StatusResponse.CountersEntry
+	nil,                             // 51: mynetwork.agent.v1.OpenVolume.CountersEntry
+	nil,                             // 52: mynetwork.agent.v1.FsckRequest.EncryptionKeysEntry
 }
 var file_api_agent_v1_control_proto_depIdxs = []int32{
 	7,  // 0: mynetwork.agent.v1.StatusResponse.stores:type_name -> mynetwork.agent.v1.Store
 	8,  // 1: mynetwork.agent.v1.StatusResponse.peers:type_name -> mynetwork.agent.v1.Peer
 	9,  // 2: mynetwork.agent.v1.StatusResponse.volumes:type_name -> mynetwork.agent.v1.Volume
-	39, // 3: mynetwork.agent.v1.StatusResponse.counters:type_name -> mynetwork.agent.v1.StatusResponse.CountersEntry
+	50, // 3: mynetwork.agent.v1.StatusResponse.counters:type_name -> mynetwork.agent.v1.StatusResponse.CountersEntry
 	1,  // 4: mynetwork.agent.v1.Volume.compression:type_name -> mynetwork.agent.v1.Compression
 	12, // 5: mynetwork.agent.v1.Volume.snapshots:type_name -> mynetwork.agent.v1.Snapshot
 	2,  // 6: mynetwork.agent.v1.Volume.state:type_name -> mynetwork.agent.v1.VolumeState
 	0,  // 7: mynetwork.agent.v1.Volume.device_kind:type_name -> mynetwork.agent.v1.DeviceKind
 	10, // 8: mynetwork.agent.v1.Volume.open:type_name -> mynetwork.agent.v1.OpenVolume
 	11, // 9: mynetwork.agent.v1.OpenVolume.replicas:type_name -> mynetwork.agent.v1.Replica
-	40, // 10: mynetwork.agent.v1.OpenVolume.counters:type_name -> mynetwork.agent.v1.OpenVolume.CountersEntry
+	51, // 10: mynetwork.agent.v1.OpenVolume.counters:type_name -> mynetwork.agent.v1.OpenVolume.CountersEntry
 	1,  // 11: mynetwork.agent.v1.CreateVolumeRequest.compression:type_name -> mynetwork.agent.v1.Compression
 	9,  // 12: mynetwork.agent.v1.ListVolumesResponse.volumes:type_name -> mynetwork.agent.v1.Volume
 	0,  // 13: mynetwork.agent.v1.AttachVolumeRequest.kind:type_name -> mynetwork.agent.v1.DeviceKind
 	9,  // 14: mynetwork.agent.v1.AttachVolumeResponse.volume:type_name -> mynetwork.agent.v1.Volume
-	41, // 15: mynetwork.agent.v1.FsckRequest.encryption_keys:type_name -> mynetwork.agent.v1.FsckRequest.EncryptionKeysEntry
+	52, // 15: mynetwork.agent.v1.FsckRequest.encryption_keys:type_name -> mynetwork.agent.v1.FsckRequest.EncryptionKeysEntry
 	33, // 16: mynetwork.agent.v1.Progress.findings:type_name -> mynetwork.agent.v1.Finding
 	36, // 17: mynetwork.agent.v1.RebuildRegistryResponse.volumes:type_name -> mynetwork.agent.v1.Rebuilt
-	3,  // 18: mynetwork.agent.v1.Agent.Info:input_type -> mynetwork.agent.v1.InfoRequest
-	5,  // 19: mynetwork.agent.v1.Agent.Status:input_type -> mynetwork.agent.v1.StatusRequest
-	13, // 20: mynetwork.agent.v1.Agent.CreateVolume:input_type -> mynetwork.agent.v1.CreateVolumeRequest
-	14, // 21: mynetwork.agent.v1.Agent.ListVolumes:input_type -> mynetwork.agent.v1.ListVolumesRequest
-	16, // 22: mynetwork.agent.v1.Agent.InspectVolume:input_type -> mynetwork.agent.v1.InspectVolumeRequest
-	17, // 23: mynetwork.agent.v1.Agent.AttachVolume:input_type -> mynetwork.agent.v1.AttachVolumeRequest
-	19, // 24: mynetwork.agent.v1.Agent.DetachVolume:input_type -> mynetwork.agent.v1.DetachVolumeRequest
-	21, // 25: mynetwork.agent.v1.Agent.ResizeVolume:input_type -> mynetwork.agent.v1.ResizeVolumeRequest
-	22, // 26: mynetwork.agent.v1.Agent.CreateSnapshot:input_type -> mynetwork.agent.v1.CreateSnapshotRequest
-	23, // 27: mynetwork.agent.v1.Agent.DeleteSnapshot:input_type -> mynetwork.agent.v1.DeleteSnapshotRequest
-	25, // 28: mynetwork.agent.v1.Agent.RollbackVolume:input_type -> mynetwork.agent.v1.RollbackVolumeRequest
-	26, // 29: mynetwork.agent.v1.Agent.CloneVolume:input_type -> mynetwork.agent.v1.CloneVolumeRequest
-	27, // 30: mynetwork.agent.v1.Agent.DeleteVolume:input_type -> mynetwork.agent.v1.DeleteVolumeRequest
-	29, // 31: mynetwork.agent.v1.Agent.ScrubVolume:input_type -> mynetwork.agent.v1.ScrubVolumeRequest
-	30, // 32: mynetwork.agent.v1.Agent.Fsck:input_type -> mynetwork.agent.v1.FsckRequest
-	31, // 33: mynetwork.agent.v1.Agent.ScrubStore:input_type -> mynetwork.agent.v1.ScrubStoreRequest
-	34, // 34: mynetwork.agent.v1.Agent.RebuildRegistry:input_type -> mynetwork.agent.v1.RebuildRegistryRequest
-	37, // 35: mynetwork.agent.v1.Agent.Events:input_type -> mynetwork.agent.v1.EventsRequest
-	4,  // 36: mynetwork.agent.v1.Agent.Info:output_type -> mynetwork.agent.v1.InfoResponse
-	6,  // 37: mynetwork.agent.v1.Agent.Status:output_type -> mynetwork.agent.v1.StatusResponse
-	9,  // 38: mynetwork.agent.v1.Agent.CreateVolume:output_type -> mynetwork.agent.v1.Volume
-	15, // 39: mynetwork.agent.v1.Agent.ListVolumes:output_type -> mynetwork.agent.v1.ListVolumesResponse
-	9,  // 40: mynetwork.agent.v1.Agent.InspectVolume:output_type -> mynetwork.agent.v1.Volume
-	18, // 41: mynetwork.agent.v1.Agent.AttachVolume:output_type -> mynetwork.agent.v1.AttachVolumeResponse
-	20, // 42: mynetwork.agent.v1.Agent.DetachVolume:output_type -> mynetwork.agent.v1.DetachVolumeResponse
-	9,  // 43: mynetwork.agent.v1.Agent.ResizeVolume:output_type -> mynetwork.agent.v1.Volume
-	12, // 44: mynetwork.agent.v1.Agent.CreateSnapshot:output_type -> mynetwork.agent.v1.Snapshot
-	24, // 45: mynetwork.agent.v1.Agent.DeleteSnapshot:output_type -> mynetwork.agent.v1.DeleteSnapshotResponse
-	9,  // 46: mynetwork.agent.v1.Agent.RollbackVolume:output_type -> mynetwork.agent.v1.Volume
-	9,  // 47: mynetwork.agent.v1.Agent.CloneVolume:output_type -> mynetwork.agent.v1.Volume
-	28, // 48: mynetwork.agent.v1.Agent.DeleteVolume:output_type -> mynetwork.agent.v1.DeleteVolumeResponse
-	32, // 49: mynetwork.agent.v1.Agent.ScrubVolume:output_type -> mynetwork.agent.v1.Progress
-	32, // 50: mynetwork.agent.v1.Agent.Fsck:output_type -> mynetwork.agent.v1.Progress
-	32, // 51: mynetwork.agent.v1.Agent.ScrubStore:output_type -> mynetwork.agent.v1.Progress
-	35, // 52: mynetwork.agent.v1.Agent.RebuildRegistry:output_type -> mynetwork.agent.v1.RebuildRegistryResponse
-	38, // 53: mynetwork.agent.v1.Agent.Events:output_type -> mynetwork.agent.v1.Event
-	36, // [36:54] is the sub-list for method output_type
-	18, // [18:36] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	1,  // 18: mynetwork.agent.v1.ModifyVolumeRequest.compression:type_name -> mynetwork.agent.v1.Compression
+	3,  // 19: mynetwork.agent.v1.Agent.Info:input_type -> mynetwork.agent.v1.InfoRequest
+	5,  // 20: mynetwork.agent.v1.Agent.Status:input_type -> mynetwork.agent.v1.StatusRequest
+	13, // 21: mynetwork.agent.v1.Agent.CreateVolume:input_type -> mynetwork.agent.v1.CreateVolumeRequest
+	14, // 22: mynetwork.agent.v1.Agent.ListVolumes:input_type -> mynetwork.agent.v1.ListVolumesRequest
+	16, // 23: mynetwork.agent.v1.Agent.InspectVolume:input_type -> mynetwork.agent.v1.InspectVolumeRequest
+	17, // 24: mynetwork.agent.v1.Agent.AttachVolume:input_type -> mynetwork.agent.v1.AttachVolumeRequest
+	19, // 25: mynetwork.agent.v1.Agent.DetachVolume:input_type -> mynetwork.agent.v1.DetachVolumeRequest
+	21, // 26: mynetwork.agent.v1.Agent.ResizeVolume:input_type -> mynetwork.agent.v1.ResizeVolumeRequest
+	22, // 27: mynetwork.agent.v1.Agent.CreateSnapshot:input_type -> mynetwork.agent.v1.CreateSnapshotRequest
+	23, // 28: mynetwork.agent.v1.Agent.DeleteSnapshot:input_type -> mynetwork.agent.v1.DeleteSnapshotRequest
+	25, // 29: mynetwork.agent.v1.Agent.RollbackVolume:input_type -> mynetwork.agent.v1.RollbackVolumeRequest
+	26, // 30: mynetwork.agent.v1.Agent.CloneVolume:input_type -> mynetwork.agent.v1.CloneVolumeRequest
+	27, // 31: mynetwork.agent.v1.Agent.DeleteVolume:input_type -> mynetwork.agent.v1.DeleteVolumeRequest
+	29, // 32: mynetwork.agent.v1.Agent.ScrubVolume:input_type -> mynetwork.agent.v1.ScrubVolumeRequest
+	30, // 33: mynetwork.agent.v1.Agent.Fsck:input_type -> mynetwork.agent.v1.FsckRequest
+	31, // 34: mynetwork.agent.v1.Agent.ScrubStore:input_type -> mynetwork.agent.v1.ScrubStoreRequest
+	34, // 35: mynetwork.agent.v1.Agent.RebuildRegistry:input_type -> mynetwork.agent.v1.RebuildRegistryRequest
+	37, // 36: mynetwork.agent.v1.Agent.HoldVolume:input_type -> mynetwork.agent.v1.HoldVolumeRequest
+	39, // 37: mynetwork.agent.v1.Agent.ReleaseVolume:input_type -> mynetwork.agent.v1.ReleaseVolumeRequest
+	41, // 38: mynetwork.agent.v1.Agent.ModifyVolume:input_type -> mynetwork.agent.v1.ModifyVolumeRequest
+	42, // 39: mynetwork.agent.v1.Agent.FenceVolume:input_type -> mynetwork.agent.v1.FenceVolumeRequest
+	44, // 40: mynetwork.agent.v1.Agent.PutLayout:input_type -> mynetwork.agent.v1.PutLayoutRequest
+	46, // 41: mynetwork.agent.v1.Agent.GetLayout:input_type -> mynetwork.agent.v1.GetLayoutRequest
+	48, // 42: mynetwork.agent.v1.Agent.Events:input_type -> mynetwork.agent.v1.EventsRequest
+	4,  // 43: mynetwork.agent.v1.Agent.Info:output_type -> mynetwork.agent.v1.InfoResponse
+	6,  // 44: mynetwork.agent.v1.Agent.Status:output_type -> mynetwork.agent.v1.StatusResponse
+	9,  // 45: mynetwork.agent.v1.Agent.CreateVolume:output_type -> mynetwork.agent.v1.Volume
+	15, // 46: mynetwork.agent.v1.Agent.ListVolumes:output_type -> mynetwork.agent.v1.ListVolumesResponse
+	9,  // 47: mynetwork.agent.v1.Agent.InspectVolume:output_type -> mynetwork.agent.v1.Volume
+	18, // 48: mynetwork.agent.v1.Agent.AttachVolume:output_type -> mynetwork.agent.v1.AttachVolumeResponse
+	20, // 49: mynetwork.agent.v1.Agent.DetachVolume:output_type -> mynetwork.agent.v1.DetachVolumeResponse
+	9,  // 50: mynetwork.agent.v1.Agent.ResizeVolume:output_type -> mynetwork.agent.v1.Volume
+	12, // 51: mynetwork.agent.v1.Agent.CreateSnapshot:output_type -> mynetwork.agent.v1.Snapshot
+	24, // 52: mynetwork.agent.v1.Agent.DeleteSnapshot:output_type -> mynetwork.agent.v1.DeleteSnapshotResponse
+	9,  // 53: mynetwork.agent.v1.Agent.RollbackVolume:output_type -> mynetwork.agent.v1.Volume
+	9,  // 54: mynetwork.agent.v1.Agent.CloneVolume:output_type -> mynetwork.agent.v1.Volume
+	28, // 55: mynetwork.agent.v1.Agent.DeleteVolume:output_type -> mynetwork.agent.v1.DeleteVolumeResponse
+	32, // 56: mynetwork.agent.v1.Agent.ScrubVolume:output_type -> mynetwork.agent.v1.Progress
+	32, // 57: mynetwork.agent.v1.Agent.Fsck:output_type -> mynetwork.agent.v1.Progress
+	32, // 58: mynetwork.agent.v1.Agent.ScrubStore:output_type -> mynetwork.agent.v1.Progress
+	35, // 59: mynetwork.agent.v1.Agent.RebuildRegistry:output_type -> mynetwork.agent.v1.RebuildRegistryResponse
+	38, // 60: mynetwork.agent.v1.Agent.HoldVolume:output_type -> mynetwork.agent.v1.HoldVolumeResponse
+	40, // 61: mynetwork.agent.v1.Agent.ReleaseVolume:output_type -> mynetwork.agent.v1.ReleaseVolumeResponse
+	9,  // 62: mynetwork.agent.v1.Agent.ModifyVolume:output_type -> mynetwork.agent.v1.Volume
+	43, // 63: mynetwork.agent.v1.Agent.FenceVolume:output_type -> mynetwork.agent.v1.FenceVolumeResponse
+	45, // 64: mynetwork.agent.v1.Agent.PutLayout:output_type -> mynetwork.agent.v1.PutLayoutResponse
+	47, // 65: mynetwork.agent.v1.Agent.GetLayout:output_type -> mynetwork.agent.v1.GetLayoutResponse
+	49, // 66: mynetwork.agent.v1.Agent.Events:output_type -> mynetwork.agent.v1.Event
+	43, // [43:67] is the sub-list for method output_type
+	19, // [19:43] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_api_agent_v1_control_proto_init() }
@@ -2980,13 +3642,14 @@ func file_api_agent_v1_control_proto_init() {
 	if File_api_agent_v1_control_proto != nil {
 		return
 	}
+	file_api_agent_v1_control_proto_msgTypes[38].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_agent_v1_control_proto_rawDesc), len(file_api_agent_v1_control_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   39,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -51,6 +51,12 @@ const (
 	Agent_Fsck_FullMethodName            = "/mynetwork.agent.v1.Agent/Fsck"
 	Agent_ScrubStore_FullMethodName      = "/mynetwork.agent.v1.Agent/ScrubStore"
 	Agent_RebuildRegistry_FullMethodName = "/mynetwork.agent.v1.Agent/RebuildRegistry"
+	Agent_HoldVolume_FullMethodName      = "/mynetwork.agent.v1.Agent/HoldVolume"
+	Agent_ReleaseVolume_FullMethodName   = "/mynetwork.agent.v1.Agent/ReleaseVolume"
+	Agent_ModifyVolume_FullMethodName    = "/mynetwork.agent.v1.Agent/ModifyVolume"
+	Agent_FenceVolume_FullMethodName     = "/mynetwork.agent.v1.Agent/FenceVolume"
+	Agent_PutLayout_FullMethodName       = "/mynetwork.agent.v1.Agent/PutLayout"
+	Agent_GetLayout_FullMethodName       = "/mynetwork.agent.v1.Agent/GetLayout"
 	Agent_Events_FullMethodName          = "/mynetwork.agent.v1.Agent/Events"
 )
 
@@ -89,6 +95,19 @@ type AgentClient interface {
 	ScrubStore(ctx context.Context, in *ScrubStoreRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Progress], error)
 	// RebuildRegistry makes the entries that the registry lacks from what the stores of the network hold.
 	RebuildRegistry(ctx context.Context, in *RebuildRegistryRequest, opts ...grpc.CallOption) (*RebuildRegistryResponse, error)
+	// HoldVolume holds back the completion of writes to a volume that is open here until ReleaseVolume or, at the latest, until
+	// timeout_ms have passed: several volumes that are held show one moment. A snapshot with the hold's token fails with
+	// FAILED_PRECONDITION if the hold was ever interrupted.
+	HoldVolume(ctx context.Context, in *HoldVolumeRequest, opts ...grpc.CallOption) (*HoldVolumeResponse, error)
+	ReleaseVolume(ctx context.Context, in *ReleaseVolumeRequest, opts ...grpc.CallOption) (*ReleaseVolumeResponse, error)
+	// ModifyVolume changes what may change of a volume, online.
+	ModifyVolume(ctx context.Context, in *ModifyVolumeRequest, opts ...grpc.CallOption) (*Volume, error)
+	// FenceVolume takes the next epoch from a writer that is believed dead, without opening the volume: the registry names it, and
+	// a majority of the tail's replicas promise it. It does nothing if the volume is not at epoch_number, or not held by node.
+	FenceVolume(ctx context.Context, in *FenceVolumeRequest, opts ...grpc.CallOption) (*FenceVolumeResponse, error)
+	// PutLayout keeps a layout's body on disk. GetLayout gives it, by its BLAKE3-256, or NOT_FOUND.
+	PutLayout(ctx context.Context, in *PutLayoutRequest, opts ...grpc.CallOption) (*PutLayoutResponse, error)
+	GetLayout(ctx context.Context, in *GetLayoutRequest, opts ...grpc.CallOption) (*GetLayoutResponse, error)
 	// Events gives what happened, and with follow what happens until the call ends.
 	Events(ctx context.Context, in *EventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error)
 }
@@ -298,6 +317,66 @@ func (c *agentClient) RebuildRegistry(ctx context.Context, in *RebuildRegistryRe
 	return out, nil
 }
 
+func (c *agentClient) HoldVolume(ctx context.Context, in *HoldVolumeRequest, opts ...grpc.CallOption) (*HoldVolumeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(HoldVolumeResponse)
+	err := c.cc.Invoke(ctx, Agent_HoldVolume_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentClient) ReleaseVolume(ctx context.Context, in *ReleaseVolumeRequest, opts ...grpc.CallOption) (*ReleaseVolumeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReleaseVolumeResponse)
+	err := c.cc.Invoke(ctx, Agent_ReleaseVolume_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentClient) ModifyVolume(ctx context.Context, in *ModifyVolumeRequest, opts ...grpc.CallOption) (*Volume, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Volume)
+	err := c.cc.Invoke(ctx, Agent_ModifyVolume_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentClient) FenceVolume(ctx context.Context, in *FenceVolumeRequest, opts ...grpc.CallOption) (*FenceVolumeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FenceVolumeResponse)
+	err := c.cc.Invoke(ctx, Agent_FenceVolume_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentClient) PutLayout(ctx context.Context, in *PutLayoutRequest, opts ...grpc.CallOption) (*PutLayoutResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PutLayoutResponse)
+	err := c.cc.Invoke(ctx, Agent_PutLayout_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentClient) GetLayout(ctx context.Context, in *GetLayoutRequest, opts ...grpc.CallOption) (*GetLayoutResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetLayoutResponse)
+	err := c.cc.Invoke(ctx, Agent_GetLayout_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentClient) Events(ctx context.Context, in *EventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Agent_ServiceDesc.Streams[3], Agent_Events_FullMethodName, cOpts...)
@@ -352,6 +431,19 @@ type AgentServer interface {
 	ScrubStore(*ScrubStoreRequest, grpc.ServerStreamingServer[Progress]) error
 	// RebuildRegistry makes the entries that the registry lacks from what the stores of the network hold.
 	RebuildRegistry(context.Context, *RebuildRegistryRequest) (*RebuildRegistryResponse, error)
+	// HoldVolume holds back the completion of writes to a volume that is open here until ReleaseVolume or, at the latest, until
+	// timeout_ms have passed: several volumes that are held show one moment. A snapshot with the hold's token fails with
+	// FAILED_PRECONDITION if the hold was ever interrupted.
+	HoldVolume(context.Context, *HoldVolumeRequest) (*HoldVolumeResponse, error)
+	ReleaseVolume(context.Context, *ReleaseVolumeRequest) (*ReleaseVolumeResponse, error)
+	// ModifyVolume changes what may change of a volume, online.
+	ModifyVolume(context.Context, *ModifyVolumeRequest) (*Volume, error)
+	// FenceVolume takes the next epoch from a writer that is believed dead, without opening the volume: the registry names it, and
+	// a majority of the tail's replicas promise it. It does nothing if the volume is not at epoch_number, or not held by node.
+	FenceVolume(context.Context, *FenceVolumeRequest) (*FenceVolumeResponse, error)
+	// PutLayout keeps a layout's body on disk. GetLayout gives it, by its BLAKE3-256, or NOT_FOUND.
+	PutLayout(context.Context, *PutLayoutRequest) (*PutLayoutResponse, error)
+	GetLayout(context.Context, *GetLayoutRequest) (*GetLayoutResponse, error)
 	// Events gives what happened, and with follow what happens until the call ends.
 	Events(*EventsRequest, grpc.ServerStreamingServer[Event]) error
 	mustEmbedUnimplementedAgentServer()
@@ -414,6 +506,24 @@ func (UnimplementedAgentServer) ScrubStore(*ScrubStoreRequest, grpc.ServerStream
 }
 func (UnimplementedAgentServer) RebuildRegistry(context.Context, *RebuildRegistryRequest) (*RebuildRegistryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RebuildRegistry not implemented")
+}
+func (UnimplementedAgentServer) HoldVolume(context.Context, *HoldVolumeRequest) (*HoldVolumeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method HoldVolume not implemented")
+}
+func (UnimplementedAgentServer) ReleaseVolume(context.Context, *ReleaseVolumeRequest) (*ReleaseVolumeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReleaseVolume not implemented")
+}
+func (UnimplementedAgentServer) ModifyVolume(context.Context, *ModifyVolumeRequest) (*Volume, error) {
+	return nil, status.Error(codes.Unimplemented, "method ModifyVolume not implemented")
+}
+func (UnimplementedAgentServer) FenceVolume(context.Context, *FenceVolumeRequest) (*FenceVolumeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FenceVolume not implemented")
+}
+func (UnimplementedAgentServer) PutLayout(context.Context, *PutLayoutRequest) (*PutLayoutResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PutLayout not implemented")
+}
+func (UnimplementedAgentServer) GetLayout(context.Context, *GetLayoutRequest) (*GetLayoutResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetLayout not implemented")
 }
 func (UnimplementedAgentServer) Events(*EventsRequest, grpc.ServerStreamingServer[Event]) error {
 	return status.Error(codes.Unimplemented, "method Events not implemented")
@@ -724,6 +834,114 @@ func _Agent_RebuildRegistry_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Agent_HoldVolume_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HoldVolumeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).HoldVolume(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_HoldVolume_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).HoldVolume(ctx, req.(*HoldVolumeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Agent_ReleaseVolume_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReleaseVolumeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).ReleaseVolume(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_ReleaseVolume_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).ReleaseVolume(ctx, req.(*ReleaseVolumeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Agent_ModifyVolume_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ModifyVolumeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).ModifyVolume(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_ModifyVolume_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).ModifyVolume(ctx, req.(*ModifyVolumeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Agent_FenceVolume_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FenceVolumeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).FenceVolume(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_FenceVolume_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).FenceVolume(ctx, req.(*FenceVolumeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Agent_PutLayout_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PutLayoutRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).PutLayout(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_PutLayout_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).PutLayout(ctx, req.(*PutLayoutRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Agent_GetLayout_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetLayoutRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).GetLayout(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_GetLayout_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).GetLayout(ctx, req.(*GetLayoutRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Agent_Events_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(EventsRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -797,6 +1015,30 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RebuildRegistry",
 			Handler:    _Agent_RebuildRegistry_Handler,
+		},
+		{
+			MethodName: "HoldVolume",
+			Handler:    _Agent_HoldVolume_Handler,
+		},
+		{
+			MethodName: "ReleaseVolume",
+			Handler:    _Agent_ReleaseVolume_Handler,
+		},
+		{
+			MethodName: "ModifyVolume",
+			Handler:    _Agent_ModifyVolume_Handler,
+		},
+		{
+			MethodName: "FenceVolume",
+			Handler:    _Agent_FenceVolume_Handler,
+		},
+		{
+			MethodName: "PutLayout",
+			Handler:    _Agent_PutLayout_Handler,
+		},
+		{
+			MethodName: "GetLayout",
+			Handler:    _Agent_GetLayout_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
