@@ -89,8 +89,8 @@ var floors = []floor{
 	},
 	{
 		under:  []string{"controllers"},
-		bad:    func(imp string) bool { return own(imp, "nodeagent") && !own(imp, "nodeagent/core/placement") },
-		reason: "of nodeagent, controllers use only core/placement: the operator computes layouts and touches no data",
+		bad:    func(imp string) bool { return own(imp, "nodeagent") && !own(imp, "nodeagent/core/placement", "nodeagent/core/warrant") },
+		reason: "of nodeagent, controllers use only core/placement and core/warrant: the operator computes layouts, signs grants and touches no data",
 	},
 	{
 		under:  []string{"api"},

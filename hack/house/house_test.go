@@ -66,7 +66,7 @@ func TestFloorsAreSeenBroken(t *testing.T) {
 		{"nodeagent/volume/a.go", Module + "/nodeagent/export/nbd", "only agent and sim put"},
 		{"csi/driver/a.go", Module + "/nodeagent/agent", "by the control protocol alone"},
 		{"csi/driver/a.go", Module + "/controllers/status", "by the control protocol alone"},
-		{"controllers/status/a.go", Module + "/nodeagent/core/block", "only core/placement"},
+		{"controllers/status/a.go", Module + "/nodeagent/core/block", "only core/placement and core/warrant"},
 		{"api/v1alpha1/a.go", Module + "/nodeagent/core/block", "import nothing of ours"},
 		{"nodeagent/agent/a.go", "github.com/spf13/viper", "flags and viper live in cmd"},
 	} {
@@ -88,6 +88,7 @@ func TestFloorsAllow(t *testing.T) {
 		"nodeagent/core/journal/a.go": Module + "/nodeagent/core/block",
 		"nodeagent/agent/a.go":        "k8s.io/client-go/rest",
 		"controllers/plan/a.go":       Module + "/nodeagent/core/placement",
+		"controllers/sign/a.go":       Module + "/nodeagent/core/warrant",
 		"csi/driver/a.go":             Module + "/api/agent/v1",
 		"cmd/mynetwork/a.go":          "github.com/spf13/viper",
 		"nodeagent/store/a_test.go":   "k8s.io/api/core/v1",

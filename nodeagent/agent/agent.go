@@ -164,9 +164,9 @@ func (a *Agent) lockDir() error {
 // startData makes the data path: stores, peers, transport.
 func (a *Agent) startData() (err error) {
 	c := &a.cfg
-	pub := c.ControlKey.Public().(ed25519.PublicKey)
-	presented := grant.NewAuthorizer(c.Network, []ed25519.PublicKey{pub}, nil)
-	opt := stores.Options{Node: c.Node, Network: c.Network, Format: c.Format, ControlKey: pub, Log: c.Log,
+	keys := []ed25519.PublicKey{c.ControlKey.Public().(ed25519.PublicKey)}
+	presented := grant.NewAuthorizer(c.Network, keys, nil)
+	opt := stores.Options{Node: c.Node, Network: c.Network, Format: c.Format, Keys: keys, Log: c.Log,
 		Auth: &grants.Authorizer{Self: c.Node, Network: c.Network, Presented: presented}}
 	for _, s := range c.Stores {
 		opt.Stores = append(opt.Stores, stores.Config(s))
@@ -203,13 +203,13 @@ func (a *Agent) startData() (err error) {
 func (a *Agent) startVolumes() {
 	c := &a.cfg
 	opt := volumes.Options{Node: c.Node, Network: c.Network, Registry: a.registry, Transport: a.transport, Members: a.members, Cache: a.cache,
-		Local: a.stores.Local, Grants: a.grants, DeviceDir: filepath.Join(c.Dir, "devices"), RingBytes: c.RingBytes, ControlKey: c.ControlKey,
+		Local: a.stores.Local, Grants: a.grants, DeviceDir: filepath.Join(c.Dir, "devices"), RingBytes: c.RingBytes, Deletions: grants.KeySigner{Network: c.Network, Key: c.ControlKey},
 		Events: a.events, Log: c.Log}
 	if a.holder != nil {
 		opt.Keeper = steady{a.holder}
 	}
 	a.volumes = volumes.New(opt)
-	checker := fsck.New(fsck.Options{Network: c.Network, ControlKey: c.ControlKey.Public().(ed25519.PublicKey), Registry: a.registry,
+	checker := fsck.New(fsck.Options{Network: c.Network, Keys: []ed25519.PublicKey{c.ControlKey.Public().(ed25519.PublicKey)}, Registry: a.registry,
 		Members: a.members, Transport: a.transport, Grants: a.grants, Stores: a.stores, Deleted: a.deleted})
 	a.control = control.New(control.Parts{Node: c.Node, Version: c.Version, PeerAddress: a.peerAddr.String(), Started: a.started, Volumes: a.volumes,
 		Stores: a.stores, Members: a.members, Health: func(node string) peer.Report { return a.pool.Health(node).Report() }, Cache: a.cache,

@@ -56,6 +56,13 @@ type AgentValues struct {
 	Registry      string        `mapstructure:"registry"`
 	TLS           string        `mapstructure:"tls"`
 	ControlKey    string        `mapstructure:"control-key"`
+	Cluster       string        `mapstructure:"cluster"`
+	Namespace     string        `mapstructure:"namespace"`
+	Address       string        `mapstructure:"address"`
+	CA            string        `mapstructure:"ca"`
+	ControlListen string        `mapstructure:"control-listen"`
+	ControlKeys   []string      `mapstructure:"control-keys"`
+	Mounter       string        `mapstructure:"mounter"`
 	Cache         string        `mapstructure:"cache"`
 	Ring          string        `mapstructure:"ring"`
 	ProbeInterval time.Duration `mapstructure:"probe-interval"`

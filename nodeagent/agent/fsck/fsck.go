@@ -22,14 +22,14 @@ type Deleted func(ctx context.Context, s block.StoreID, v block.VolumeID) ([]byt
 
 // Options are what a Checker works with.
 type Options struct {
-	Network    string
-	ControlKey ed25519.PublicKey
-	Registry   registry.Store
-	Members    *members.Table
-	Transport  replica.Transport
-	Grants     volumes.Granter
-	Stores     *stores.Set
-	Deleted    Deleted
+	Network   string
+	Keys      []ed25519.PublicKey // the control keys
+	Registry  registry.Store
+	Members   *members.Table
+	Transport replica.Transport
+	Grants    volumes.Granter
+	Stores    *stores.Set
+	Deleted   Deleted
 }
 
 // Checker checks. The zero value is not usable: see New.

@@ -10,12 +10,12 @@ import (
 	"time"
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
-	"mynetwork.io/mynetwork/nodeagent/agent/deletion"
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
 	"mynetwork.io/mynetwork/nodeagent/core/replication"
+	"mynetwork.io/mynetwork/nodeagent/core/warrant"
 	"mynetwork.io/mynetwork/nodeagent/registry"
 	"mynetwork.io/mynetwork/nodeagent/volume"
 )
@@ -104,7 +104,7 @@ func (c *Checker) deleted(ctx context.Context, v block.VolumeID) (bool, error) {
 	c.each(func(s block.StoreID) {
 		signed, derr := c.opt.Deleted(ctx, s, v)
 		if derr == nil && len(signed) > 0 {
-			_, derr = deletion.Verify(signed, v, c.opt.Network, c.opt.ControlKey)
+			_, derr = warrant.VerifyDeletion(signed, v, c.opt.Network, c.opt.Keys)
 			if derr == nil {
 				mu.Lock()
 				dead = true

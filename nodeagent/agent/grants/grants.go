@@ -18,17 +18,19 @@ import (
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/warrant"
 	"mynetwork.io/mynetwork/nodeagent/peer/grant"
 	"mynetwork.io/mynetwork/nodeagent/peer/identity"
 	"mynetwork.io/mynetwork/nodeagent/replica"
 )
 
 // Writer is what the node that attaches a volume needs.
-const Writer = grant.Read | grant.Write | grant.Attach | grant.Repair
+const Writer = warrant.Writer
 
-// Signer makes grants.
+// Signer has a grant signed by the network's control key, or says why it is not. The grant that it gives may allow more than was
+// asked for, and may end. It may take as long as ctx lasts.
 type Signer interface {
-	Sign(g grant.Grant) ([]byte, error)
+	Sign(ctx context.Context, g warrant.Grant) ([]byte, error)
 }
 
 // KeySigner signs with the network's control key, as the agents of one machine do.
@@ -38,7 +40,14 @@ type KeySigner struct {
 }
 
 // Sign implements Signer.
-func (s KeySigner) Sign(g grant.Grant) ([]byte, error) { return g.Encode(s.Network, s.Key) }
+func (s KeySigner) Sign(_ context.Context, g warrant.Grant) ([]byte, error) {
+	return g.Encode(s.Network, s.Key)
+}
+
+// SignDeletion signs a deletion.
+func (s KeySigner) SignDeletion(_ context.Context, d warrant.Deletion) ([]byte, error) {
+	return d.Encode(s.Network, s.Key), nil
+}
 
 // Presenter presents a grant on all connections; *peer.Pool is one.
 type Presenter interface {
@@ -68,7 +77,7 @@ func (k *Keeper) Ensure(ctx context.Context, v block.VolumeID, verbs grant.Verbs
 	if have&verbs == verbs {
 		return nil
 	}
-	b, err := k.signer.Sign(grant.Grant{Volume: v, Node: k.node, Verbs: have | verbs})
+	b, err := k.signer.Sign(ctx, warrant.Grant{Volume: v, Node: k.node, Verbs: have | verbs})
 	if err != nil {
 		return fmt.Errorf("grant to %v volume %s: %w", verbs, v, err)
 	}

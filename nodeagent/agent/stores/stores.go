@@ -11,10 +11,10 @@ import (
 
 	"crypto/rand"
 
-	"mynetwork.io/mynetwork/nodeagent/agent/deletion"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/agent/transport"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/warrant"
 	"mynetwork.io/mynetwork/nodeagent/disk"
 	"mynetwork.io/mynetwork/nodeagent/peer"
 	"mynetwork.io/mynetwork/nodeagent/replica"
@@ -40,13 +40,13 @@ type Config struct {
 
 // Options are what a Set works with.
 type Options struct {
-	Node       string
-	Network    string
-	Stores     []Config
-	Format     bool // allows to make stores in empty directories
-	Auth       replica.Authorizer
-	ControlKey ed25519.PublicKey
-	Log        *slog.Logger
+	Node    string
+	Network string
+	Stores  []Config
+	Format  bool // allows to make stores in empty directories
+	Auth    replica.Authorizer
+	Keys    []ed25519.PublicKey // the control keys
+	Log     *slog.Logger
 }
 
 // Store is an open store.
@@ -294,15 +294,15 @@ func (d *door) Handle(from string, typ replica.Type, body []byte, to replica.Rep
 
 func (d *door) checkDrop(body []byte) error {
 	if len(body) < headSize {
-		return fmt.Errorf("drop of %d bytes: %w", len(body), deletion.ErrDeletion)
+		return fmt.Errorf("drop of %d bytes: %w", len(body), warrant.ErrDeletion)
 	}
 	v := block.VolumeID(body[volumeAt:][:16])
-	r, err := deletion.Verify(body[headSize:], v, d.set.opt.Network, d.set.opt.ControlKey)
+	r, err := warrant.VerifyDeletion(body[headSize:], v, d.set.opt.Network, d.set.opt.Keys)
 	if err != nil {
 		return err
 	}
 	if e := binary.LittleEndian.Uint64(body[16:]); e != r.Epoch {
-		return fmt.Errorf("volume %s: dropped in epoch %d, signed for %d: %w", v, e, r.Epoch, deletion.ErrDeletion)
+		return fmt.Errorf("volume %s: dropped in epoch %d, signed for %d: %w", v, e, r.Epoch, warrant.ErrDeletion)
 	}
 	return nil
 }

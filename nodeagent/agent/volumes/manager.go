@@ -2,7 +2,6 @@ package volumes
 
 import (
 	"context"
-	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -18,6 +17,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/grants"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/warrant"
 	"mynetwork.io/mynetwork/nodeagent/peer/grant"
 	"mynetwork.io/mynetwork/nodeagent/registry"
 	"mynetwork.io/mynetwork/nodeagent/replica"
@@ -52,22 +52,29 @@ type Granter interface {
 
 var _ Granter = (*grants.Keeper)(nil)
 
+// DeletionSigner signs the deletion of a volume by the network's control key, or says why it does not.
+type DeletionSigner interface {
+	SignDeletion(ctx context.Context, d warrant.Deletion) ([]byte, error)
+}
+
+var _ DeletionSigner = grants.KeySigner{}
+
 // Options are what a Manager works with.
 type Options struct {
-	Node       string
-	Network    string
-	Registry   registry.Store
-	Transport  replica.Transport
-	Members    Members
-	Cache      volume.Cache
-	Local      func(s block.StoreID) volume.Local
-	Grants     Granter
-	Keeper     Keeper // nil: rings and devices end with this process
-	DeviceDir  string
-	RingBytes  int // 0: ring.DefaultSize
-	ControlKey ed25519.PrivateKey
-	Events     *events.Log
-	Log        *slog.Logger
+	Node      string
+	Network   string
+	Registry  registry.Store
+	Transport replica.Transport
+	Members   Members
+	Cache     volume.Cache
+	Local     func(s block.StoreID) volume.Local
+	Grants    Granter
+	Keeper    Keeper // nil: rings and devices end with this process
+	DeviceDir string
+	RingBytes int // 0: ring.DefaultSize
+	Deletions DeletionSigner
+	Events    *events.Log
+	Log       *slog.Logger
 	// Default is the kind of an attach that names none: Fuse if empty.
 	Default Kind
 }

@@ -8,9 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"mynetwork.io/mynetwork/nodeagent/agent/deletion"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/replication"
+	"mynetwork.io/mynetwork/nodeagent/core/warrant"
 	"mynetwork.io/mynetwork/nodeagent/peer/grant"
 	"mynetwork.io/mynetwork/nodeagent/registry"
 	"mynetwork.io/mynetwork/nodeagent/replica"
@@ -38,7 +38,7 @@ func (m *Manager) Delete(ctx context.Context, name string) error {
 		if err := m.checkLease(ctx, now); err != nil {
 			return err
 		}
-		r, err = m.condemn(now)
+		r, err = m.condemn(ctx, now)
 		return err
 	})
 	if err != nil {
@@ -88,14 +88,17 @@ func (m *Manager) each(f func(s block.StoreID)) {
 }
 
 // condemn fences all writers by an epoch for the deletion, and makes the deletion final in the registry.
-func (m *Manager) condemn(r *registry.Record) (registry.Record, error) {
+func (m *Manager) condemn(ctx context.Context, r *registry.Record) (registry.Record, error) {
 	f := r.Fact
 	f.Epoch = block.Epoch{Number: f.Epoch.Number + 1, Token: m.env.Rand() | 1}
 	if _, err := m.opt.Registry.Swap(r.ID, f); err != nil {
 		return registry.Record{}, err
 	}
-	d := deletion.Record{Volume: r.ID, Epoch: f.Epoch.Number, At: now()}
-	signed := d.Sign(m.opt.Network, m.opt.ControlKey)
+	d := warrant.Deletion{Volume: r.ID, Epoch: f.Epoch.Number, At: now()}
+	signed, err := m.opt.Deletions.SignDeletion(ctx, d)
+	if err != nil {
+		return registry.Record{}, fmt.Errorf("volume %q: sign its deletion: %w", r.Name, err)
+	}
 	return m.opt.Registry.Update(r.ID, func(r *registry.Record, _ []registry.Record) error {
 		if r.Fact.Epoch != f.Epoch {
 			return fmt.Errorf("volume %q was taken over meanwhile: %w", r.Name, ErrAttached)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/warrant"
 	"mynetwork.io/mynetwork/nodeagent/peer/identity"
 )
 
@@ -47,21 +48,21 @@ func (a *Authorizer) SetKeys(keys []ed25519.PublicKey) {
 	a.keys = keys
 }
 
-// Install verifies a grant that a node presents and remembers it. It fails with ErrGrant.
+// Install verifies a grant that a node presents and remembers it. It fails with warrant.ErrGrant.
 func (a *Authorizer) Install(from identity.Identity, encoded []byte) error {
 	a.mu.RLock()
 	keys := a.keys
 	a.mu.RUnlock()
-	g, err := Verify(encoded, a.network, keys)
+	g, err := warrant.VerifyGrant(encoded, a.network, keys)
 	if err != nil {
 		return err
 	}
 	now := a.now()
 	switch {
 	case from.Network != a.network || g.Node != from.Node:
-		return fmt.Errorf("%w: it is for node %s, presented by %s", ErrGrant, g.Node, from.URI())
-	case g.expired(now):
-		return fmt.Errorf("%w: volume %v, node %s: it has ended", ErrGrant, g.Volume, g.Node)
+		return fmt.Errorf("%w: it is for node %s, presented by %s", warrant.ErrGrant, g.Node, from.URI())
+	case g.Ended(now.Unix()):
+		return fmt.Errorf("%w: volume %v, node %s: it has ended", warrant.ErrGrant, g.Volume, g.Node)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -71,7 +72,7 @@ func (a *Authorizer) Install(from identity.Identity, encoded []byte) error {
 		a.grants[g.Node] = volumes
 	}
 	if len(volumes) >= maxVolumesPerNode && volumes[g.Volume] == nil {
-		return fmt.Errorf("%w: node %s has grants for %d volumes", ErrGrant, g.Node, len(volumes))
+		return fmt.Errorf("%w: node %s has grants for %d volumes", warrant.ErrGrant, g.Node, len(volumes))
 	}
 	volumes[g.Volume] = merge(volumes[g.Volume], g, now)
 	return nil
@@ -81,7 +82,7 @@ func (a *Authorizer) Install(from identity.Identity, encoded []byte) error {
 func merge(have []Grant, g Grant, now time.Time) []Grant {
 	out := []Grant{g}
 	for _, h := range have {
-		if h.EpochNumber != g.EpochNumber && !h.expired(now) {
+		if h.EpochNumber != g.EpochNumber && !h.Ended(now.Unix()) {
 			out = append(out, h)
 		}
 	}
@@ -95,24 +96,36 @@ func epochKey(g Grant) string { return fmt.Sprintf("%016x", g.EpochNumber-1) }
 // Allow reports whether a node may do what verb says to a volume in an epoch: nil, or ErrDenied with the grant that is missing.
 func (a *Authorizer) Allow(from identity.Identity, volume block.VolumeID, epoch uint64, verb Verbs) error {
 	a.mu.RLock()
-	have := a.grants[from.Node][volume]
+	volumes := a.grants[from.Node]
+	have, every := volumes[volume], volumes[block.VolumeID{}]
 	a.mu.RUnlock()
-	for i := range have {
-		g := &have[i]
-		if g.Verbs&verb == verb && verb != 0 && (g.EpochNumber == 0 || g.EpochNumber == epoch) && (g.NotAfter == 0 || !g.expired(a.now())) {
-			return nil
-		}
+	if a.covers(have, epoch, verb) || verb&^warrant.EveryVolume == 0 && a.covers(every, epoch, verb) {
+		return nil
 	}
-	return a.denied(from, volume, epoch, verb, have)
+	return a.denied(from, volume, epoch, verb, have, every)
 }
 
-func (a *Authorizer) denied(from identity.Identity, volume block.VolumeID, epoch uint64, verb Verbs, have []Grant) error {
+// covers tells whether one of the grants of a volume allows verb.
+func (a *Authorizer) covers(have []Grant, epoch uint64, verb Verbs) bool {
+	for i := range have {
+		g := &have[i]
+		if g.Verbs&verb == verb && verb != 0 && (g.EpochNumber == 0 || g.EpochNumber == epoch) && (g.NotAfter == 0 || !g.Ended(a.now().Unix())) {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *Authorizer) denied(from identity.Identity, volume block.VolumeID, epoch uint64, verb Verbs, have, every []Grant) error {
 	text := "it has presented none for this volume"
-	if len(have) > 0 {
+	if len(have)+len(every) > 0 {
 		var list []string
-		for _, g := range have {
+		for _, g := range slices.Concat(have, every) {
 			s := fmt.Sprintf("%v in epoch %d", g.Verbs, g.EpochNumber)
-			if g.expired(a.now()) {
+			if g.Volume.IsZero() {
+				s = fmt.Sprintf("%v for every volume", g.Verbs)
+			}
+			if g.Ended(a.now().Unix()) {
 				s += " (ended)"
 			}
 			list = append(list, s)
