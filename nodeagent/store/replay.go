@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -144,14 +145,22 @@ const (
 	hasFooter
 )
 
-// list gives the files of each extent, and removes what a crash left of replacing files.
+// list gives the files of each extent, and removes what a crash left of replacing files. All directories are to be synced:
+// a process that was killed may have left names that are not durable, and removals that a power cut would take back after
+// the log that says so is gone.
 func (r *recovery) list() (map[block.ExtentID]uint8, error) {
 	s, out := r.s, map[block.ExtentID]uint8{}
 	shards, err := s.fs.List("ext")
+	if err == nil {
+		err = s.fs.SyncDir("ext")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list: %w: %w", ErrIO, err)
 	}
 	for _, dir := range shards {
+		if shard, err := strconv.ParseUint(dir, 16, 8); err == nil && shardDir(uint8(shard)) == "ext/"+dir {
+			s.unsynced[shard] = true
+		}
 		names, err := s.fs.List("ext/" + dir)
 		if err != nil {
 			return nil, fmt.Errorf("list: %w: %w", ErrIO, err)
@@ -315,7 +324,7 @@ func (r *recovery) stray(x *extent, has uint8) error {
 	}
 	x.synced = x.chain
 	switch {
-	case x.chain.Closed && int64(x.chain.LogLen) == size && r.s.dataThere(x) == nil:
+	case x.chain.Closed && int64(x.chain.LogLen) == size && has&hasDat != 0 && r.s.dataThere(x) == nil:
 		r.rep.damage("extent %s: found without its footer", x.id)
 	case has&hasFooter != 0 || r.damaged:
 		r.rep.damage("extent %s: found without its footer or its open record: %v", x.id, err)

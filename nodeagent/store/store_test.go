@@ -162,6 +162,38 @@ func TestFreeReturnsSpace(t *testing.T) {
 	requireHeld(t, opened(t, m.Crash(func() uint64 { return 0 }), small), w)
 }
 
+// Found by a seed of the simulator: a process was killed after a free, the next one began a new log, and then the machine
+// lost power: the files were back, and nothing knew that they were freed.
+func TestFreedStaysFreed(t *testing.T) {
+	for seed := range uint64(20) {
+		m := formatted(t, small)
+		s := opened(t, m, small)
+		w := newScribe(testID(1, 1))
+		appendOK(t, s, w.id, w.open(1<<20), nil)
+		appendOK(t, s, w.id, w.close(), nil)
+		commitOK(t, s)
+		for more := true; more; {
+			var err error
+			if more, err = s.Tidy(1 << 20); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := s.Free(w.id); err != nil {
+			t.Fatal(err)
+		}
+		commitOK(t, s)
+		opened(t, m, small) // the process was killed: what it did is there, but not durable
+		rng := rand.New(rand.NewPCG(seed, 1))
+		s, rep, err := Open(m.Crash(rng.Uint64), small)
+		if err != nil || len(rep.Damage) > 0 {
+			t.Fatalf("seed %d: %v %+v", seed, err, rep)
+		}
+		if _, ok := s.Stat(w.id); ok {
+			t.Fatalf("seed %d: the extent is back", seed)
+		}
+	}
+}
+
 func TestMarks(t *testing.T) {
 	o := small
 	o.Capacity = 20 << 20
