@@ -306,7 +306,10 @@ func (v *vol) leave(s *seat) {
 // administer does one of the things that clients do not.
 func (v *vol) administer(s *seat) {
 	w := v.w
-	switch k := w.s.rng.IntN(20); {
+	k := w.s.rng.IntN(20)
+	w.s.tracef("v%d.%d administer %d", v.spec.ID[0], s.r.n, k)
+	defer func() { w.s.tracef("v%d.%d administered %d", v.spec.ID[0], s.r.n, k) }()
+	switch {
 	case k < 5:
 		_, _ = s.onSeat("checkpoint", s.e.Checkpoint)
 	case k < 9:
@@ -343,6 +346,7 @@ func (v *vol) takeSnapshot(s *seat) {
 	v.snaps = append(v.snaps, sn)
 	err, ok := s.onSeat("snapshot", func() error { return s.e.Snapshot(journal.Snapshot{ID: sn.id, Name: sn.name}) })
 	sn.log = s.r.log[:len(s.r.log):len(s.r.log)]
+	w.s.tracef("v%d snapshot %s of entries %d to %d: %v %v", v.spec.ID[0], sn.name, sn.lo, len(sn.log), ok, err)
 	if ok && err == nil {
 		sn.sure = true
 		w.counts.Snapshots++
@@ -449,6 +453,7 @@ func (v *vol) deleteSnapshot(s *seat) {
 		return
 	}
 	sn.gone = true
+	v.w.s.tracef("v%d deletes snapshot %s", v.spec.ID[0], sn.name)
 	err, ok := s.onSeat("delete", func() error { return s.e.DeleteSnapshot(sn.id) })
 	if ok && err == nil {
 		v.remove(sn)

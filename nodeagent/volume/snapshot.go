@@ -1,8 +1,8 @@
 package volume
 
 import (
-	"errors"
 	"fmt"
+	"slices"
 
 	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
@@ -26,22 +26,29 @@ func (e *Engine) snapshot(s journal.Snapshot, first bool) error {
 		return err
 	}
 	e.mu.Lock()
+	kept := !first && e.hasSnapshot(s.ID)
 	err := e.mayAdd(&s)
 	e.mu.Unlock()
-	if err != nil {
+	seq := e.log.chain.Seq
+	switch {
+	case kept: // by an earlier turn: its record is in the journal, and durable no sooner than the journal's end is
+	case err != nil:
 		e.jmu.Unlock()
-		if !first && errors.Is(err, ErrExists) {
-			return nil // the recovery kept it, and what a recovery keeps is durable
-		}
 		return err
+	default:
+		seq = e.append(&journal.Record{Type: journal.TypeSnapshot, Body: body})
+		e.mu.Lock()
+		e.freeze(&s)
+		e.mu.Unlock()
 	}
-	seq := e.append(&journal.Record{Type: journal.TypeSnapshot, Body: body})
-	e.mu.Lock()
-	e.freeze(&s)
-	session := e.epoch.Session
-	e.mu.Unlock()
+	session := e.epochNow().Session
 	e.jmu.Unlock()
 	return e.committedIn(session, seq)
+}
+
+// hasSnapshot tells whether a snapshot is there, if only in the journal. The caller holds mu.
+func (e *Engine) hasSnapshot(id [16]byte) bool {
+	return slices.ContainsFunc(e.allSnapshots(), func(s journal.SnapshotRoot) bool { return s.ID == id })
 }
 
 // mayAdd refuses a snapshot whose id or name is taken, and one too many. The caller holds mu.
