@@ -165,7 +165,9 @@ func (e *Engine) findTail(anchor journal.Position) (*tail, error) {
 		} else if err != nil {
 			return nil, err
 		}
-		if err := e.confirm(t); err != nil {
+		if err := e.confirm(t); errors.Is(err, errNoCopy) {
+			continue
+		} else if err != nil {
 			return nil, err
 		}
 		closed, err := lastClosed(log)
@@ -300,9 +302,11 @@ func (e *Engine) pullFrom(source block.StoreID, t *tail, good map[block.StoreID]
 // confirm has a quorum of a closed extent note that this epoch went on from its log as it is. Without it, a log of an
 // epoch between that one's and this, which a minority may hold, would win the next recovery (invariant R6): the closed
 // record itself is of an earlier epoch, and nothing can be appended behind it.
+//
+// errNoCopy: replicas that had the log do not answer any more; the recovery decides again, from who answers now.
 func (e *Engine) confirm(t *tail) error {
 	need := replication.Majority(len(t.members))
-	for {
+	for try := 0; ; try++ {
 		var mu sync.Mutex
 		var fence error
 		good := 0
@@ -324,6 +328,8 @@ func (e *Engine) confirm(t *tail) error {
 			return nil
 		case e.Err() != nil:
 			return e.Err()
+		case try == patience:
+			return errNoCopy
 		}
 		e.Env.Sleep(retryPause)
 	}
