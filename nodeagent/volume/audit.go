@@ -115,7 +115,8 @@ func whole(h replica.Holding, x *blockmap.ExtentEntry) bool {
 
 // superfluous tells whether a store's copy of an extent may go. That is so for extents of earlier epochs that the
 // journal never named (the directory of a recovered writer is complete, so they hold nothing that was acknowledged), for
-// freed ones, and for whole ones, before the anchor and the replay position, whose copies are counted elsewhere.
+// freed ones, for those that a durable checkpoint condemns, and for whole ones, before the anchor and the replay position,
+// whose copies are counted elsewhere.
 func (e *Engine) superfluous(s block.StoreID, x block.ExtentID) bool {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
@@ -130,6 +131,8 @@ func (e *Engine) superfluous(s block.StoreID, x block.ExtentID) bool {
 	switch ent.State {
 	case blockmap.ExtentFreed:
 		return true
+	case blockmap.ExtentCondemned:
+		return !e.cat.dirty[o]
 	case blockmap.ExtentClosed:
 		members := e.membersLocked(x, ent)
 		return o < e.oldest() && ent.Flags&extentDegraded == 0 && len(members) >= int(ent.Replicas) && !slices.Contains(members, s)

@@ -134,15 +134,27 @@ func (s *sortedEdits) add(i uint64, put func(b []byte)) {
 	put(s.entries[n:])
 }
 
-// extentEdits encodes the changed part of the directory and marks it clean.
-func (c *catalog) extentEdits() *sortedEdits {
-	s := &sortedEdits{size: blockmap.ExtentEntrySize}
+// extentChange is one changed entry of the directory.
+type extentChange struct {
+	ordinal uint32
+	entry   blockmap.ExtentEntry
+}
+
+// extentChanges lists what changed in the directory, in order. The catalogue keeps it until extentsMerged.
+func (c *catalog) extentChanges() (out []extentChange) {
 	for _, o := range slices.Sorted(maps.Keys(c.dirty)) {
-		x := c.extents[o]
-		s.add(uint64(o), func(b []byte) { x.Put(b) })
+		out = append(out, extentChange{o, c.extents[o]})
 	}
-	clear(c.dirty)
-	return s
+	return out
+}
+
+// extentsMerged forgets the changes that a checkpoint has taken, as far as they did not change again.
+func (c *catalog) extentsMerged(taken []extentChange) {
+	for i := range taken {
+		if t := &taken[i]; c.extents[t.ordinal] == t.entry {
+			delete(c.dirty, t.ordinal)
+		}
+	}
 }
 
 // blockChange is one changed entry of the block table, or a count of dropped pages.

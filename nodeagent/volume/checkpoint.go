@@ -22,15 +22,29 @@ func (e *Engine) Checkpoint() error {
 
 // checkpointNow makes a checkpoint; change, if not nil, edits what it says before it is written. The caller has the
 // exclusive right. Order (invariant C1): data blocks sealed, map nodes, block table, directory, then the record that
-// names them; the former checkpoint stays in force until the record is durable at a quorum.
+// names them; the former checkpoint stays in force until the record is durable at a quorum. What it has taken of the
+// overlays, the table and the directory is kept until then: if it fails, the next one takes it (invariant C4).
 func (e *Engine) checkpointNow(change func(c *journal.Checkpoint)) error {
-	c, frozen, err := e.freezeAll()
+	c, frozen, bytes, err := e.freezeAll()
 	if err != nil {
 		return err
 	}
 	w := &indexWriter{e: e}
 	defer e.unpin()
-	if err := w.mergeMap(&c, frozen); err != nil {
+	if err := w.writeAll(&c, frozen, change); err != nil {
+		e.mu.Lock()
+		e.dirty += bytes
+		e.mu.Unlock()
+		return err
+	}
+	e.moveAnchor()
+	return e.countCuts(w.cuts)
+}
+
+// writeAll writes what a checkpoint names, then the checkpoint, and makes it the present one.
+func (w *indexWriter) writeAll(c *journal.Checkpoint, frozen []*layer, change func(c *journal.Checkpoint)) error {
+	e := w.e
+	if err := w.mergeMap(c, frozen); err != nil {
 		return fmt.Errorf("merging the map: %w", err)
 	}
 	e.mu.Lock()
@@ -39,47 +53,50 @@ func (e *Engine) checkpointNow(change func(c *journal.Checkpoint)) error {
 		e.dropOld(a)
 	}
 	e.snapshots = c.Snapshots
-	taken := e.cat.blockChanges()
+	blocks := e.cat.blockChanges()
 	e.mu.Unlock()
-	if err := w.mergeTable(&c, taken); err != nil {
+	if err := w.mergeTable(c, blocks); err != nil {
 		return fmt.Errorf("merging the block table: %w", err)
 	}
-	if err := w.mergeDir(&c); err != nil {
+	e.mu.Lock()
+	extents := e.cat.extentChanges()
+	e.mu.Unlock()
+	if err := w.mergeDir(c, extents); err != nil {
 		return fmt.Errorf("merging the extent directory: %w", err)
 	}
 	if change != nil {
-		change(&c)
+		change(c)
 	}
-	if err := e.writeCheckpoint(&c); err != nil {
+	if err := e.writeCheckpoint(c); err != nil {
 		return err
 	}
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.view.root, e.snapshots, e.pages = c.Map, c.Snapshots, c.Pages
 	e.cat.table, e.cat.dir = c.Table, c.Dir
-	e.cat.blocksMerged(taken)
+	e.cat.blocksMerged(blocks)
+	e.cat.extentsMerged(extents)
 	e.lastCheck = e.Env.Now()
 	e.stats.Checkpoints++
-	e.mu.Unlock()
-	e.moveAnchor()
-	return e.countCuts(w.cuts)
+	return nil
 }
 
-// freezeAll seals the open block, ends the present layer, and notes where replay starts.
-func (e *Engine) freezeAll() (c journal.Checkpoint, frozen []*layer, err error) {
+// freezeAll seals the open block, ends the present layer, and notes where replay starts. bytes is what e.dirty was.
+func (e *Engine) freezeAll() (c journal.Checkpoint, frozen []*layer, bytes int64, err error) {
 	if err := e.lockFor(journal.HeaderSize+256, 0); err != nil {
-		return c, nil, err
+		return c, nil, 0, err
 	}
 	defer e.jmu.Unlock()
 	e.sealBlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.freeze(nil)
-	e.dirty = 0
+	bytes, e.dirty = e.dirty, 0
 	frozen = e.view.layers[1:]
 	c = journal.Checkpoint{Pages: e.pages, Map: e.view.root, Table: e.cat.table, Dir: e.cat.dir, NextBlock: e.nextBlock, WSeq: e.pumped,
 		Lineage: e.lineage, Snapshots: append([]journal.SnapshotRoot(nil), e.snapshots...),
 		Replay: journal.Position{Extent: e.log.extent, LogOff: e.log.chain.LogLen, Seq: e.log.chain.Seq + 1, Members: e.holders[e.log.extent]}}
-	return c, frozen, nil
+	return c, frozen, bytes, nil
 }
 
 // dropOld counts a page or node that the new root no longer names, unless a snapshot may. The caller holds mu.
@@ -250,10 +267,11 @@ func (w *indexWriter) mergeArray(a blockmap.Array, edits *sortedEdits, tree uint
 	return a.Rewrite(moving, sink)
 }
 
-func (w *indexWriter) mergeDir(c *journal.Checkpoint) error {
-	w.e.mu.Lock()
-	edits := w.e.cat.extentEdits()
-	w.e.mu.Unlock()
+func (w *indexWriter) mergeDir(c *journal.Checkpoint, taken []extentChange) error {
+	edits := &sortedEdits{size: blockmap.ExtentEntrySize}
+	for i := range taken {
+		edits.add(uint64(taken[i].ordinal), func(b []byte) { taken[i].entry.Put(b) })
+	}
 	a := blockmap.Array{Pager: refPager{reader{e: w.e}, w.e.spec.ID}, Root: c.Dir, Size: blockmap.ExtentEntrySize}
 	var err error
 	c.Dir, err = w.mergeArray(a, edits, rowDir)

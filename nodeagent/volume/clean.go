@@ -67,6 +67,7 @@ type cleaner struct {
 	header  block.Header
 	rows    []byte
 	stored  [][]byte
+	bytes   int     // of stored
 	pending []moved // entries that wait for its number
 }
 
@@ -149,7 +150,30 @@ func (c *cleaner) copyAll() error {
 	if err := c.seal(); err != nil {
 		return err
 	}
+	c.condemn()
+	err := e.checkpointNow(nil)
 	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.moving = nil
+	if err != nil { // not durable: pages of table and directory may lie there still (invariant G1)
+		for o := range c.victims {
+			if x := e.cat.extents[o]; x.State == blockmap.ExtentCondemned {
+				x.State = blockmap.ExtentClosed
+				x.Flags |= extentDegraded
+				e.cat.setExtent(o, x)
+			}
+		}
+		return err
+	}
+	e.stats.Cleaned += uint64(len(c.victims))
+	return nil
+}
+
+// condemn marks the victims, and has the next checkpoint move what it writes itself out of them.
+func (c *cleaner) condemn() {
+	e := c.e
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	victims := make(map[[2]uint64]bool)
 	for o := range c.victims {
 		x := e.cat.extents[o]
@@ -159,13 +183,6 @@ func (c *cleaner) copyAll() error {
 		e.cat.setExtent(o, x)
 	}
 	e.moving = func(r journal.Ref) bool { return victims[[2]uint64{r.Epoch, uint64(r.N)}] }
-	e.stats.Cleaned += uint64(len(victims))
-	e.mu.Unlock()
-	err := e.checkpointNow(nil)
-	e.mu.Lock()
-	e.moving = nil
-	e.mu.Unlock()
-	return err
 }
 
 // copyExtent copies the live pages of one extent.
@@ -217,7 +234,7 @@ func (c *cleaner) copyBlock(x block.ExtentID, s *journal.Seal, rows []byte) erro
 		return c.retire(s, blockmap.BlockEntry{})
 	}
 	h := &s.Header
-	if len(c.stored)+n > block.MaxPages || c.header.Type != h.Type || c.header.Encryption != h.Encryption || c.header.Compression != h.Compression {
+	if len(c.stored)+n > block.MaxPages || c.bytes+c.sizeOf(t, &survivors) > int(c.e.spec.Extent) || c.header.Type != h.Type || c.header.Encryption != h.Encryption || c.header.Compression != h.Compression {
 		if err := c.seal(); err != nil {
 			return err
 		}
@@ -236,9 +253,20 @@ func (c *cleaner) copyBlock(x block.ExtentID, s *journal.Seal, rows []byte) erro
 		c.rows = append(c.rows, make([]byte, block.RowSize)...)
 		row.Put(c.rows[len(c.stored)*block.RowSize:])
 		c.stored = append(c.stored, page)
+		c.bytes += len(page)
 	}
 	return c.retire(s, blockmap.BlockEntry{Kind: blockmap.KindMoved, Type: h.Type, Encryption: h.Encryption, Compression: h.Compression, Rows: h.Rows,
 		Live: uint16(n), Base: base, Survivors: survivors})
+}
+
+// sizeOf is how many bytes the surviving pages of a block have as stored.
+func (c *cleaner) sizeOf(t *block.Table, survivors *blockmap.Survivors) (n int) {
+	for i := range t.Rows {
+		if survivors.Has(uint8(i)) {
+			n += int(t.Rows[i].Len)
+		}
+	}
+	return n
 }
 
 // live tells whether any root names page i of a physical block.
@@ -332,11 +360,7 @@ func (c *cleaner) seal() error {
 	e := c.e
 	var number uint64
 	if len(c.stored) > 0 {
-		size := 0
-		for _, p := range c.stored {
-			size += len(p)
-		}
-		if err := e.lockFor(4*journal.HeaderSize+len(c.rows), size); err != nil {
+		if err := e.lockFor(4*journal.HeaderSize+len(c.rows), c.bytes); err != nil {
 			return err
 		}
 		e.sealBlock()
@@ -366,11 +390,12 @@ func (c *cleaner) seal() error {
 		}
 		e.cat.replaceBlock(m.number, m.entry)
 	}
-	c.rows, c.stored, c.pending = nil, nil, nil
+	c.rows, c.stored, c.pending, c.bytes = nil, nil, nil, 0
 	return nil
 }
 
-// freeCondemned has all holders drop condemned extents; an extent is done with once every one of them has said so.
+// freeCondemned has holders drop condemned extents; an extent is done with once all that are believed alive have said so.
+// The others are told by an audit, when they are back. What is condemned here is so by a durable checkpoint.
 func (e *Engine) freeCondemned() error {
 	e.mu.RLock()
 	var todo []uint32
@@ -387,7 +412,7 @@ func (e *Engine) freeCondemned() error {
 		x := extentID(e.spec.ID, &ent)
 		all := true
 		for _, s := range e.membersOf(x, &ent) {
-			if err := e.Client.Free(s, e.epochNow(), x); err != nil {
+			if e.believedAlive(s) && e.Client.Free(s, e.epochNow(), x) != nil {
 				all = false
 			}
 		}

@@ -86,6 +86,16 @@ func (l *logState) fits(recLen, payload int) bool {
 		uint64(l.chain.LogLen)+uint64(recLen)+tail <= uint64(logCapacity(l.capacity))
 }
 
+// MinExtent is the least capacity of an extent, bytes: two of the largest records.
+const MinExtent = 2 * journal.MaxPayload
+
+// holds tells whether an extent with nothing in it has room for a record of recLen bytes and payload bytes.
+func (l *logState) holds(recLen, payload int) bool {
+	empty := logState{capacity: l.capacity}
+	empty.chain.LogLen = 1024 // the open record
+	return empty.fits(recLen, payload)
+}
+
 // append completes r (place in the chain, epoch), encodes it and sends it with its payload to every replica that takes
 // part. The caller holds jmu and has made sure that it fits. It returns the record's sequence.
 func (e *Engine) append(r *journal.Record, payload ...[]byte) uint64 {

@@ -59,6 +59,9 @@ func newEngine(d Deps, spec Spec) (*Engine, error) {
 	if spec.Extent == 0 {
 		spec.Extent = DefaultExtent
 	}
+	if spec.Extent < MinExtent {
+		return nil, fmt.Errorf("volume %s: extents of %d bytes, at least %d: %w", spec.ID, spec.Extent, MinExtent, ErrRange)
+	}
 	c, err := newCodec(spec.Key, spec.Compression)
 	if err != nil {
 		return nil, fmt.Errorf("volume %s: %w", spec.ID, err)

@@ -422,8 +422,8 @@ func (e *Engine) pumpedTo(w, seq uint64) {
 	e.freeSlots()
 }
 
-// lockFor locks jmu with room for a record of that size in the open extent; it rolls to a new extent if there is none.
-// On error, jmu is not locked.
+// lockFor locks jmu with room for a record of that size in the open extent; it rolls to a new extent if there is none,
+// and refuses what none has room for: rolling would not end. On error, jmu is not locked.
 func (e *Engine) lockFor(rec, payload int) error {
 	for {
 		e.jmu.Lock()
@@ -440,6 +440,10 @@ func (e *Engine) lockFor(rec, payload int) error {
 		case e.log.fits(rec, payload):
 			e.syncSenders()
 			return nil
+		case !e.log.holds(rec, payload):
+			capacity := e.log.capacity
+			e.jmu.Unlock()
+			return fmt.Errorf("volume %s: record of %d and %d bytes for extents of %d: %w", e.spec.ID, rec, payload, capacity, ErrRange)
 		default:
 			e.paused = true
 			e.jmu.Unlock()
