@@ -49,7 +49,21 @@ func Open(d Deps, spec Spec, o Options) (*Engine, error) {
 	e.start("tend", e.tendLoop)
 	e.start("scrub", e.scrubLoop)
 	e.wake.Notify()
+	if e.young() { // by now there is a healer: replicas may be lost meanwhile
+		if err := e.Checkpoint(); err != nil {
+			e.fail(err)
+			return nil, fmt.Errorf("open clone %s: first checkpoint: %w", spec.ID, err)
+		}
+	}
 	return e, nil
+}
+
+// young tells whether this is a clone without a checkpoint of its own: until it has one, what it starts from depends on
+// the parent's writer keeping the snapshot.
+func (e *Engine) young() bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return !e.spec.Parent.IsZero() && e.checkpoint.Extent.IsZero()
 }
 
 func newEngine(d Deps, spec Spec) (*Engine, error) {
@@ -185,12 +199,7 @@ func (e *Engine) begin(o Options) error {
 	e.mu.Lock()
 	r.StartAt(e.pumped + 1)
 	e.ring, e.givenUp = r, 0
-	clone := !e.spec.Parent.IsZero() && e.checkpoint.Extent.IsZero()
 	e.mu.Unlock()
-	if clone {
-		e.resume()
-		return e.Checkpoint()
-	}
 	return nil
 }
 
