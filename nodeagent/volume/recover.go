@@ -146,29 +146,18 @@ func (e *Engine) findTail(anchor journal.Position) (*tail, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !best.Chain.Closed {
-			t := &tail{extent: x, members: members, chain: best.Chain, log: log, open: open}
-			if err = e.restore(t, tails, best); errors.Is(err, errDamaged) {
-				e.doubt(damaged, x, best.Store, err)
-				continue
-			} else if errors.Is(err, errNoCopy) {
-				continue
-			}
-			return t, err
+		t := &tail{extent: x, members: members, chain: best.Chain, log: log, open: open}
+		if err = e.restore(t, tails, best); err == nil && t.chain.Closed {
+			err = e.confirm(t)
 		}
-		t := &tail{extent: x, members: members, chain: best.Chain}
-		if err := e.restore(t, tails, best); errors.Is(err, errDamaged) {
+		switch {
+		case errors.Is(err, errDamaged):
 			e.doubt(damaged, x, best.Store, err)
 			continue
-		} else if errors.Is(err, errNoCopy) {
+		case errors.Is(err, errNoCopy):
 			continue
-		} else if err != nil {
-			return nil, err
-		}
-		if err := e.confirm(t); errors.Is(err, errNoCopy) {
-			continue
-		} else if err != nil {
-			return nil, err
+		case err != nil || !t.chain.Closed:
+			return t, err
 		}
 		closed, err := lastClosed(log)
 		if err != nil {
