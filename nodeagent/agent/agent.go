@@ -129,9 +129,12 @@ func (a *Agent) start(ctx context.Context) (err error) {
 	for _, m := range c.Members {
 		nodes = append(nodes, members.Node{Name: m.Node, Address: m.Address, Zone: m.Zone, Weight: m.Weight})
 	}
-	if a.members, err = members.New(c.Node, nodes); err != nil {
+	a.members = members.New(c.Node)
+	layout, err := members.Layout(nodes)
+	if err != nil {
 		return err
 	}
+	a.members.Update(nodes, layout)
 	if err := a.startData(); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
 	"mynetwork.io/mynetwork/nodeagent/core/replication"
 	"mynetwork.io/mynetwork/nodeagent/export"
@@ -51,7 +52,7 @@ func code(err error) codes.Code {
 		return codes.AlreadyExists
 	case is(replica.ErrFull):
 		return codes.ResourceExhausted
-	case is(volumes.ErrPending, volumes.ErrMinority, volumes.ErrClosed, replica.ErrUnreachable, volume.ErrClosed):
+	case is(members.ErrNoLayout, volumes.ErrPending, volumes.ErrMinority, volumes.ErrClosed, replica.ErrUnreachable, volume.ErrClosed):
 		return codes.Unavailable
 	case is(context.Canceled):
 		return codes.Canceled

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
 	"mynetwork.io/mynetwork/nodeagent/core/replication"
 	"mynetwork.io/mynetwork/nodeagent/export"
@@ -40,6 +41,7 @@ func TestCodes(t *testing.T) {
 		volumes.ErrPending:       codes.Unavailable,
 		volumes.ErrMinority:      codes.Unavailable,
 		replica.ErrUnreachable:   codes.Unavailable,
+		members.ErrNoLayout:      codes.Unavailable,
 		context.DeadlineExceeded: codes.DeadlineExceeded,
 		errors.New("surprise"):   codes.Internal,
 	} {

@@ -1,8 +1,9 @@
 // Package members knows the nodes of the network, the stores that each of them has, and which answer: it is the engines'
 // Placer.
 //
-// The nodes are a static list; the layout (core/placement) is a pure function of it, so every agent with the same list
-// places alike. Which stores a node has, it tells itself: each agent asks the others at an interval (package members
+// Nodes and layout come by Update: on one machine once, from a list that every agent has, with a layout that is a pure function of
+// it; in a cluster as addresses change and the operator publishes layouts. Members, zones and weights are the layout's; nodes that
+// are not in it, because they only use volumes or are new, are known by their address alone. Which stores a node has, it tells itself: each agent asks the others at an interval (package members
 // brings the question, its answer is drawn below), and what a node says of its own stores is believed, as its
 // certificate proves that it is the node. A store belongs to the node that named it last.
 //
@@ -17,6 +18,8 @@
 //  1. Candidates names every known store once, one of each node before the second of any.
 //  2. Alive is false for a store of a node that did not answer lately, and for one that is quarantined.
 //  3. A hostile answer is an error; it changes nothing.
+//  4. An update never forgets which node owns a store while that node is known, and never goes back to an older layout.
+//  5. Without a layout nothing is placed, and Ready says so.
 //
 // # Concurrency
 //

@@ -1,42 +1,49 @@
 package members
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/placement"
 	"mynetwork.io/mynetwork/nodeagent/volume"
 )
 
+// ErrNoLayout is returned while no layout of the network is known: nobody can tell where data belongs.
+var ErrNoLayout = errors.New("no layout of the network is known here yet: it comes with the first storage node, see the network's status")
+
 // Node is a node of the network.
 type Node struct {
 	Name    string
-	Address string // of its peer server
+	Address string // of its peer server; empty: not known
 	Zone    string // failure domain; empty: one for all
 	Weight  uint64 // share of the data; 0 is 1
 }
 
 // Table is who is in the network. The zero value is not usable: see New.
 type Table struct {
-	self   string
-	nodes  []Node
-	byName map[string]int
-	layout *placement.Layout
-	index  []int // layout member → nodes
+	self string
 
-	mu    sync.RWMutex
-	state []state // by node
-	owner map[block.StoreID]int
-	asked chan struct{} // closed once every node was asked
-	left  int           // nodes never asked
+	mu      sync.RWMutex
+	byName  map[string]*entry
+	sorted  []*entry // by name
+	layout  *placement.Layout
+	members []*entry // of the layout, by its index
+	owner   map[block.StoreID]*entry
+	asked   chan struct{} // closed once every node was asked
+	left    int           // nodes never asked
+	changed chan struct{} // closed, and made anew, when nodes come or go
 }
 
-type state struct {
+// entry is what is known of one node.
+type entry struct {
+	Node
+	member bool // of the layout
 	asked  bool
 	alive  bool
 	stores []Store
@@ -45,93 +52,201 @@ type state struct {
 
 var _ volume.Placer = (*Table)(nil)
 
-// maxReplicas is how many nodes of a shard the layout itself orders; further ones follow by rendezvous.
+// maxReplicas is how many nodes of a shard a static layout itself orders; further ones follow by rendezvous.
 const maxReplicas = 3
 
-// New makes the table of a network as the node self sees it.
-func New(self string, nodes []Node) (*Table, error) {
-	t := &Table{self: self, nodes: slices.Clone(nodes), byName: map[string]int{}, state: make([]state, len(nodes)),
-		owner: map[block.StoreID]int{}, asked: make(chan struct{}), left: len(nodes)}
+// Layout computes the layout of a network whose nodes are fixed.
+func Layout(nodes []Node) (*placement.Layout, error) {
 	var in []placement.Node
-	for i, n := range nodes {
-		t.byName[n.Name] = i
+	for _, n := range nodes {
 		in = append(in, placement.Node{ID: n.Name, Zone: n.Zone, Weight: max(n.Weight, 1)})
 	}
 	if len(in) == 0 {
 		return nil, fmt.Errorf("layout: %w", placement.ErrNoNodes)
 	}
-	var err error
-	t.layout, err = placement.Compute(in, placement.Params{Replicas: min(maxReplicas, len(in))}, nil)
+	l, err := placement.Compute(in, placement.Params{Replicas: min(maxReplicas, len(in))}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("layout: %w", err)
 	}
-	for i := range t.layout.Len() {
-		t.index = append(t.index, t.byName[t.layout.Member(i).ID])
-	}
-	return t, nil
+	return l, nil
 }
 
-// Nodes lists the network's nodes.
-func (t *Table) Nodes() []Node { return slices.Clone(t.nodes) }
+// New makes the table of a network as the node self sees it. It knows no node and no layout before the first Update.
+func New(self string) *Table {
+	t := &Table{self: self, byName: map[string]*entry{}, owner: map[block.StoreID]*entry{}, asked: make(chan struct{}), changed: make(chan struct{})}
+	close(t.asked)
+	return t
+}
+
+// Update says which nodes there are, and the layout; a nil layout keeps the present one, as does an older one. Nodes are those
+// whose address is known. The layout's members are nodes too, and are known with their last address even if nodes lacks them, so
+// that an update never forgets who owns a store while that node is known. A node in neither is forgotten, but for this one.
+func (t *Table) Update(nodes []Node, l *placement.Layout) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if l != nil && (t.layout == nil || l.Version() >= t.layout.Version()) {
+		t.layout = l
+	}
+	next := map[string]*entry{}
+	keep := func(name string) *entry {
+		e := next[name]
+		if e == nil {
+			if e = t.byName[name]; e == nil {
+				e = &entry{Node: Node{Name: name}}
+			}
+			e.member = false
+			next[name] = e
+		}
+		return e
+	}
+	keep(t.self)
+	for _, n := range nodes {
+		e := keep(n.Name)
+		e.Zone, e.Weight = n.Zone, n.Weight
+		if n.Address != "" {
+			e.Address = n.Address
+		}
+	}
+	t.members = t.members[:0:0]
+	for i := range t.layoutLen() {
+		m := t.layout.Member(i)
+		e := keep(m.ID)
+		e.member, e.Zone, e.Weight = true, m.Zone, m.Weight
+		t.members = append(t.members, e)
+	}
+	t.replace(next)
+}
+
+func (t *Table) layoutLen() int {
+	if t.layout == nil {
+		return 0
+	}
+	return t.layout.Len()
+}
+
+// replace takes the nodes of an update into use. The caller holds mu.
+func (t *Table) replace(next map[string]*entry) {
+	same := len(next) == len(t.byName)
+	for name, e := range t.byName {
+		if next[name] == nil {
+			same = false
+			t.disown(e)
+		}
+	}
+	t.byName = next
+	if !same {
+		t.sorted = make([]*entry, 0, len(next))
+		for _, e := range next {
+			t.sorted = append(t.sorted, e)
+		}
+		slices.SortFunc(t.sorted, func(a, b *entry) int { return cmp.Compare(a.Name, b.Name) })
+		close(t.changed)
+		t.changed = make(chan struct{})
+	}
+	t.count()
+}
+
+// count finds out how many nodes were never asked. The caller holds mu.
+func (t *Table) count() {
+	before := t.left
+	t.left = 0
+	for _, e := range t.byName {
+		if !e.asked {
+			t.left++
+		}
+	}
+	switch {
+	case t.left == 0 && before > 0:
+		close(t.asked)
+	case t.left > 0 && before == 0:
+		t.asked = make(chan struct{})
+	}
+}
+
+// disown forgets the stores of a node. The caller holds mu.
+func (t *Table) disown(e *entry) {
+	for _, old := range e.stores {
+		if t.owner[old.ID] == e {
+			delete(t.owner, old.ID)
+		}
+	}
+}
+
+// Nodes lists the network's nodes, by name.
+func (t *Table) Nodes() []Node {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	out := make([]Node, len(t.sorted))
+	for i, e := range t.sorted {
+		out[i] = e.Node
+	}
+	return out
+}
 
 // Address gives the address of a node.
 func (t *Table) Address(node string) (string, bool) {
-	i, ok := t.byName[node]
-	if !ok {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	e := t.byName[node]
+	if e == nil || e.Address == "" {
 		return "", false
 	}
-	return t.nodes[i].Address, true
+	return e.Address, true
 }
 
 // Heard takes what a node says of its stores; it is alive.
 func (t *Table) Heard(node string, stores []Store) {
-	i, ok := t.byName[node]
-	if !ok {
-		return
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.told(i)
-	s := &t.state[i]
-	for _, old := range s.stores {
-		if t.owner[old.ID] == i {
-			delete(t.owner, old.ID)
-		}
+	e := t.byName[node]
+	if e == nil {
+		return
 	}
-	s.alive, s.err, s.stores = true, nil, slices.Clone(stores)
+	t.disown(e)
+	e.alive, e.err, e.stores = true, nil, slices.Clone(stores)
 	for _, n := range stores {
-		t.owner[n.ID] = i
+		t.owner[n.ID] = e
 	}
+	t.told(e)
 }
 
 // Lost says that a node does not answer. Its stores stay known.
 func (t *Table) Lost(node string, why error) {
-	i, ok := t.byName[node]
-	if !ok {
-		return
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.told(i)
-	t.state[i].alive, t.state[i].err = false, why
+	e := t.byName[node]
+	if e == nil {
+		return
+	}
+	e.alive, e.err = false, why
+	t.told(e)
 }
 
-func (t *Table) told(i int) {
-	if !t.state[i].asked {
-		t.state[i].asked = true
-		if t.left--; t.left == 0 {
-			close(t.asked)
-		}
+// told notes that a node was asked. The caller holds mu.
+func (t *Table) told(e *entry) {
+	if !e.asked {
+		e.asked = true
+		t.count()
 	}
 }
 
-// Ready waits until every node was asked once, whatever it answered.
+// Ready waits until every node was asked once, whatever it answered. Without a layout it is ErrNoLayout, at once.
 func (t *Table) Ready(ctx context.Context) error {
-	select {
-	case <-t.asked:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("the network's nodes were not all asked yet: %w", ctx.Err())
+	for {
+		t.mu.RLock()
+		asked, left, l := t.asked, t.left, t.layout
+		t.mu.RUnlock()
+		switch {
+		case l == nil:
+			return ErrNoLayout
+		case left == 0:
+			return nil
+		}
+		select {
+		case <-asked:
+		case <-ctx.Done():
+			return fmt.Errorf("the network's nodes were not all asked yet: %w", ctx.Err())
+		}
 	}
 }
 
@@ -141,16 +256,17 @@ type State struct {
 	Alive  bool
 	Err    error // why it is not
 	Stores []Store
+	// Storage tells that data is, or is to be, on it: it is a member of the layout or has stores.
+	Storage bool
 }
 
-// States lists what is known of all nodes, in the order of the list.
+// States lists what is known of all nodes, by name.
 func (t *Table) States() []State {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	out := make([]State, len(t.nodes))
-	for i, n := range t.nodes {
-		s := &t.state[i]
-		out[i] = State{Node: n, Alive: s.alive, Err: s.err, Stores: slices.Clone(s.stores)}
+	out := make([]State, len(t.sorted))
+	for i, e := range t.sorted {
+		out[i] = State{Node: e.Node, Alive: e.alive, Err: e.err, Stores: slices.Clone(e.stores), Storage: e.member || len(e.stores) > 0}
 	}
 	return out
 }
@@ -159,24 +275,27 @@ func (t *Table) States() []State {
 func (t *Table) Owner(s block.StoreID) (node string, ok bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	i, ok := t.owner[s]
+	e, ok := t.owner[s]
 	if !ok {
 		return "", false
 	}
-	return t.nodes[i].Name, true
+	return e.Name, true
 }
 
-// Candidates implements volume.Placer.
+// Candidates implements volume.Placer. Without a layout there are none.
 func (t *Table) Candidates(key block.Hash) []block.StoreID {
-	shard := t.layout.ShardOf(key)
-	order := t.layout.Extend(shard, t.layout.Holders(shard, make([]int, 0, t.layout.Len())))
 	t.mu.RLock()
 	defer t.mu.RUnlock()
+	if t.layout == nil {
+		return nil
+	}
+	shard := t.layout.ShardOf(key)
+	order := t.layout.Extend(shard, t.layout.Holders(shard, make([]int, 0, t.layout.Len())))
 	var out []block.StoreID
 	for round := 0; ; round++ {
 		before := len(out)
 		for _, m := range order {
-			if s := t.state[t.index[m]].stores; round < len(s) {
+			if s := t.members[m].stores; round < len(s) {
 				// A node's stores take turns by key, so that a node with many disks fills them alike.
 				first := binary.LittleEndian.Uint64(key[8:]) % uint64(len(s))
 				out = append(out, s[(int(first)+round)%len(s)].ID)
@@ -192,11 +311,11 @@ func (t *Table) Candidates(key block.Hash) []block.StoreID {
 func (t *Table) Alive(id block.StoreID) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	i, ok := t.owner[id]
-	if !ok || !t.state[i].alive {
+	e, ok := t.owner[id]
+	if !ok || !e.alive {
 		return false
 	}
-	for _, s := range t.state[i].stores {
+	for _, s := range e.stores {
 		if s.ID == id {
 			return !s.Quarantined
 		}
@@ -204,56 +323,12 @@ func (t *Table) Alive(id block.StoreID) bool {
 	return false
 }
 
-// Version implements volume.Placer.
-func (t *Table) Version() uint64 { return t.layout.Version() }
-
-// Ask asks one node for its stores.
-type Ask func(ctx context.Context, node string) ([]Store, error)
-
-// Misses is how many questions in a row a node may leave unanswered before it is lost.
-const Misses = 2
-
-// Run asks all nodes at an interval until ctx ends; changed, if not nil, is told when a node is heard or lost again.
-func (t *Table) Run(ctx context.Context, every time.Duration, ask Ask, changed func(node string, alive bool, err error)) {
-	var wg sync.WaitGroup
-	for _, n := range t.nodes {
-		wg.Go(func() { t.watch(ctx, n.Name, every, ask, changed) })
+// Version implements volume.Placer. Without a layout it is 0.
+func (t *Table) Version() uint64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if t.layout == nil {
+		return 0
 	}
-	wg.Wait()
-}
-
-// watch asks one node. A connection that is refused or broken is a loss at once; silence only after Misses questions.
-func (t *Table) watch(ctx context.Context, node string, every time.Duration, ask Ask, changed func(string, bool, error)) {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	was, misses := false, 0
-	for first := true; ; first = false {
-		c, cancel := context.WithTimeout(ctx, max(2*every, time.Second))
-		stores, err := ask(c, node)
-		silent := c.Err() != nil
-		cancel()
-		if ctx.Err() != nil {
-			return
-		}
-		switch {
-		case err == nil:
-			misses = 0
-			t.Heard(node, stores)
-		default:
-			if misses++; !silent || misses >= Misses || first {
-				t.Lost(node, err)
-			} else {
-				err = nil // not yet
-			}
-		}
-		if alive := err == nil; changed != nil && (alive != was || first) && (alive || misses > 0) {
-			changed(node, alive, err)
-			was = alive
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
+	return t.layout.Version()
 }

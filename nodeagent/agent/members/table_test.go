@@ -10,17 +10,51 @@ import (
 	"go.uber.org/goleak"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/placement"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func table(t *testing.T) *Table {
 	t.Helper()
-	tab, err := New("a", []Node{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d"}})
+	return static(t, "a", "b", "c", "d")
+}
+
+// static is a table as agents of one machine make it, seen by the first node.
+func static(t *testing.T, names ...string) *Table {
+	t.Helper()
+	var nodes []Node
+	for _, n := range names {
+		nodes = append(nodes, Node{Name: n})
+	}
+	tab := New(names[0])
+	tab.Update(nodes, layout(t, nil, names...))
+	return tab
+}
+
+// layout makes a layout, of the version after another one's.
+func layout(t *testing.T, after *placement.Layout, names ...string) *placement.Layout {
+	t.Helper()
+	if after == nil {
+		var nodes []Node
+		for _, n := range names {
+			nodes = append(nodes, Node{Name: n})
+		}
+		l, err := Layout(nodes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	var nodes []placement.Node
+	for _, n := range names {
+		nodes = append(nodes, placement.Node{ID: n, Zone: "z-" + n, Weight: 2})
+	}
+	l, err := placement.Compute(nodes, placement.Params{Replicas: min(3, len(names))}, after)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tab
+	return l
 }
 
 func stores(ids ...byte) (out []Store) {
@@ -108,10 +142,7 @@ func FuzzDecode(f *testing.F) {
 
 // TestRun: a node that refuses is lost at once, and is heard again when it answers.
 func TestRun(t *testing.T) {
-	tab, err := New("a", []Node{{Name: "a"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	tab := static(t, "a")
 	ctx, cancel := context.WithCancel(t.Context())
 	answers := make(chan error)
 	changes := make(chan bool, 10)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
 	"mynetwork.io/mynetwork/nodeagent/registry"
@@ -39,7 +40,9 @@ func (m *Manager) Create(req CreateRequest) (Info, error) {
 	if req.Replicas == 0 {
 		req.Replicas = defaultReplicas
 	}
-	switch nodes := len(m.opt.Members.States()); {
+	switch nodes := len(m.storageNodes()); {
+	case nodes == 0:
+		return Info{}, fmt.Errorf("volume %q: %w", req.Name, members.ErrNoLayout)
 	case req.Replicas > nodes:
 		return Info{}, fmt.Errorf("volume %q: %d replicas on %d nodes; ask for at most that many: %w", req.Name, req.Replicas, nodes, ErrInvalid)
 	case len(req.Key) != 0 && len(req.Key) != keySize:

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/replication"
 	"mynetwork.io/mynetwork/nodeagent/core/warrant"
@@ -167,9 +168,14 @@ func (m *Manager) dropOn(s block.StoreID, r *registry.Record) error {
 	return nil
 }
 
+// storageNodes are the nodes that have data, or are to have some.
+func (m *Manager) storageNodes() []members.State {
+	return slices.DeleteFunc(m.opt.Members.States(), func(s members.State) bool { return !s.Storage })
+}
+
 // majority reports ErrMinority unless most nodes have confirmed a deletion on all their stores.
 func (m *Manager) majority(r *registry.Record, why error) error {
-	states := m.opt.Members.States()
+	states := m.storageNodes()
 	n := 0
 	for _, node := range states {
 		all := len(node.Stores) > 0
