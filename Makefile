@@ -4,12 +4,13 @@ FIRST ?= 1
 SEEDS ?= 200
 FUZZTIME ?= 20s
 OUT ?=
+ARGS ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 export CGO_ENABLED = 0
 LDFLAGS = -s -w -X main.version=$(VERSION)
 
-.PHONY: help build test race lint verify generate demo bench sim fuzz clean
+.PHONY: help build test race lint verify generate demo bench sim fuzz clean cluster cluster-up cluster-down kubectl image
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +45,22 @@ sim: ## whole clusters in one thread: SEEDS=n from FIRST=k
 
 fuzz: ## every fuzz target for FUZZTIME=20s
 	hack/fuzz $(FUZZTIME)
+
+cluster: ## bin/cluster, which runs a real Kubernetes on this machine: see hack/cluster/README.md
+	$(GO) build -trimpath -o bin/ ./hack/cluster
+
+cluster-up: cluster ## a real Kubernetes: control plane and three nodes; the first build takes 10 minutes; as root
+	bin/cluster up
+
+cluster-down: cluster ## stop the cluster and remove its state
+	bin/cluster down
+
+kubectl: cluster ## how to reach the cluster; ARGS='get pods -A' runs kubectl
+	@$(if $(ARGS),bin/cluster kubectl $(ARGS),bin/cluster status)
+
+image: build ## the image registry.local/mynetwork:dev as out/mynetwork.tar, without Docker
+	$(GO) build -trimpath -o bin/ ./hack/image
+	bin/image -mynetwork bin/mynetwork -out out mynetwork
 
 clean:
 	rm -rf bin out
