@@ -15,6 +15,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/export/device"
 	"mynetwork.io/mynetwork/nodeagent/export/fuse"
 	"mynetwork.io/mynetwork/nodeagent/export/holder"
+	"mynetwork.io/mynetwork/nodeagent/export/mounter"
 )
 
 // grace is how long a process may take to end after SIGTERM.
@@ -159,14 +160,14 @@ func (n *Network) stopAll(o DownOptions) error {
 // cleanup removes mounts and loop devices that dead processes left.
 func (n *Network) cleanup(ctx context.Context) error {
 	for _, m := range n.Nodes {
-		dir := n.path(m.Name, "run", "devices")
-		names, err := device.Leftovers(dir)
+		mounts := mounter.New(n.path(m.Name, "run", "devices"))
+		left, err := mounts.List(ctx)
 		if err != nil {
 			return err
 		}
-		for _, name := range names {
-			if err := device.Cleanup(ctx, nil, dir, name); err != nil {
-				return fmt.Errorf("%w: volume %s of node %s: %w; unmount it, then run this again", ErrLeft, name, m.Name, err)
+		for _, l := range left {
+			if err := device.Cleanup(ctx, nil, mounts, l.Name); err != nil {
+				return fmt.Errorf("%w: volume %s of node %s: %w; unmount it, then run this again", ErrLeft, l.Name, m.Name, err)
 			}
 		}
 	}

@@ -75,7 +75,7 @@ func (m *Manager) makeDevice(ctx context.Context, b export.Backend, name string,
 		return nil, fmt.Errorf("device's meta: %w", err)
 	}
 	if mt.Kind == Fuse {
-		o := device.Options{Dir: m.opt.DeviceDir, Name: name, Meta: raw, Memory: fds}
+		o := device.Options{Mounter: m.opt.Mounter, Name: name, Meta: raw, Memory: fds}
 		if m.opt.Keeper != nil {
 			o.Keeper = m.opt.Keeper
 		}
@@ -120,7 +120,7 @@ func (m *Manager) recoverDevice(ctx context.Context, name string, k Kind) (*kept
 	out := &kept{}
 	raw := []byte(nil)
 	if k == Fuse {
-		d, err := device.Recover(ctx, m.opt.Keeper, name)
+		d, err := device.Recover(ctx, m.opt.Keeper, m.opt.Mounter, name)
 		if err != nil {
 			return nil, err
 		}

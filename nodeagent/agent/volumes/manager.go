@@ -18,6 +18,8 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/warrant"
+	"mynetwork.io/mynetwork/nodeagent/export/device"
+	"mynetwork.io/mynetwork/nodeagent/export/mounter"
 	"mynetwork.io/mynetwork/nodeagent/peer/grant"
 	"mynetwork.io/mynetwork/nodeagent/registry"
 	"mynetwork.io/mynetwork/nodeagent/replica"
@@ -71,7 +73,8 @@ type Options struct {
 	Grants    Granter
 	Keeper    Keeper // nil: rings and devices end with this process
 	DeviceDir string
-	RingBytes int // 0: ring.DefaultSize
+	Mounter   device.Mounter // nil: devices are made in this process, below DeviceDir
+	RingBytes int            // 0: ring.DefaultSize
 	Deletions DeletionSigner
 	Events    *events.Log
 	Log       *slog.Logger
@@ -115,6 +118,9 @@ func New(o Options) *Manager {
 	}
 	if o.Default == "" {
 		o.Default = Fuse
+	}
+	if o.Mounter == nil {
+		o.Mounter = mounter.New(o.DeviceDir)
 	}
 	env := task.NewReal()
 	m := &Manager{opt: o, env: env, client: &replica.Client{Env: env, Transport: o.Transport}, slots: map[block.VolumeID]*slot{}}

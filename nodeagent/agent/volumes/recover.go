@@ -172,5 +172,5 @@ func (m *Manager) discard(name string, k *kept) error {
 	if k.meta.Kind != Fuse {
 		return m.opt.Keeper.Drop(m.ctx, name)
 	}
-	return device.Cleanup(m.ctx, m.opt.Keeper, m.opt.DeviceDir, name)
+	return device.Cleanup(m.ctx, m.opt.Keeper, m.opt.Mounter, name)
 }

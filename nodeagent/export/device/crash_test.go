@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/export/exporttest"
 	"mynetwork.io/mynetwork/nodeagent/export/fuse"
 	"mynetwork.io/mynetwork/nodeagent/export/holder"
+	"mynetwork.io/mynetwork/nodeagent/export/mounter"
 )
 
 // The test binary runs itself as the server that is killed, told by this variable what to do:
@@ -30,9 +32,14 @@ import (
 //	hold-after   serve, accept the first write below 1 MiB and never answer it
 //	amnesia      follow a killed server without knowing its requests again
 //	no-resend    follow a killed server without having requests sent again
+//	mounter      be the privileged mounter instead
+//	holder       be the holder instead
 //
 // It prints "ready PATH", and "held" when a write is held.
 const childMode = "EXPORT_TEST_CHILD"
+
+// childMounter has the path of the mounter's socket, if the child is to use one.
+const childMounter = "EXPORT_TEST_MOUNTER"
 
 const (
 	mib     = 1 << 20
@@ -53,11 +60,23 @@ func TestMain(m *testing.M) {
 // child serves until its standard input says that it should close the device.
 func child(mode, socket, dir string) error {
 	ctx := context.Background()
+	switch mode {
+	case "mounter":
+		return serveMounter(ctx, os.Getenv(childMounter), dir)
+	case "holder":
+		return serveHolder(ctx, socket)
+	}
 	h, err := holder.Dial(ctx, socket)
 	if err != nil {
 		return err
 	}
-	d, err := serve(ctx, mode, h, dir)
+	var m Mounter = mounter.New(dir)
+	if path := os.Getenv(childMounter); path != "" {
+		if m, err = mounter.Dial(path); err != nil {
+			return err
+		}
+	}
+	d, err := serve(ctx, mode, h, m)
 	if err != nil {
 		return err
 	}
@@ -68,15 +87,15 @@ func child(mode, socket, dir string) error {
 	return d.Close(ctx)
 }
 
-func serve(ctx context.Context, mode string, h *holder.Client, dir string) (*Device, error) {
-	kept, err := Recover(ctx, h, "vol")
+func serve(ctx context.Context, mode string, h *holder.Client, mnt Mounter) (*Device, error) {
+	kept, err := Recover(ctx, h, mnt, "vol")
 	if errors.Is(err, holder.ErrNotFound) {
 		m, err := exporttest.NewMemory(volSize, volSize)
 		if err != nil {
 			return nil, err
 		}
 		setMode(m, mode)
-		o := Options{Dir: dir, Name: "vol", Keeper: h, Memory: []int{m.FD()}}
+		o := Options{Mounter: mnt, Name: "vol", Keeper: h, Memory: []int{m.FD()}}
 		if mode == "no-holder" {
 			o.Keeper = nil
 		}
@@ -131,12 +150,14 @@ type server struct {
 
 // rig is a holder and what its servers need.
 type rig struct {
-	tb     testing.TB
-	socket string
-	dir    string
-	ticks  chan time.Time
-	ended  chan string
-	stop   func() // ends the holder
+	tb      testing.TB
+	socket  string
+	dir     string
+	mounter *mounter.Local
+	env     []string // of the servers
+	ticks   chan time.Time
+	ended   chan string
+	stop    func() // ends the holder
 }
 
 func newRig(tb testing.TB) *rig {
@@ -146,6 +167,7 @@ func newRig(tb testing.TB) *rig {
 		tb: tb, socket: filepath.Join(tmp, "h", "s"), dir: filepath.Join(tmp, "d"),
 		ticks: make(chan time.Time), ended: make(chan string, 1),
 	}
+	r.mounter = mounter.New(r.dir)
 	s, err := holder.NewServer(holder.Options{
 		Socket: r.socket, Ticks: r.ticks, Ended: func(name string, err error) {
 			if err != nil {
@@ -168,17 +190,20 @@ func newRig(tb testing.TB) *rig {
 	})
 	tb.Cleanup(func() {
 		r.stop()
-		if err := Cleanup(context.Background(), nil, r.dir, "vol"); err != nil {
+		if err := Cleanup(context.Background(), nil, r.mounter, "vol"); err != nil {
 			tb.Error(err)
 		}
 	})
 	return r
 }
 
-func (r *rig) start(mode string) *server {
+func (r *rig) start(mode string) *server { return r.startAs(mode, nil) }
+
+func (r *rig) startAs(mode string, as *syscall.SysProcAttr) *server {
 	r.tb.Helper()
-	cmd := exec.Command(os.Args[0], r.socket, r.dir)
-	cmd.Env = append(os.Environ(), childMode+"="+mode)
+	cmd := exec.Command("/proc/self/exe", r.socket, r.dir) // which every user may run
+	cmd.SysProcAttr = as
+	cmd.Env = append(append(os.Environ(), r.env...), childMode+"="+mode)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -382,7 +407,7 @@ func (r *rig) checkEnded() {
 		r.tb.Fatal(err)
 	}
 	defer h.Close()
-	kept, err := Recover(ctx, h, "vol")
+	kept, err := Recover(ctx, h, r.mounter, "vol")
 	if err != nil {
 		r.tb.Fatal(err)
 	}

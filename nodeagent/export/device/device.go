@@ -6,11 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,20 +15,18 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/export/fuse"
 	"mynetwork.io/mynetwork/nodeagent/export/holder"
 	"mynetwork.io/mynetwork/nodeagent/export/loop"
+	"mynetwork.io/mynetwork/nodeagent/export/mounter"
 )
 
 // Errors of devices.
 var (
 	// ErrMounted tells that there is a mount at the device's place: leftovers to clean up, or a live device.
-	ErrMounted = errors.New("the device's directory is a mount already")
+	ErrMounted = mounter.ErrMounted
 	// ErrName tells that a name cannot be a directory's.
-	ErrName = errors.New("not a device's name")
+	ErrName = mounter.ErrName
 	// ErrMeta tells that the holder's entry was not written by this package, or by a newer version of it.
 	ErrMeta = errors.New("holder's entry is not a device's of a known version")
 )
-
-// busyPoll is how often an unmount is tried again while the kernel still puts away the loop device's file.
-const busyPoll = 5 * time.Millisecond
 
 // Keeper is the holder, as its client. See holder.Client.
 type Keeper interface {
@@ -44,22 +37,44 @@ type Keeper interface {
 
 var _ Keeper = (*holder.Client)(nil)
 
+// Maker makes and unmakes what the kernel has of a device. See mounter.Local.
+type Maker interface {
+	Mount(ctx context.Context, name string) (mounter.Mount, error)
+	Bind(ctx context.Context, name string) (path string, err error)
+	Resize(ctx context.Context, name string) (size int64, err error)
+	Unbind(ctx context.Context, name string) error
+	Unmount(ctx context.Context, name string) error
+}
+
+// Mounter does what takes privilege: in this process (mounter.Local), or in another one (mounter.Client).
+type Mounter interface {
+	Maker
+	Abort(ctx context.Context, name string) error
+	Discard(ctx context.Context, name string) error
+	List(ctx context.Context) ([]mounter.Found, error)
+}
+
+var (
+	_ Mounter = (*mounter.Local)(nil)
+	_ Mounter = (*mounter.Client)(nil)
+)
+
 // Options of a device.
 type Options struct {
-	Dir    string       // where devices are mounted; made if missing
-	Name   string       // of the volume; the mount is Dir/Name
-	Keeper Keeper       // nil: the device ends with the process
-	Meta   []byte       // the caller's own bytes, kept by the holder
-	Memory []int        // descriptors of shared memory, kept by the holder; the caller's, and open as long as the device
-	Fuse   fuse.Options // of the server
+	Mounter Mounter      // makes the device
+	Name    string       // of the volume
+	Keeper  Keeper       // nil: the device ends with the process
+	Meta    []byte       // the caller's own bytes, kept by the holder
+	Memory  []int        // descriptors of shared memory, kept by the holder; the caller's, and open as long as the device
+	Fuse    fuse.Options // of the server
 }
 
 // Device is a loop device that this process serves.
 type Device struct {
 	opt  Options
-	dir  string // the mount
 	path string // the loop device
 	fd   int    // /dev/fuse
+	num  uint32 // the kernel's number of the connection
 	conn [16]byte
 	back export.Backend
 	srv  *fuse.Server
@@ -79,34 +94,40 @@ var _ export.Device = (*Device)(nil)
 type meta struct {
 	Version int
 	Conn    [16]byte // the identity in request ids
-	Dir     string
 	Path    string
 	User    []byte
 }
 
 const metaVersion = 1
 
+// undoTime is how long a device that nobody has seen, or that must be cut off, waits for the mounter.
+const undoTime = 10 * time.Second
+
 // Attach makes the device. The backend's size must be a positive multiple of export.BlockSize.
 func Attach(ctx context.Context, b export.Backend, o Options) (_ *Device, err error) {
 	if err := export.CheckSize(b.Size()); err != nil {
 		return nil, err
 	}
-	d, err := place(b, o)
+	if len(o.Name) > holder.MaxName {
+		return nil, fmt.Errorf("%w: %d bytes", ErrName, len(o.Name))
+	}
+	m, err := o.Mounter.Mount(ctx, o.Name)
+	if errors.Is(err, ErrMounted) && o.unkept(ctx) {
+		if err = o.Mounter.Discard(ctx, o.Name); err == nil {
+			m, err = o.Mounter.Mount(ctx, o.Name)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	var conn [16]byte
-	_, _ = rand.Read(conn[:]) // never fails
-	if d.fd, err = fuse.Mount(d.dir); err != nil {
-		return nil, err
-	}
+	d := &Device{opt: o, fd: m.FD, num: m.Conn, back: b, done: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			d.undo()
 		}
 	}()
-	d.conn = conn
-	d.srv = fuse.New(d.fd, conn, b, o.Fuse)
+	_, _ = rand.Read(d.conn[:]) // never fails
+	d.srv = fuse.New(d.fd, d.conn, b, o.Fuse)
 	if err := d.srv.Start(); err != nil {
 		return nil, err
 	}
@@ -116,7 +137,7 @@ func Attach(ctx context.Context, b export.Backend, o Options) (_ *Device, err er
 	if o.Keeper != nil && !d.srv.CanResend() {
 		return nil, fuse.ErrNoResend
 	}
-	if d.path, err = bind(d.file()); err != nil {
+	if d.path, err = o.Mounter.Bind(ctx, o.Name); err != nil {
 		return nil, err
 	}
 	if o.Keeper != nil {
@@ -128,44 +149,16 @@ func Attach(ctx context.Context, b export.Backend, o Options) (_ *Device, err er
 	return d, nil
 }
 
-// place checks that the device's directory can be mounted on, and makes it.
-func place(b export.Backend, o Options) (*Device, error) {
-	if o.Name == "" || strings.ContainsRune(o.Name, filepath.Separator) || strings.HasPrefix(o.Name, ".") || len(o.Name) > holder.MaxName {
-		return nil, fmt.Errorf("%w: %q", ErrName, o.Name)
+// unkept tells that the holder knows no device of the name: a mount of it was left by a process that died before it was made.
+func (o *Options) unkept(ctx context.Context) bool {
+	if o.Keeper == nil {
+		return false
 	}
-	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the devices' directory: %w", err)
+	e, err := o.Keeper.Get(ctx, o.Name)
+	if err == nil {
+		e.Close()
 	}
-	dir, err := filepath.EvalSymlinks(o.Dir)
-	if err != nil {
-		return nil, fmt.Errorf("devices' directory: %w", err)
-	}
-	if o.Dir, err = filepath.Abs(dir); err != nil {
-		return nil, fmt.Errorf("devices' directory: %w", err)
-	}
-	d := &Device{opt: o, dir: filepath.Join(o.Dir, o.Name), fd: -1, back: b, done: make(chan struct{})}
-	if _, err := fuse.ConnOf(d.dir); err == nil {
-		return nil, fmt.Errorf("%w: %s", ErrMounted, d.dir)
-	} else if !errors.Is(err, fuse.ErrNotMounted) {
-		return nil, err
-	}
-	if err := os.Mkdir(d.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("make the mount's directory: %w", err)
-	}
-	return d, nil
-}
-
-func (d *Device) file() string { return filepath.Join(d.dir, fuse.FileName) }
-
-// bind opens the volume's file for the loop driver. It does so without package os, whose files are made known to epoll: that
-// asks FUSE (POLL) from inside the Go scheduler, where waiting for this process's own answer is a deadlock.
-func bind(file string) (string, error) {
-	fd, err := unix.Open(file, unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return "", fmt.Errorf("open the volume's file: %w", err)
-	}
-	defer unix.Close(fd)
-	return loop.Attach(fd, file)
+	return errors.Is(err, holder.ErrNotFound)
 }
 
 // Keep gives the device to a holder again: to another one after the first has ended (a holder is updated by starting
@@ -195,27 +188,21 @@ func (d *Device) Keep(ctx context.Context, k Keeper) error {
 }
 
 func (d *Device) keep(ctx context.Context, k Keeper) error {
-	num, err := fuse.ConnOf(d.dir)
-	if err != nil {
-		return err
-	}
-	m, err := json.Marshal(meta{Version: metaVersion, Conn: d.conn, Dir: d.opt.Dir, Path: d.path, User: d.opt.Meta})
+	m, err := json.Marshal(meta{Version: metaVersion, Conn: d.conn, Path: d.path, User: d.opt.Meta})
 	if err != nil {
 		return fmt.Errorf("device's meta: %w", err)
 	}
 	return k.Put(ctx, &holder.Entry{
-		Name: d.opt.Name, Meta: m, Conn: num, Device: []int{d.fd}, Memory: d.opt.Memory,
+		Name: d.opt.Name, Meta: m, Conn: d.num, Device: []int{d.fd}, Memory: d.opt.Memory,
 	})
 }
 
 // undo takes back a half-made device that nobody has seen.
 func (d *Device) undo() {
-	if d.path != "" {
-		_ = loop.Abandon(d.path, d.file())
-	}
-	_ = fuse.Unmount(d.dir, true)
-	_ = unix.Close(d.fd)
-	_ = os.Remove(d.dir)
+	ctx, cancel := context.WithTimeout(context.Background(), undoTime)
+	defer cancel()
+	_ = unix.Close(d.fd) // ends the connection too, if there is no mounter any more
+	_ = d.opt.Mounter.Discard(ctx, d.opt.Name)
 }
 
 // wait notes the server's end.
@@ -247,16 +234,20 @@ func (d *Device) IOFlusher() error { return d.srv.IOFlusher() }
 
 // Abort cuts the device off: everything that is asked of it, and all that waits, fails with EIO. It is for a volume that
 // answers no more. Close must follow, once the file system on it is unmounted.
-func (d *Device) Abort() error { return fuse.Abort(d.dir) }
+func (d *Device) Abort() error {
+	ctx, cancel := context.WithTimeout(context.Background(), undoTime)
+	defer cancel()
+	return d.opt.Mounter.Abort(ctx, d.opt.Name)
+}
 
 // Resize lets the loop device take a grown backend's size.
-func (d *Device) Resize(_ context.Context, newSize int64) error {
+func (d *Device) Resize(ctx context.Context, newSize int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := export.CheckSize(newSize); err != nil {
 		return err
 	}
-	now, err := d.size()
+	now, err := loop.Size(d.path)
 	if err != nil {
 		return err
 	}
@@ -269,29 +260,10 @@ func (d *Device) Resize(_ context.Context, newSize int64) error {
 	if err := d.srv.InvalidateSize(); err != nil {
 		return err
 	}
-	if _, err := os.Stat(d.file()); err != nil { // the kernel learns the size
-		return fmt.Errorf("look at the volume's file: %w", err)
-	}
-	if err := loop.SetCapacity(d.path); err != nil {
-		return err
-	}
-	if now, err = d.size(); err == nil && now != newSize {
+	if now, err = d.opt.Mounter.Resize(ctx, d.opt.Name); err == nil && now != newSize {
 		err = fmt.Errorf("%s has %d bytes after a resize to %d", d.path, now, newSize)
 	}
 	return err
-}
-
-// size is the block device's, in bytes.
-func (d *Device) size() (int64, error) {
-	b, err := os.ReadFile(filepath.Join("/sys/class/block", filepath.Base(d.path), "size"))
-	if err != nil {
-		return 0, fmt.Errorf("size of %s: %w", d.path, err)
-	}
-	n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("size of %s: %w", d.path, err)
-	}
-	return n * 512, nil
 }
 
 // Close detaches the loop device, unmounts FUSE, has the holder forget the device and stops the server.
@@ -301,13 +273,13 @@ func (d *Device) Close(ctx context.Context) error {
 	if d.closed {
 		return nil
 	}
-	if err := loop.Detach(ctx, d.path, d.file()); err != nil {
+	if err := d.opt.Mounter.Unbind(ctx, d.opt.Name); err != nil {
 		return err
 	}
 	d.emu.Lock()
 	d.quit = true
 	d.emu.Unlock()
-	if err := unmount(ctx, d.dir); err != nil {
+	if err := d.opt.Mounter.Unmount(ctx, d.opt.Name); err != nil {
 		return err
 	}
 	var err error // from here on there is no way back: finish, then tell
@@ -323,25 +295,5 @@ func (d *Device) Close(ctx context.Context) error {
 	}
 	d.closed = true
 	_ = unix.Close(d.fd)
-	if e := os.Remove(d.dir); e != nil && !errors.Is(e, fs.ErrNotExist) {
-		err = errors.Join(err, fmt.Errorf("remove the mount's directory: %w", e))
-	}
 	return err
-}
-
-// unmount waits for the kernel to put away the file of a detached loop device.
-func unmount(ctx context.Context, dir string) error {
-	tick := time.NewTicker(busyPoll)
-	defer tick.Stop()
-	for {
-		err := fuse.Unmount(dir, false)
-		if err == nil || !errors.Is(err, unix.EBUSY) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", export.ErrBusy, err)
-		case <-tick.C:
-		}
-	}
 }

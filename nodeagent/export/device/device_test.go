@@ -2,18 +2,22 @@ package device
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/export"
 	"mynetwork.io/mynetwork/nodeagent/export/exporttest"
+	"mynetwork.io/mynetwork/nodeagent/export/mounter"
+	"mynetwork.io/mynetwork/nodeagent/export/socket"
 )
 
 // open attaches b as name and opens the loop device.
 func open(tb testing.TB, b export.Backend, o Options) (*Device, *exporttest.BlockDevice) {
 	tb.Helper()
-	if o.Dir == "" {
-		o.Dir = tb.TempDir()
+	if o.Mounter == nil {
+		o.Mounter = mounter.New(tb.TempDir())
 	}
 	if o.Name == "" {
 		o.Name = "vol"
@@ -29,7 +33,7 @@ func open(tb testing.TB, b export.Backend, o Options) (*Device, *exporttest.Bloc
 		defer cancel()
 		if err := d.Close(ctx); err != nil {
 			tb.Errorf("close: %v", err)
-			_ = Cleanup(ctx, nil, o.Dir, o.Name)
+			_ = Cleanup(ctx, nil, o.Mounter, o.Name)
 		}
 	})
 	disk, err := exporttest.OpenBlockDevice(d.Path())
@@ -40,11 +44,45 @@ func open(tb testing.TB, b export.Backend, o Options) (*Device, *exporttest.Bloc
 	return d, disk
 }
 
+// kinds runs f with each way to a mounter: in this process, and over a socket.
+func kinds(t *testing.T, f func(t *testing.T, make func(tb testing.TB, dir string) Mounter)) {
+	t.Run("local", func(t *testing.T) { f(t, func(_ testing.TB, dir string) Mounter { return mounter.New(dir) }) })
+	t.Run("socket", func(t *testing.T) { f(t, served) })
+}
+
+// served serves a mounter of dir for as long as the test, and gives a client.
+func served(tb testing.TB, dir string) Mounter {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "m")
+	ln, err := socket.ListenFor(path, os.Getegid())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- mounter.NewServer(mounter.ServerOptions{Mounter: mounter.New(dir), Listener: ln}).Serve(ctx)
+	}()
+	tb.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			tb.Error(err)
+		}
+	})
+	c, err := mounter.Dial(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return c
+}
+
 func TestSuite(t *testing.T) {
-	exporttest.Run(t, exporttest.Front{
-		Open: func(tb testing.TB, b export.Backend) (export.Device, exporttest.Disk) {
-			return open(tb, b, Options{})
-		},
-		SerialFlush: true,
+	kinds(t, func(t *testing.T, make func(tb testing.TB, dir string) Mounter) {
+		exporttest.Run(t, exporttest.Front{
+			Open: func(tb testing.TB, b export.Backend) (export.Device, exporttest.Disk) {
+				return open(tb, b, Options{Mounter: make(tb, tb.TempDir())})
+			},
+			SerialFlush: true,
+		})
 	})
 }

@@ -1,7 +1,8 @@
 // Package device makes a volume a block device of this machine: a FUSE mount with one file, and a loop device on it.
 //
-// For a volume named N below the directory D there is the mount D/N, the file D/N/volume, a loop device bound to it and,
-// with a holder, an entry N that keeps /dev/fuse and the caller's shared memory while the process is away.
+// For a volume named N there is the mount N of the mounter's directory, its file, a loop device bound to it and, with a
+// holder, an entry N that keeps /dev/fuse and the caller's shared memory while the process is away. What takes privilege is
+// the mounter's, which may be in another process: this package needs none.
 //
 // # Order
 //
@@ -20,7 +21,7 @@
 //
 //  1. A device whose path was returned is held, if there is a holder.
 //  2. A device that is mounted or claimed is not closed (export.ErrBusy), and nothing of it is changed.
-//  3. Cleanup touches only mounts, loop devices and entries below its own directory, and none that another live process owns.
+//  3. Cleanup touches only the mounter's devices, and none that another live process owns in the holder.
 //
 // # Concurrency
 //

@@ -31,24 +31,38 @@ func completed(tb testing.TB, path string) int {
 	return reads + writes
 }
 
-// killOften kills the server each time that the device has done some more I/O, until done. It returns the last server.
-func (r *rig) killOften(s *server, step int, done <-chan error) (*server, int, error) {
+// every runs f each time that the device has done some more I/O, until done.
+func (r *rig) every(s *server, step int, done <-chan error, tb testing.TB, f func()) {
+	tb.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	next, kills := completed(r.tb, s.path)+step, 0
+	next := completed(r.tb, s.path) + step
 	for {
 		select {
 		case err := <-done:
-			return s, kills, err
+			if err != nil {
+				tb.Fatal(err)
+			}
+			return
 		case <-tick.C:
 		}
 		if completed(r.tb, s.path) >= next {
-			s.kill()
-			s = r.start("serve")
-			kills++
+			f()
 			next = completed(r.tb, s.path) + step
 		}
 	}
+}
+
+// killOften kills the server each time that the device has done some more I/O, until done. It returns the last server.
+func (r *rig) killOften(s *server, step int, done <-chan error) (*server, int) {
+	r.tb.Helper()
+	kills := 0
+	r.every(s, step, done, r.tb, func() {
+		s.kill()
+		s = r.start("serve")
+		kills++
+	})
+	return s, kills
 }
 
 func run(name string, args ...string) error {
@@ -81,10 +95,7 @@ func TestKillUnderFio(t *testing.T) {
 				return run("fio", "--name=kill", "--filename="+s.path, "--ioengine=libaio", "--direct=1", "--rw=randwrite",
 					c.blocks, c.size, "--iodepth=16", "--fsync=64", "--loops=2", "--verify=crc32c", "--verify_backlog=512", "--verify_fatal=1")
 			})
-			s, kills, err := r.killOften(s, c.step, done)
-			if err != nil {
-				t.Fatal(err)
-			}
+			s, kills := r.killOften(s, c.step, done)
 			if kills < 3 {
 				t.Errorf("the server was killed only %d times", kills)
 			}
@@ -113,10 +124,7 @@ func TestKillUnderExt4(t *testing.T) {
 	}()
 	sums := map[string][32]byte{}
 	done := later(func() error { return fill(mnt, sums) })
-	s, kills, err := r.killOften(s, 40, done)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s, kills := r.killOften(s, 40, done)
 	if kills < 3 {
 		t.Errorf("the server was killed only %d times", kills)
 	}

@@ -15,6 +15,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/export/exporttest"
 	"mynetwork.io/mynetwork/nodeagent/export/holder"
 	"mynetwork.io/mynetwork/nodeagent/export/loop"
+	"mynetwork.io/mynetwork/nodeagent/export/mounter"
 )
 
 func exists(path string) bool {
@@ -25,8 +26,8 @@ func exists(path string) bool {
 // noTrace requires that nothing of a device is left.
 func noTrace(t *testing.T, dir, name, path string) {
 	t.Helper()
-	if names, err := Leftovers(dir); err != nil || len(names) != 0 {
-		t.Errorf("left over: %v, %v", names, err)
+	if left, err := mounter.New(dir).List(t.Context()); err != nil || len(left) != 0 {
+		t.Errorf("left over: %v, %v", left, err)
 	}
 	if exists(filepath.Join(dir, name)) {
 		t.Error("the mount's directory is left")
@@ -40,9 +41,9 @@ func noTrace(t *testing.T, dir, name, path string) {
 
 func TestCloseLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
-	d, disk := open(t, exporttest.Volume(t, mib), Options{Dir: dir})
+	d, disk := open(t, exporttest.Volume(t, mib), Options{Mounter: mounter.New(dir)})
 	_ = disk.Close()
-	if _, err := Attach(t.Context(), exporttest.Volume(t, mib), Options{Dir: dir, Name: "vol"}); !errors.Is(err, ErrMounted) {
+	if _, err := Attach(t.Context(), exporttest.Volume(t, mib), Options{Mounter: mounter.New(dir), Name: "vol"}); !errors.Is(err, ErrMounted) {
 		t.Errorf("a second attach at the same place: %v", err)
 	}
 	for range 2 {
@@ -100,11 +101,11 @@ func TestCloseOfOpen(t *testing.T) {
 
 func TestAttachRefuses(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := Attach(t.Context(), odd{}, Options{Dir: dir, Name: "vol"}); !errors.Is(err, export.ErrSize) {
+	if _, err := Attach(t.Context(), odd{}, Options{Mounter: mounter.New(dir), Name: "vol"}); !errors.Is(err, export.ErrSize) {
 		t.Errorf("an odd size: %v", err)
 	}
 	for _, name := range []string{"", ".", "..", "a/b", "/", ".hidden"} {
-		if _, err := Attach(t.Context(), exporttest.Volume(t, mib), Options{Dir: dir, Name: name}); !errors.Is(err, ErrName) {
+		if _, err := Attach(t.Context(), exporttest.Volume(t, mib), Options{Mounter: mounter.New(dir), Name: name}); !errors.Is(err, ErrName) {
 			t.Errorf("name %q: %v", name, err)
 		}
 	}
@@ -119,7 +120,7 @@ func (odd) Size() int64 { return mib + 512 }
 // A holder that refuses leaves no device behind.
 func TestAttachUndone(t *testing.T) {
 	dir := t.TempDir()
-	_, err := Attach(t.Context(), exporttest.Volume(t, mib), Options{Dir: dir, Name: "vol", Keeper: refuser{}})
+	_, err := Attach(t.Context(), exporttest.Volume(t, mib), Options{Mounter: mounter.New(dir), Name: "vol", Keeper: refuser{}})
 	if !errors.Is(err, holder.ErrLimit) {
 		t.Errorf("got %v", err)
 	}
@@ -130,11 +131,42 @@ type refuser struct{ Keeper }
 
 func (refuser) Put(context.Context, *holder.Entry) error { return holder.ErrLimit }
 
+// A mount that was left by a process that died before its device was made is in nobody's way, if there is a holder to tell.
+func TestAttachOverLeftover(t *testing.T) {
+	r := newRig(t)
+	h, err := holder.Dial(t.Context(), r.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	left, err := r.mounter.Mount(t.Context(), "vol")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = unix.Close(left.FD)
+	if _, err := Attach(t.Context(), exporttest.Volume(t, mib), Options{Mounter: r.mounter, Name: "vol"}); !errors.Is(err, ErrMounted) {
+		t.Errorf("without a holder: %v", err)
+	}
+	m := exporttest.Volume(t, mib)
+	o := Options{Mounter: r.mounter, Name: "vol", Keeper: h, Memory: []int{m.FD()}}
+	d, disk := open(t, m, o)
+	if _, err := Attach(t.Context(), m, o); !errors.Is(err, ErrMounted) { // the control: this one is kept
+		t.Errorf("over a device that is kept: %v", err)
+	}
+	if _, err := disk.WriteAt(page('x'), 0); err != nil {
+		t.Error(err)
+	}
+	_ = disk.Close()
+	if err := d.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // An abort frees everyone who waits for a volume that does not answer.
 func TestAbort(t *testing.T) {
 	m := exporttest.Volume(t, mib)
 	dir := t.TempDir()
-	d, disk := open(t, m, Options{Dir: dir})
+	d, disk := open(t, m, Options{Mounter: mounter.New(dir)})
 	release, held := make(chan struct{}), make(chan struct{}, 8)
 	m.SetHook(func(op exporttest.Op, _, _ int64) error {
 		held <- struct{}{}
@@ -208,12 +240,20 @@ func mountedFile(t *testing.T, path string) string {
 	return f
 }
 
+func leftovers(r *rig) (names []string, err error) {
+	left, err := r.mounter.List(r.tb.Context())
+	for _, f := range left {
+		names = append(names, f.Name)
+	}
+	return names, err
+}
+
 // Cleanup removes what a killed server left, and nothing of anybody else.
 func TestCleanup(t *testing.T) {
 	for _, mode := range []string{"serve", "no-holder"} {
 		t.Run(mode, func(t *testing.T) {
 			r := newRig(t)
-			_, other := open(t, exporttest.Volume(t, mib), Options{Dir: r.dir, Name: "other"})
+			_, other := open(t, exporttest.Volume(t, mib), Options{Mounter: r.mounter, Name: "other"})
 			_, foreign := open(t, exporttest.Volume(t, mib), Options{})
 			s := r.start(mode)
 			ctx := t.Context()
@@ -223,22 +263,20 @@ func TestCleanup(t *testing.T) {
 			}
 			defer h.Close()
 			if mode == "serve" {
-				if err := Cleanup(ctx, h, r.dir, "vol"); !errors.Is(err, holder.ErrOwned) {
+				if err := Cleanup(ctx, h, r.mounter, "vol"); !errors.Is(err, holder.ErrOwned) {
 					t.Errorf("cleanup of a live device: %v", err)
 				}
 			}
 			s.kill()
-			names, err := Leftovers(r.dir)
-			slices.Sort(names)
-			if err != nil || !slices.Equal(names, []string{"other", "vol"}) {
+			if names, err := leftovers(r); err != nil || !slices.Equal(names, []string{"other", "vol"}) {
 				t.Errorf("left over: %v, %v", names, err)
 			}
-			for errors.Is(Cleanup(ctx, h, r.dir, "vol"), holder.ErrOwned) { // until the holder has noticed the kill
+			for errors.Is(Cleanup(ctx, h, r.mounter, "vol"), holder.ErrOwned) { // until the holder has noticed the kill
 			}
-			if err := Cleanup(ctx, h, r.dir, "vol"); err != nil {
+			if err := Cleanup(ctx, h, r.mounter, "vol"); err != nil {
 				t.Errorf("again: %v", err)
 			}
-			if names, err := Leftovers(r.dir); err != nil || !slices.Equal(names, []string{"other"}) {
+			if names, err := leftovers(r); err != nil || !slices.Equal(names, []string{"other"}) {
 				t.Errorf("left over: %v, %v", names, err)
 			}
 			if f := mountedFile(t, s.path); filepath.Dir(f) == filepath.Join(r.dir, "vol") {

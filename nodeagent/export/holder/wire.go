@@ -4,10 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 
-	"golang.org/x/sys/unix"
+	"mynetwork.io/mynetwork/nodeagent/export/socket"
 )
 
 // Versions of the protocol that this code speaks.
@@ -25,7 +24,6 @@ const (
 	MaxFrame   = MaxMeta + 1024
 
 	maxListBody = 4 + MaxEntries*(2+MaxName)
-	frameHead   = 8
 )
 
 // Errors; the ones with a code also travel.
@@ -88,11 +86,7 @@ func (e *Entry) Close() {
 	e.Device, e.Memory = nil, nil
 }
 
-func closeAll(fds []int) {
-	for _, fd := range fds {
-		_ = unix.Close(fd)
-	}
-}
+func closeAll(fds []int) { socket.CloseAll(fds) }
 
 func (e *Entry) check() error {
 	if e.Name == "" || len(e.Name) > MaxName {
@@ -181,74 +175,17 @@ func parseError(b []byte) error {
 
 // writeFrame sends one frame, its descriptors with the first byte.
 func writeFrame(c *net.UnixConn, t frameType, body []byte, fds []int) error {
-	b := make([]byte, frameHead, frameHead+len(body))
-	binary.LittleEndian.PutUint32(b, uint32(len(body)))
-	b[4] = byte(t)
-	b = append(b, body...)
-	var oob []byte
-	if len(fds) > 0 {
-		oob = unix.UnixRights(fds...)
-	}
-	n, _, err := c.WriteMsgUnix(b, oob, nil)
-	if err == nil && n < len(b) {
-		_, err = c.Write(b[n:])
-	}
-	if err != nil {
-		return fmt.Errorf("send to the holder's socket: %w", err)
-	}
-	return nil
+	return socket.Send(c, uint8(t), body, fds)
 }
 
 // readFrame receives one frame of at most limit bytes. The descriptors are the caller's; on error none are left open.
 func readFrame(c *net.UnixConn, limit int) (t frameType, body []byte, fds []int, err error) {
-	var head [frameHead]byte
-	oob := make([]byte, unix.CmsgSpace(4*(MaxFDs+1)))
-	n, oobn, flags, _, err := c.ReadMsgUnix(head[:], oob)
-	if err == nil && n == 0 {
-		err = io.EOF
+	u, body, fds, err := socket.Receive(c, limit, MaxFDs)
+	switch {
+	case errors.Is(err, socket.ErrLong):
+		err = fmt.Errorf("%w: %w", ErrLimit, err)
+	case errors.Is(err, socket.ErrFrame):
+		err = fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
-	if err != nil {
-		return 0, nil, nil, err
-	}
-	fds, err = parseRights(oob[:oobn])
-	if err == nil && flags&unix.MSG_CTRUNC != 0 {
-		err = fmt.Errorf("%w: more descriptors than %d", ErrLimit, MaxFDs)
-	}
-	if err == nil {
-		_, err = io.ReadFull(c, head[n:])
-	}
-	size := int64(binary.LittleEndian.Uint32(head[:]))
-	if err == nil && size > int64(limit) {
-		err = fmt.Errorf("%w: a frame of %d bytes", ErrLimit, size)
-	}
-	if err == nil {
-		body = make([]byte, size)
-		_, err = io.ReadFull(c, body)
-	}
-	if err != nil {
-		closeAll(fds)
-		return 0, nil, nil, err
-	}
-	return frameType(head[4]), body, fds, nil
-}
-
-func parseRights(oob []byte) (fds []int, err error) {
-	if len(oob) == 0 {
-		return nil, nil
-	}
-	msgs, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrProtocol, err)
-	}
-	for i := range msgs {
-		got, err := unix.ParseUnixRights(&msgs[i])
-		if err != nil {
-			continue // another kind of message carries no descriptors
-		}
-		fds = append(fds, got...)
-	}
-	for _, fd := range fds {
-		unix.CloseOnExec(fd)
-	}
-	return fds, nil
+	return frameType(u), body, fds, err
 }

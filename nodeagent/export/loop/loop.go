@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -100,10 +101,13 @@ func openNode(path string, n int) (int, error) {
 	}
 }
 
-// Bound is a loop device and its file.
+// Bound is a loop device and its file. Two that are equal are the same binding, also if a device was bound anew in between.
 type Bound struct {
 	Path string // of the device
-	File string // absolute path as the kernel sees it
+	// File is the file's absolute path as the kernel shows it here: that within its mount, if the mount is in no namespace any
+	// more. Empty: the device is free.
+	File string
+	Seq  uint64 // rises with each binding (diskseq, Linux 5.15); 0: the kernel does not tell
 }
 
 // List returns the loop devices whose files lie below dir.
@@ -115,16 +119,29 @@ func List(dir string) ([]Bound, error) {
 	}
 	var out []Bound
 	for _, name := range names {
-		path := filepath.Join("/dev", filepath.Base(name))
-		file, err := File(path)
+		b, err := Look(filepath.Join("/dev", filepath.Base(name)))
 		if err != nil {
 			return nil, err
 		}
-		if strings.HasPrefix(file, dir) {
-			out = append(out, Bound{Path: path, File: file})
+		if strings.HasPrefix(b.File, dir) {
+			out = append(out, b)
 		}
 	}
 	return out, nil
+}
+
+// Look tells what a device is bound to.
+func Look(path string) (Bound, error) {
+	out := Bound{Path: path}
+	b, err := os.ReadFile(filepath.Join(sysBlock, filepath.Base(path), "diskseq"))
+	if err == nil {
+		out.Seq, err = strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
+		return out, fmt.Errorf("sequence of %s: %w", path, err)
+	}
+	out.File, err = File(path) // after the sequence: if it was bound anew in between, it is not the one of the sequence
+	return out, err
 }
 
 // File returns the file that a device is bound to, or "" for a free device.
@@ -152,57 +169,76 @@ func SetCapacity(path string) error {
 	return nil
 }
 
-// Detach ends a device that is bound to file and waits until the kernel has let go of the file. It fails with
-// export.ErrBusy while the device is mounted or claimed, and waits for those who merely have it open until ctx ends. A device
-// that is free or bound to another file counts as detached.
-func Detach(ctx context.Context, path, file string) error {
-	bound, err := File(path)
-	if err != nil || bound != file {
+// Detach ends a device and waits until the kernel has let go of its file. It fails with export.ErrBusy while the device is
+// mounted or claimed, and waits for those who merely have it open until ctx ends. A device that is free or bound otherwise
+// counts as detached.
+func Detach(ctx context.Context, b Bound) error {
+	if same, err := b.still(); err != nil || !same {
 		return err
 	}
-	if err := clear(path, unix.O_EXCL); err != nil {
+	if err := b.clear(unix.O_EXCL); err != nil {
 		return err
 	}
-	return waitFree(ctx, path, file)
+	return waitFree(ctx, b)
 }
 
 // Abandon has the kernel end a device as soon as its last user lets go of it, and does not wait. It is for devices whose
-// file fails already. Like Detach it leaves a device of another file alone.
-func Abandon(path, file string) error {
-	bound, err := File(path)
-	if err != nil || bound != file {
+// file fails already. Like Detach it leaves a device that is bound otherwise alone.
+func Abandon(b Bound) error {
+	if same, err := b.still(); err != nil || !same {
 		return err
 	}
-	return clear(path, 0)
+	return b.clear(0)
 }
 
-func clear(path string, flags int) error {
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC|flags, 0)
+// still tells whether the device is bound as it was.
+func (b *Bound) still() (bool, error) {
+	now, err := Look(b.Path)
+	return b.File != "" && now == *b, err
+}
+
+func (b *Bound) clear(flags int) error {
+	fd, err := unix.Open(b.Path, unix.O_RDWR|unix.O_CLOEXEC|flags, 0)
 	if errors.Is(err, unix.EBUSY) {
-		return fmt.Errorf("%w: %s", export.ErrBusy, path)
+		return fmt.Errorf("%w: %s", export.ErrBusy, b.Path)
 	}
 	if err != nil {
-		return fmt.Errorf("open %s: %w", path, err)
+		return fmt.Errorf("open %s: %w", b.Path, err)
 	}
 	defer unix.Close(fd)
+	if same, err := b.still(); err != nil || !same { // as long as it is open here it is not bound anew
+		return err
+	}
 	if err := unix.IoctlSetInt(fd, unix.LOOP_CLR_FD, 0); err != nil && !errors.Is(err, unix.ENXIO) {
-		return fmt.Errorf("detach %s: %w", path, err)
+		return fmt.Errorf("detach %s: %w", b.Path, err)
 	}
 	return nil
 }
 
-func waitFree(ctx context.Context, path, file string) error {
+func waitFree(ctx context.Context, b Bound) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
-		bound, err := File(path)
-		if err != nil || bound != file {
+		if same, err := b.still(); err != nil || !same {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %s is held open: %w", export.ErrBusy, path, ctx.Err())
+			return fmt.Errorf("%w: %s is held open: %w", export.ErrBusy, b.Path, ctx.Err())
 		case <-tick.C:
 		}
 	}
+}
+
+// Size is a device's size in bytes.
+func Size(path string) (int64, error) {
+	b, err := os.ReadFile(filepath.Join(sysBlock, filepath.Base(path), "size"))
+	if err != nil {
+		return 0, fmt.Errorf("size of %s: %w", path, err)
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("size of %s: %w", path, err)
+	}
+	return n * 512, nil
 }

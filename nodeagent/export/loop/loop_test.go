@@ -13,9 +13,9 @@ import (
 )
 
 // bound makes a loop device on a file of its own.
-func bound(t *testing.T, dir string) (path, file string) {
+func bound(t *testing.T, dir string) Bound {
 	t.Helper()
-	file = filepath.Join(dir, "volume")
+	file := filepath.Join(dir, "volume")
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR|unix.O_DIRECT, 0o600)
 	if err != nil {
 		t.Fatal(err)
@@ -24,21 +24,27 @@ func bound(t *testing.T, dir string) (path, file string) {
 	if err := f.Truncate(1 << 20); err != nil {
 		t.Fatal(err)
 	}
-	if path, err = Attach(int(f.Fd()), file); err != nil {
+	path, err := Attach(int(f.Fd()), file)
+	if err != nil {
 		t.Fatal(err)
 	}
+	b, err := Look(path)
+	if err != nil || b.File != file || b.Seq == 0 {
+		t.Fatalf("a device that was bound to %s: %+v, %v", file, b, err)
+	}
 	t.Cleanup(func() {
-		if err := Detach(context.Background(), path, file); err != nil {
+		if err := Detach(context.Background(), b); err != nil {
 			t.Error(err)
 		}
 	})
-	return path, file
+	return b
 }
 
 func TestLifetime(t *testing.T) {
 	dir := t.TempDir()
-	path, file := bound(t, dir)
-	if l, err := List(dir); err != nil || len(l) != 1 || l[0] != (Bound{path, file}) {
+	b := bound(t, dir)
+	path, file := b.Path, b.File
+	if l, err := List(dir); err != nil || len(l) != 1 || l[0] != b {
 		t.Errorf("list: %v, %v", l, err)
 	}
 	if l, err := List(t.TempDir()); err != nil || len(l) != 0 {
@@ -50,7 +56,7 @@ func TestLifetime(t *testing.T) {
 		}
 	}
 	for range 2 {
-		if err := Detach(t.Context(), path, file); err != nil {
+		if err := Detach(t.Context(), b); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -59,29 +65,26 @@ func TestLifetime(t *testing.T) {
 	}
 }
 
-// A device that is bound to another file than the caller thinks is left alone.
+// A device that is bound to another file than the caller thinks, or was bound anew since, is left alone.
 func TestForeign(t *testing.T) {
-	path, file := bound(t, t.TempDir())
-	for _, f := range []func() error{
-		func() error { return Detach(t.Context(), path, file+"2") },
-		func() error { return Abandon(path, file+"2") },
-	} {
-		if err := f(); err != nil {
-			t.Error(err)
+	b := bound(t, t.TempDir())
+	for name, other := range map[string]Bound{"file": {b.Path, b.File + "2", b.Seq}, "sequence": {b.Path, b.File, b.Seq - 1}, "free": {b.Path, "", b.Seq}} {
+		if err := errors.Join(Detach(t.Context(), other), Abandon(other)); err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if f, err := File(path); err != nil || f != file {
-		t.Errorf("the device of another was ended: %q, %v", f, err)
+	if now, err := Look(b.Path); err != nil || now != b {
+		t.Errorf("the device of another was ended: %+v, %v", now, err)
 	}
 }
 
 func TestClaimed(t *testing.T) {
-	path, file := bound(t, t.TempDir())
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0) // as a mount does
+	b := bound(t, t.TempDir())
+	fd, err := unix.Open(b.Path, unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0) // as a mount does
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Detach(t.Context(), path, file); !errors.Is(err, export.ErrBusy) {
+	if err := Detach(t.Context(), b); !errors.Is(err, export.ErrBusy) {
 		t.Errorf("got %v", err)
 	}
 	_ = unix.Close(fd)

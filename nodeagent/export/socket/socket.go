@@ -1,5 +1,5 @@
-// Package socket makes unix sockets that only their own user can reach: in a directory of mode 0700, and with a look at
-// who is at the other end.
+// Package socket makes unix sockets that only their own user can reach, in a directory of mode 0700, or that one user
+// serves to another one. It looks at who is at the other end, and frames what they say.
 //
 // All functions are safe for concurrent use.
 package socket
@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +25,7 @@ var (
 	ErrPathInUse   = errors.New("the unix socket's path is in use")
 	ErrNotPrivate  = errors.New("directory of a unix socket must be of mode 0700 and this user's")
 	ErrPeer        = errors.New("the other end of the unix socket is another user")
+	ErrNotOurs     = errors.New("directory of a unix socket must be this user's, and writable by nobody else")
 )
 
 // CheckPath returns ErrPathTooLong for a path that no socket can have.
@@ -43,6 +45,33 @@ func Listen(path string) (*net.UnixListener, error) {
 	if err := privateDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
+	return listen(path)
+}
+
+// ListenFor is Listen for a socket that the processes of a group may reach too, but not replace: the directory, which
+// must be there, and the socket stay this user's.
+func ListenFor(path string, gid int) (*net.UnixListener, error) {
+	if err := CheckPath(path); err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(filepath.Dir(path), &st); err != nil {
+		return nil, fmt.Errorf("look at the socket's directory: %w", err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Mode&0o022 != 0 || st.Uid != uint32(os.Geteuid()) {
+		return nil, fmt.Errorf("%w: %s", ErrNotOurs, filepath.Dir(path))
+	}
+	ln, err := listen(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(os.Lchown(path, -1, gid), os.Chmod(path, 0o660)); err != nil {
+		return nil, errors.Join(fmt.Errorf("give the socket to group %d: %w", gid, err), ln.Close())
+	}
+	return ln, nil
+}
+
+func listen(path string) (*net.UnixListener, error) {
 	if c, err := net.Dial("unix", path); err == nil {
 		_ = c.Close()
 		return nil, fmt.Errorf("%w: %s", ErrPathInUse, path)
@@ -80,8 +109,8 @@ func privateDir(dir string) error {
 	return nil
 }
 
-// CheckPeer fails with ErrPeer unless the other end's process runs as uid.
-func CheckPeer(c *net.UnixConn, uid uint32) error {
+// CheckPeer fails with ErrPeer unless the other end's process runs as one of uids.
+func CheckPeer(c *net.UnixConn, uids ...uint32) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("other end of the unix socket: %w", err)
@@ -96,7 +125,7 @@ func CheckPeer(c *net.UnixConn, uid uint32) error {
 	if cerr != nil {
 		return fmt.Errorf("other end of the unix socket: %w", cerr)
 	}
-	if cred.Uid != uid {
+	if !slices.Contains(uids, cred.Uid) {
 		return fmt.Errorf("%w: uid %d", ErrPeer, cred.Uid)
 	}
 	return nil
