@@ -242,3 +242,17 @@ func Size(path string) (int64, error) {
 	}
 	return n * 512, nil
 }
+
+// FileSystem is the device number of the file system that has the device's file. Who serves that may be asked, and not answer.
+func FileSystem(path string) (uint64, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("open %s: %w", path, err)
+	}
+	defer unix.Close(fd)
+	info, err := unix.IoctlLoopGetStatus64(fd)
+	if err != nil {
+		return 0, fmt.Errorf("file of %s: %w", path, err)
+	}
+	return info.Device, nil
+}

@@ -9,6 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"mynetwork.io/mynetwork/nodeagent/export/fuse"
 	"mynetwork.io/mynetwork/nodeagent/export/loop"
@@ -70,17 +73,44 @@ func recorded(at string) (loop.Bound, bool, error) {
 	return b, err == nil && b.File != "" && b.Seq == r.Sequence, err
 }
 
-// bound gives the loop devices of the mount at: those whose file the kernel shows there, and the one that was recorded.
+// confirmTime is how long the kernel may take to say what a loop device is bound to: whoever serves its file may be dead.
+const confirmTime = time.Second
+
+// bound gives the loop device of the mount at: the one that was recorded, or, if this process was killed before it recorded
+// it, the one whose file the kernel shows there and has in this very mount. A path alone is no proof: what other mount
+// namespaces have at the same path looks the same.
 func bound(at string) ([]loop.Bound, error) {
-	out, err := loop.List(at)
+	b, ok, err := recorded(at)
+	if ok {
+		return []loop.Bound{b}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	b, ok, err := recorded(at)
-	if ok && !slices.Contains(out, b) {
-		out = append(out, b)
+	conn, err := fuse.ConnOf(at)
+	if errors.Is(err, fuse.ErrNotMounted) {
+		return nil, nil
 	}
-	return out, err
+	if err != nil {
+		return nil, err
+	}
+	list, err := loop.List(at)
+	return slices.DeleteFunc(list, func(b loop.Bound) bool { return !onDevice(b, unix.Mkdev(0, conn)) }), err
+}
+
+// onDevice tells whether a loop device's file is on a file system. If the kernel does not say in time, it does not count.
+func onDevice(b loop.Bound, device uint64) bool {
+	is := make(chan bool, 1)
+	go func() {
+		got, err := loop.FileSystem(b.Path)
+		is <- err == nil && got == device
+	}()
+	select {
+	case yes := <-is:
+		return yes
+	case <-time.After(confirmTime):
+		return false
+	}
 }
 
 // list gives the devices below a directory, by name.
@@ -103,26 +133,22 @@ func list(root string) ([]Found, error) {
 	for _, m := range mounts {
 		at(m.Dir).Conn = m.Conn
 	}
-	bounds, err := loop.List(root)
-	if err != nil {
-		return nil, err
-	}
-	for _, b := range bounds {
-		at(filepath.Dir(b.File)).Loop = b.Path
-	}
 	records, err := os.ReadDir(filepath.Join(root, recordDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("records of loop devices: %w", err)
 	}
 	for _, e := range records {
-		if mount := filepath.Join(root, e.Name()); CheckName(e.Name()) == nil {
-			b, ok, err := recorded(mount)
-			if err != nil {
-				return nil, err
-			}
-			if ok {
-				at(mount).Loop = b.Path
-			}
+		if _, ok, err := recorded(filepath.Join(root, e.Name())); err == nil && ok {
+			at(filepath.Join(root, e.Name()))
+		}
+	}
+	for name, f := range all {
+		loops, err := bound(filepath.Join(root, name))
+		if err != nil {
+			return nil, err
+		}
+		if len(loops) > 0 {
+			f.Loop = loops[0].Path
 		}
 	}
 	var out []Found

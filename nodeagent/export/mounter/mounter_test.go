@@ -285,6 +285,65 @@ func TestStaleRecord(t *testing.T) {
 	}
 }
 
+// A mounter that was killed before it recorded a loop device finds it. One whose file lies elsewhere, but looks the same, as those of
+// other mount namespaces do, is left alone.
+func TestNoRecord(t *testing.T) {
+	dir := t.TempDir()
+	r := &rig{Mounter: mounter.New(dir), dir: dir}
+	under := filepath.Join(dir, "a", "volume")
+	if err := errors.Join(os.Mkdir(filepath.Dir(under), 0o700), os.WriteFile(under, make([]byte, mib), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Open(under, unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	path, err := loop.Attach(fd, under)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := loop.Look(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(loop.Detach(context.Background(), foreign), os.RemoveAll(filepath.Join(dir, "a"))); err != nil {
+			t.Error(err)
+		}
+	})
+	m, err := r.Mount(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(m.FD)
+	s := fuse.New(m.FD, [16]byte{1}, exporttest.Volume(t, mib), fuse.Options{})
+	if err := errors.Join(s.Start(), s.Ready(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	mine, err := r.Bind(t.Context(), "a")
+	if err != nil || mine == path {
+		t.Fatalf("bound %s, %v; the other one is %s", mine, err, path)
+	}
+	if err := os.Remove(filepath.Join(dir, ".loops", "a")); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := r.List(t.Context()); err != nil || len(l) != 1 || l[0].Loop != mine {
+		t.Errorf("list %+v, %v; want %s", l, err, mine)
+	}
+	if err := r.Unbind(t.Context(), "a"); err != nil {
+		t.Error(err)
+	}
+	if now, err := loop.Look(path); err != nil || now != foreign {
+		t.Errorf("the other one was ended: %+v, %v", now, err)
+	}
+	if b, err := loop.Look(mine); err != nil || b.File == under {
+		t.Errorf("%s is still bound: %+v, %v", mine, b, err)
+	}
+	_ = unix.Unmount(filepath.Join(dir, "a"), unix.MNT_FORCE)
+	<-s.Done()
+}
+
 // Bad clients harm only themselves, and strangers are not served.
 func TestBadClients(t *testing.T) {
 	r := newServed(t, uint32(os.Geteuid()))
