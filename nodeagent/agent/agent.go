@@ -24,6 +24,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/cache"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/export/holder"
+	"mynetwork.io/mynetwork/nodeagent/export/mounter"
 	"mynetwork.io/mynetwork/nodeagent/peer"
 	"mynetwork.io/mynetwork/nodeagent/peer/grant"
 	"mynetwork.io/mynetwork/nodeagent/registry"
@@ -143,7 +144,9 @@ func (a *Agent) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	a.startVolumes()
+	if err := a.startVolumes(); err != nil {
+		return err
+	}
 	a.listener, err = control.Listen(c.Control)
 	return err
 }
@@ -203,7 +206,7 @@ func (a *Agent) startData() (err error) {
 	return err
 }
 
-func (a *Agent) startVolumes() {
+func (a *Agent) startVolumes() error {
 	c := &a.cfg
 	opt := volumes.Options{Node: c.Node, Network: c.Network, Registry: a.registry, Transport: a.transport, Members: a.members, Cache: a.cache,
 		Local: a.stores.Local, Grants: a.grants, DeviceDir: filepath.Join(c.Dir, "devices"), RingBytes: c.RingBytes, Deletions: grants.KeySigner{Network: c.Network, Key: c.ControlKey},
@@ -211,12 +214,20 @@ func (a *Agent) startVolumes() {
 	if a.holder != nil {
 		opt.Keeper = steady{a.holder}
 	}
+	if c.Mounter != "" {
+		m, err := mounter.Dial(c.Mounter)
+		if err != nil {
+			return err
+		}
+		opt.Mounter = m
+	}
 	a.volumes = volumes.New(opt)
 	checker := fsck.New(fsck.Options{Network: c.Network, Keys: []ed25519.PublicKey{c.ControlKey.Public().(ed25519.PublicKey)}, Registry: a.registry,
 		Members: a.members, Transport: a.transport, Grants: a.grants, Stores: a.stores, Deleted: a.deleted})
 	a.control = control.New(control.Parts{Node: c.Node, Version: c.Version, PeerAddress: a.peerAddr.String(), Started: a.started, Volumes: a.volumes,
 		Stores: a.stores, Members: a.members, Health: func(node string) peer.Report { return a.pool.Health(node).Report() }, Cache: a.cache,
 		Events: a.events, Checker: checker, Counters: a.counters, Log: c.Log})
+	return nil
 }
 
 // close ends the parts, from the top down. It may be called with only some of them made.

@@ -34,6 +34,8 @@ type Config struct {
 	Control string
 	// Holder is the path of the holder's socket. Empty: rings and devices end with this process.
 	Holder string
+	// Mounter is the path of the mounter's socket, which does what takes privilege. Empty: this process does it.
+	Mounter string
 	// Registry is the directory of the file registry, shared by all agents of this machine.
 	Registry string
 

@@ -24,7 +24,7 @@ var ErrValue = errors.New("setting")
 func (a *AgentValues) Config(version string, log *slog.Logger) (agent.Config, error) {
 	c := agent.Config{
 		Node: a.Node, Network: a.Network, Version: version, Format: a.Format, Dir: a.Dir, Listen: a.Listen, Control: a.Control,
-		Holder: a.Holder, Registry: a.Registry, ProbeInterval: a.ProbeInterval, Log: log,
+		Holder: a.Holder, Mounter: a.Mounter, Registry: a.Registry, ProbeInterval: a.ProbeInterval, Log: log,
 	}
 	var err error
 	if c.Members, err = Members(a.Members); err != nil {
