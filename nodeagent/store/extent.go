@@ -205,7 +205,11 @@ func (s *Store) admit(x *extent, r *journal.Record) error {
 	if x.open.Capacity > 0 && uint64(x.chain.DataLen)+uint64(r.Payload) > uint64(x.open.Capacity) {
 		return fmt.Errorf("append to %s: %d bytes more than %d: %w", x.id, r.Payload, x.open.Capacity, ErrExtentFull)
 	}
-	return s.room(r.Size()+int(r.Payload), false)
+	n := r.Size()
+	if int(r.Payload) < s.o.Inline {
+		n += int(r.Payload)
+	}
+	return s.room(n, false)
 }
 
 // write puts the bytes of r into the extent's files, from where reads come. It makes nothing durable.

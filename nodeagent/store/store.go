@@ -69,8 +69,17 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// maxBatch bounds a batch in bytes: four fit a segment, so that the ring wastes less than a quarter.
-func (o *Options) maxBatch() int { return int(min(o.SegmentSize/4, 8<<20)) }
+// largestEntry is what the largest entry needs, in bytes: a record with the largest body, or with the rows of as many pages
+// as a record has and all of them inline.
+const largestEntry = prologue + entrySlack + journal.MaxRecordPages*(block.PageSize+block.RowSize) + journal.HeaderSize
+
+const _ = uint(largestEntry - (prologue + entrySlack + journal.MaxRecord)) // does not compile if a body could be larger
+
+// maxBatch bounds a batch in bytes: four fit a segment, so that the ring wastes less than a quarter; three do if segments
+// are so small that the largest entry would not fit otherwise.
+func (o *Options) maxBatch() int {
+	return max(int(min(o.SegmentSize/4, 8<<20)), sectorsFor(largestEntry, o.Align)*sectorSize)
+}
 
 // segment is one slot of the log's ring.
 type segment struct {

@@ -162,6 +162,46 @@ func TestFreeReturnsSpace(t *testing.T) {
 	requireHeld(t, opened(t, m.Crash(func() uint64 { return 0 }), small), w)
 }
 
+// tidied has the store do its background work.
+func tidied(t *testing.T, s *Store) {
+	t.Helper()
+	for more := true; more; {
+		var err error
+		if more, err = s.Tidy(1 << 20); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Found by a seed of the simulator: with small segments the largest records were refused as ErrBusy for ever.
+func TestLargestRecords(t *testing.T) {
+	o := small
+	o.Inline = journal.MaxPayload
+	for _, align := range []int{512, 4096} {
+		o.Align = align
+		s := opened(t, formatted(t, o), o)
+		w := newScribe(testID(1, 1))
+		appendOK(t, s, w.id, w.open(8<<20), nil)
+		for range 12 {
+			rec, payload := w.pages(journal.MaxRecordPages, rand.New(rand.NewPCG(1, 1)))
+			_, err := s.Append(w.id, rec, payload)
+			if errors.Is(err, ErrBusy) { // the log is full: the caller tidies and tries again
+				tidied(t, s)
+				_, err = s.Append(w.id, rec, payload)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			commitOK(t, s)
+		}
+		tidied(t, s)
+		r := w.record(journal.TypeCheckpoint, make([]byte, journal.MaxBody), nil)
+		appendOK(t, s, w.id, w.advance(&r, nil), nil)
+		commitOK(t, s)
+		requireHeld(t, s, w)
+	}
+}
+
 // Found by a seed of the simulator: a process was killed after a free, the next one began a new log, and then the machine
 // lost power: the files were back, and nothing knew that they were freed.
 func TestFreedStaysFreed(t *testing.T) {
@@ -172,12 +212,7 @@ func TestFreedStaysFreed(t *testing.T) {
 		appendOK(t, s, w.id, w.open(1<<20), nil)
 		appendOK(t, s, w.id, w.close(), nil)
 		commitOK(t, s)
-		for more := true; more; {
-			var err error
-			if more, err = s.Tidy(1 << 20); err != nil {
-				t.Fatal(err)
-			}
-		}
+		tidied(t, s)
 		if _, err := s.Free(w.id); err != nil {
 			t.Fatal(err)
 		}
