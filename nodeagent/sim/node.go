@@ -49,8 +49,8 @@ type node struct {
 
 const extentDir = "ext/"
 
-// storeOptions are those of every simulated store: the log is 6 MiB.
-var storeOptions = store.Options{SegmentSize: 2 << 20, Segments: 3, Capacity: 256 << 20, Inline: 16 << 10, MaxFiles: 64}
+// storeOptions are those of every simulated store: the log is 3 MiB.
+var storeOptions = store.Options{SegmentSize: 1 << 20, Segments: 3, Capacity: 256 << 20, Inline: 16 << 10, MaxFiles: 64}
 
 // Formats keeps freshly formatted disks, which are the same in all runs. The zero value is usable, also by many runs.
 type Formats struct {
