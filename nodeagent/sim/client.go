@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -283,8 +284,17 @@ func (v *vol) work(s *seat) {
 func (v *vol) leave(s *seat) {
 	w := v.w
 	w.counts.Moves++
+	k := w.s.rng.IntN(5)
+	if k == 4 { // the engine ends, and its own process resumes the ring
+		s.quit = true
+		if s.hold() && s.idle() {
+			w.cover("engine resumed in its process", "close")
+			_, s.again = s.onSeat("close", func() error { return s.e.Close(false) })
+			return
+		}
+	}
 	defer delete(s.n.rings, v.spec.ID)
-	switch k := w.s.rng.IntN(4); k {
+	switch k {
 	case 0: // the node keeps writing until it is fenced
 		w.cover("forced move", "open")
 		return
@@ -301,6 +311,14 @@ func (v *vol) leave(s *seat) {
 			}
 		}
 	}
+}
+
+// idle waits until no client has a request in hand.
+func (s *seat) idle() bool {
+	s.v.w.waitFor(func() bool {
+		return s.over || !slices.ContainsFunc(s.clients, func(c *client) bool { return c.pending != nil })
+	})
+	return !s.over
 }
 
 // administer does one of the things that clients do not.

@@ -43,6 +43,7 @@ type seat struct {
 	over    bool // its process ended
 	killed  bool // and left the ring
 	spoilt  bool // what it has done is not known
+	again   bool // it ended, and the same process shall resume the ring
 }
 
 func (w *World) newVol(spec volume.Spec) *vol {
@@ -123,7 +124,11 @@ func (v *vol) life() {
 	var last *seat
 	for !w.stopping && w.failure == nil {
 		var s *seat
-		if last != nil && last.killed && last.mem != nil && !w.s.chance(w.cfg.AbandonRing) {
+		if last != nil && last.again && !last.over {
+			s = v.resumeOn(last, last.n)
+			last.again = false
+		}
+		if s == nil && last != nil && last.killed && last.mem != nil && !w.s.chance(w.cfg.AbandonRing) {
 			s = v.resume(last)
 		}
 		if s == nil {
@@ -160,6 +165,12 @@ func (v *vol) resume(last *seat) *seat {
 		last.killed = false
 		return nil
 	}
+	return v.resumeOn(last, n)
+}
+
+// resumeOn opens the volume with the ring that it has on n.
+func (v *vol) resumeOn(last *seat, n *node) *seat {
+	w := v.w
 	mem := n.rings[v.spec.ID]
 	last.landed(mem)
 	a := v.tryOpen(n, mem, false)

@@ -373,6 +373,9 @@ func (e *Engine) pinned(k pinKey) []byte {
 }
 
 func (e *Engine) unpin() {
+	if r := recover(); r != nil {
+		panic(r) // see release
+	}
 	e.mu.Lock()
 	clear(e.pins)
 	e.mu.Unlock()

@@ -208,17 +208,20 @@ func (e *Engine) start(name string, f func()) {
 	e.tasks++
 	e.mu.Unlock()
 	e.Env.Go(name, func() {
-		defer func() {
-			e.mu.Lock()
-			e.tasks--
-			last := e.tasks == 0 && e.failed != nil
-			e.mu.Unlock()
-			if last {
-				e.tasksEnd.Set()
-			}
-		}()
 		f()
+		e.taskEnded() // not deferred: a panic ends the process, and must not wait for a lock that it holds
 	})
+}
+
+// taskEnded takes a task off the count that Close waits for.
+func (e *Engine) taskEnded() {
+	e.mu.Lock()
+	e.tasks--
+	last := e.tasks == 0 && e.failed != nil
+	e.mu.Unlock()
+	if last {
+		e.tasksEnd.Set()
+	}
 }
 
 // exclusive lets one at a time of: checkpoint, snapshot change, recovery, healing of the open extent, cleaning step.
@@ -243,7 +246,11 @@ func (e *Engine) acquire(regain bool) error {
 	}
 }
 
+// release is deferred by its callers. A panic passes: its process ends, and it may hold the lock.
 func (e *Engine) release() {
+	if r := recover(); r != nil {
+		panic(r)
+	}
 	e.mu.Lock()
 	e.busy = false
 	e.mu.Unlock()

@@ -241,15 +241,10 @@ func (e *Engine) healOpen() {
 // healQuorum is for an open extent that has lost its quorum: once a majority answers again, the tail is recovered.
 func (e *Engine) healQuorum() {
 	e.interrupt()
-	defer func() {
-		e.mu.Lock()
-		e.regain = false
-		e.mu.Unlock()
-	}()
 	if e.acquire(true) != nil {
-		return
+		return // the engine has ended
 	}
-	defer e.release()
+	defer e.regained()
 	if live, quorum := e.liveMembers(); live >= quorum {
 		return
 	}
@@ -262,6 +257,17 @@ func (e *Engine) healQuorum() {
 		e.Env.Sleep(retryPause)
 		e.heal.Notify()
 	}
+}
+
+// regained gives the right of a recovery in place back.
+func (e *Engine) regained() {
+	if r := recover(); r != nil {
+		panic(r) // see release
+	}
+	e.mu.Lock()
+	e.regain = false
+	e.mu.Unlock()
+	e.release()
 }
 
 // healClosed has replicas that lack a part of a closed extent pull it from one that has it all.

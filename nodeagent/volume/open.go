@@ -51,7 +51,7 @@ func Open(d Deps, spec Spec, o Options) (*Engine, error) {
 	e.wake.Notify()
 	if e.young() { // by now there is a healer: replicas may be lost meanwhile
 		if err := e.Checkpoint(); err != nil {
-			e.fail(err)
+			_ = e.Close(false) // the first reason stays
 			return nil, fmt.Errorf("open clone %s: first checkpoint: %w", spec.ID, err)
 		}
 	}
@@ -250,6 +250,7 @@ func (e *Engine) refillPending() {
 		}
 	}
 	e.pumped = max(e.pumped, e.ring.Low()-1)
+	e.ring.StartAt(e.pumped + 1) // whatever the memory of an empty ring says: what the journal has is never handed out again
 	e.pumpedSeq = e.progress.Committed()
 	keep := e.flushes[:0:0]
 	for _, f := range e.flushes {

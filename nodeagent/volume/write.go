@@ -98,7 +98,8 @@ func (e *Engine) put(id ring.ID, op ring.Op, page, pages uint64, p []byte) error
 	}
 }
 
-// fill completes a slot: from here on the write counts.
+// fill completes a slot: from here on the write counts. It counts as a task since the slot was taken: the ring's memory is
+// the next engine's only when Close has returned.
 func (e *Engine) fill(w uint64, op ring.Op, page, pages uint64, payload, p []byte) {
 	copy(payload, p)
 	e.mu.Lock()
@@ -111,10 +112,11 @@ func (e *Engine) fill(w uint64, op ring.Op, page, pages uint64, payload, p []byt
 		e.pendingDiscard(w, page, pages)
 	}
 	e.mu.Unlock()
+	e.taskEnded()
 	e.wake.Notify()
 }
 
-// tryReserve takes a slot. w is 0 without an error if the request is in the ring already; ring.ErrFull: wait for room.
+// tryReserve takes a slot, which fill completes. w is 0 without an error if the request is in the ring already; ring.ErrFull: wait for room.
 func (e *Engine) tryReserve(id ring.ID, op ring.Op, page, pages uint64) (w uint64, payload []byte, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -130,7 +132,10 @@ func (e *Engine) tryReserve(id ring.ID, op ring.Op, page, pages uint64) (w uint6
 	if e.dirty > 2*checkpointBytes && op == ring.OpWrite {
 		return 0, nil, ring.ErrFull // the checkpoint under way bounds what a restart replays and what overlays hold
 	}
-	return e.ring.Reserve(id, op, page, pages)
+	if w, payload, err = e.ring.Reserve(id, op, page, pages); err == nil {
+		e.tasks++
+	}
+	return w, payload, err
 }
 
 // waitRoom waits until slots were freed, or the engine ends.
@@ -477,6 +482,9 @@ func (e *Engine) pause() error {
 }
 
 func (e *Engine) resume() {
+	if r := recover(); r != nil {
+		panic(r) // see release
+	}
 	e.jmu.Lock()
 	e.paused = false
 	list := e.resumed

@@ -1,0 +1,113 @@
+package volume
+
+import (
+	"bytes"
+	"sync"
+	"testing"
+	"time"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/replica"
+	"mynetwork.io/mynetwork/nodeagent/volume/ring"
+)
+
+// heldAnswers is a transport that keeps back a store's answers to appends while it is told to.
+type heldAnswers struct {
+	replica.Transport
+	store block.StoreID
+	mu    sync.Mutex
+	hold  bool
+	late  []func()
+}
+
+func (h *heldAnswers) Send(s block.StoreID, typ replica.Type, done replica.Done, parts ...[]byte) {
+	h.mu.Lock()
+	hold := h.hold && s == h.store && typ == replica.TypeAppend
+	h.mu.Unlock()
+	if !hold {
+		h.Transport.Send(s, typ, done, parts...)
+		return
+	}
+	h.Transport.Send(s, typ, func(st replica.Status, body []byte, err error) {
+		body = append([]byte(nil), body...)
+		h.mu.Lock()
+		h.late = append(h.late, func() { done(st, body, err) })
+		h.mu.Unlock()
+	}, parts...)
+}
+
+func (h *heldAnswers) set(hold bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hold = hold
+}
+
+// release delivers what was kept back, and tells how much that was.
+func (h *heldAnswers) release() int {
+	h.mu.Lock()
+	late := h.late
+	h.late = nil
+	h.mu.Unlock()
+	for _, f := range late {
+		f()
+	}
+	return len(late)
+}
+
+// TestLateAnswerToAnEndedEngine is how a model run lost an acknowledged write: a replica answered an engine that had ended,
+// which freed slots in the ring of its successor and set its lowest sequence back; the engine after that handed sequences
+// out again that the journal had, and took their writes for written.
+func TestLateAnswerToAnEndedEngine(t *testing.T) {
+	w := newWorld(t, 3)
+	s := w.create(1)
+	held := &heldAnswers{Transport: w, store: w.ids[2]}
+	d := w.deps()
+	d.Client = &replica.Client{Env: w.env, Transport: held}
+	mem := make([]byte, 4<<20)
+	open := func() *Engine {
+		t.Helper()
+		e, err := Open(d, s, Options{Ring: mem})
+		must(t, err)
+		return e
+	}
+	write := func(e *Engine, page int64, seed uint64) []byte {
+		t.Helper()
+		p := fill(make([]byte, block.PageSize), seed)
+		must(t, e.Write(ring.ID{}, p, page*block.PageSize))
+		must(t, e.Flush())
+		return p
+	}
+	empty := func(e *Engine) {
+		t.Helper()
+		for range 1000 {
+			if e.Status().RingUsed == 0 {
+				return
+			}
+			<-time.After(5 * time.Millisecond)
+		}
+		t.Fatal("the ring is not freed")
+	}
+	a := open()
+	write(a, 0, 1)
+	held.set(true)
+	write(a, 1, 2)
+	must(t, a.Close(false))
+	held.set(false)
+	b := open()
+	write(b, 2, 3)
+	empty(b)
+	if held.release() == 0 {
+		t.Fatal("no answer was late")
+	}
+	must(t, b.Close(false))
+	c := open()
+	last := write(c, 3, 4)
+	must(t, c.Close(false))
+	e := open()
+	got := make([]byte, block.PageSize)
+	must(t, e.Read(got, 3*block.PageSize))
+	if !bytes.Equal(got, last) {
+		t.Fatal("an acknowledged write is lost")
+	}
+	must(t, e.Close(true))
+}
