@@ -11,8 +11,12 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/volume"
 )
 
-// version of the files; it only climbs.
-const version = 1
+// Versions of the files; they only climb. A record that has none of the later fields is written as the version before, so that
+// a node which is upgraded can be put back as long as nobody uses what is new.
+const (
+	version      = 2
+	versionPlain = 1 // without claim, limits, used and copies
+)
 
 type envelope struct {
 	Version int             `json:"version"`
@@ -39,6 +43,38 @@ type record struct {
 	HolderEpoch uint64     `json:"holderEpoch,omitempty"`
 	Snapshots   []snapshot `json:"snapshots,omitempty"`
 	Deletion    *deletion  `json:"deletion,omitempty"`
+	extra
+}
+
+// extra is what version 2 brought.
+type extra struct {
+	Claim  *Claim  `json:"claim,omitempty"`
+	Limits *Limits `json:"limits,omitempty"`
+	Used   int64   `json:"used,omitempty"`
+	Copies int     `json:"copies,omitempty"`
+}
+
+func extraOf(r *Record) (x extra) {
+	if r.Claim != (Claim{}) {
+		c := r.Claim
+		x.Claim = &c
+	}
+	if r.Limits != (Limits{}) {
+		l := r.Limits
+		x.Limits = &l
+	}
+	x.Used, x.Copies = r.Used, r.Copies
+	return x
+}
+
+func (x *extra) put(r *Record) {
+	if x.Claim != nil {
+		r.Claim = *x.Claim
+	}
+	if x.Limits != nil {
+		r.Limits = *x.Limits
+	}
+	r.Used, r.Copies = x.Used, x.Copies
 }
 
 type fact struct {
@@ -93,11 +129,15 @@ func Encode(r *Record) ([]byte, error) {
 	if d := r.Deletion; d != nil {
 		out.Deletion = &deletion{At: d.At, Signed: d.Signed, Confirmed: storeNames(d.Confirmed)}
 	}
+	v := versionPlain
+	if out.extra = extraOf(r); out.extra != (extra{}) {
+		v = version
+	}
 	body, err := json.Marshal(out)
 	if err != nil {
 		return nil, fmt.Errorf("encode volume %s: %w", r.ID, err)
 	}
-	b, err := json.Marshal(envelope{Version: version, Sum: block.Sum(body).String(), Record: body})
+	b, err := json.Marshal(envelope{Version: v, Sum: block.Sum(body).String(), Record: body})
 	return append(b, '\n'), err
 }
 
@@ -157,6 +197,7 @@ func (in *record) record() (r Record, err error) {
 	if d := in.Deletion; d != nil {
 		r.Deletion = &Deletion{At: d.At, Signed: d.Signed, Confirmed: p.stores(d.Confirmed)}
 	}
+	in.extra.put(&r)
 	return r, p.err
 }
 

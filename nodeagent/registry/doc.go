@@ -8,7 +8,7 @@
 //
 // One file per volume, ID.json, beside a file "lock":
 //
-//	{"version": 1, "sum": "<BLAKE3-256 of the bytes of record, hex>", "record": {...}}
+//	{"version": 2, "sum": "<BLAKE3-256 of the bytes of record, hex>", "record": {...}}
 //
 // A change takes an exclusive flock on "lock", reads, decides, writes ".ID.tmp", syncs it, renames it and syncs the
 // directory. A reader needs no lock: a rename replaces a file whole.

@@ -134,7 +134,7 @@ func (f *File) List() (out []Record, err error) {
 }
 
 // Update implements Store.
-func (f *File) Update(v block.VolumeID, change func(r *Record, clones []Record) error) (Record, error) {
+func (f *File) Update(v block.VolumeID, change func(r *Record) error) (Record, error) {
 	unlock, err := f.lock()
 	if err != nil {
 		return Record{}, err
@@ -144,22 +144,15 @@ func (f *File) Update(v block.VolumeID, change func(r *Record, clones []Record) 
 	if err != nil {
 		return Record{}, err
 	}
-	all, err := f.List()
-	if err != nil {
-		return Record{}, fmt.Errorf("update volume %q: %w", before.Name, err)
-	}
-	clones := ClonesOf(v, all)
-	after := before
-	after.Snapshots = append([]Snapshot(nil), before.Snapshots...)
-	if d := before.Deletion; d != nil {
-		c := *d
-		c.Confirmed = append([]block.StoreID(nil), d.Confirmed...)
-		after.Deletion = &c
-	}
-	if err := change(&after, clones); err != nil {
+	after := before.Clone()
+	if err := change(&after); err != nil {
 		return Record{}, err
 	}
-	if err := CheckUpdate(&before, &after, clones); err != nil {
+	err = CheckUpdate(&before, &after, func() ([]Record, error) {
+		all, err := f.List()
+		return ClonesOf(v, all), err
+	})
+	if err != nil {
 		return Record{}, err
 	}
 	return after, f.write(&after)

@@ -102,7 +102,7 @@ func TestGolden(t *testing.T) {
 	if err := s.Create(r); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Update(r.ID, func(r *registry.Record, _ []registry.Record) error {
+	if _, err := s.Update(r.ID, func(r *registry.Record) error {
 		r.Deletion = &registry.Deletion{At: 8, Signed: []byte("x"), Confirmed: []block.StoreID{{1}}}
 		return nil
 	}); err != nil {

@@ -3,6 +3,7 @@ package registry
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -38,6 +39,8 @@ type Record struct {
 	Parent      block.VolumeID
 	Snapshot    [16]byte // of Parent; zeros with a parent: not known, it may be any
 	Created     int64    // unix seconds, for people
+	Claim       Claim    // the PersistentVolumeClaim that it was made for
+	Limits      Limits
 
 	Fact volume.Fact // its Revision counts changes of the fact alone
 
@@ -46,7 +49,21 @@ type Record struct {
 	Holder      string
 	HolderEpoch uint64
 	Snapshots   []Snapshot // as last known
+	Used        int64      // bytes stored, counted once, as the holder last said
+	Copies      int        // the fewest good copies that any part has, as the holder last said; 0: not known
 	Deletion    *Deletion  // set once the volume is deleted
+}
+
+// Claim names a PersistentVolumeClaim. Both are empty for a volume that was made for none.
+type Claim struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+}
+
+// Limits bound what a volume's device may do in a second; 0: no limit.
+type Limits struct {
+	IOPS           int64 `json:"iops,omitempty"`           // reads, writes and discards
+	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"` // read and written
 }
 
 // Snapshot is what a registry knows of a snapshot.
@@ -105,9 +122,19 @@ func (r *Record) Validate() error {
 		return bad("encryption without a check value, or the reverse")
 	case r.Fact.Epoch.Session != 0:
 		return bad("epoch %s has a session", r.Fact.Epoch)
+	case r.Limits.IOPS < 0 || r.Limits.BytesPerSecond < 0:
+		return bad("limits of %d I/Os and %d bytes a second, want 0 (none) or more", r.Limits.IOPS, r.Limits.BytesPerSecond)
+	case len(r.Claim.Namespace) > maxNamespace || len(r.Claim.Name) > maxClaim:
+		return bad("claim %s/%s: names of at most %d and %d bytes", r.Claim.Namespace, r.Claim.Name, maxNamespace, maxClaim)
 	}
 	return nil
 }
+
+// Lengths that Kubernetes allows.
+const (
+	maxNamespace = 63
+	maxClaim     = 253
+)
 
 func validName(name string) bool {
 	ok := len(name) > 0 && len(name) <= MaxName
@@ -128,9 +155,22 @@ type Store interface {
 	Get(v block.VolumeID) (Record, error)
 	// List returns all records, deleted ones too, ascending by id. With an error it returns those that could be read.
 	List() ([]Record, error)
-	// Update lets change alter the record of a volume, atomically, unless it returns an error; clones are the volume's live
-	// clones. Id, name and fact must not be altered: ErrInvalid. change may be called more than once.
-	Update(v block.VolumeID, change func(r *Record, clones []Record) error) (Record, error)
+	// Update lets change alter the record of a volume, atomically, unless it returns an error. Id, name and fact must not be
+	// altered: ErrInvalid. What has live clones is neither deleted nor, for a snapshot, made dying: ErrClones. change may be
+	// called more than once, each time with the record as it is then.
+	Update(v block.VolumeID, change func(r *Record) error) (Record, error)
+}
+
+// Namer is a Store that finds a live name without listing all: ErrNotFound.
+type Namer interface {
+	Named(name string) (Record, error)
+}
+
+// Tombs is a Store that lists the deleted volumes alone, and may forget one. Forget fails with ErrConflict when the record
+// changed since it was read. It is for deletions that every store keeps: then nothing is left that the record protects.
+type Tombs interface {
+	Deleted() ([]Record, error)
+	Forget(r *Record) error
 }
 
 // Find returns the live record that a name or an id in hex means. ErrNotFound.
@@ -140,6 +180,9 @@ func Find(s Store, nameOrID string) (Record, error) {
 		if err == nil || !errors.Is(err, ErrNotFound) {
 			return r, err
 		}
+	}
+	if n, ok := s.(Namer); ok {
+		return n.Named(nameOrID)
 	}
 	all, err := s.List()
 	for _, r := range all {
@@ -192,8 +235,9 @@ func CheckCreate(r *Record, all []Record) error {
 	return nil
 }
 
-// CheckUpdate is the rule of Update for what change has done to a record. Implementations share it.
-func CheckUpdate(before, after *Record, clones []Record) error {
+// CheckUpdate is the rule of Update for what change has done to a record. clones lists the volume's live clones; it is asked
+// only if they matter. Implementations share it.
+func CheckUpdate(before, after *Record, clones func() ([]Record, error)) error {
 	b, a := &before.Fact, &after.Fact
 	if before.ID != after.ID || before.Name != after.Name || b.Epoch != a.Epoch || b.Revision != a.Revision || b.Anchor.Extent != a.Anchor.Extent {
 		return fmt.Errorf("volume %q: an update of its id, name or fact: %w", before.Name, ErrInvalid)
@@ -201,10 +245,53 @@ func CheckUpdate(before, after *Record, clones []Record) error {
 	if !before.Live() && after.Live() {
 		return fmt.Errorf("volume %q cannot come back: %w", before.Name, ErrDeleted)
 	}
-	if before.Live() && !after.Live() && len(clones) > 0 {
-		return fmt.Errorf("volume %q: %w: %s", before.Name, ErrClones, names(clones))
+	if err := checkClones(before, after, clones); err != nil {
+		return err
 	}
 	return after.Validate()
+}
+
+// checkClones refuses to take away what live clones start from.
+func checkClones(before, after *Record, clones func() ([]Record, error)) error {
+	deleted := before.Live() && !after.Live()
+	var dying [][16]byte
+	for i := range after.Snapshots {
+		s := &after.Snapshots[i]
+		if was, ok := before.FindSnapshot(fmt.Sprintf("%x", s.ID)); s.Dying && (!ok || !was.Dying) {
+			dying = append(dying, s.ID)
+		}
+	}
+	if !deleted && len(dying) == 0 {
+		return nil
+	}
+	list, err := clones()
+	if err != nil {
+		return fmt.Errorf("clones of volume %q: %w", before.Name, err)
+	}
+	if deleted && len(list) > 0 {
+		return fmt.Errorf("volume %q: %w; delete them first: %s", before.Name, ErrClones, names(list))
+	}
+	for i := range list {
+		c := &list[i]
+		if slices.Contains(dying, c.Snapshot) || len(dying) > 0 && c.Snapshot == [16]byte{} { // zeros: it may be any
+			return fmt.Errorf("snapshot of volume %q has the clone %q; delete that first: %w", before.Name, c.Name, ErrClones)
+		}
+	}
+	return nil
+}
+
+// Clone is a copy that shares nothing that an update may alter.
+func (r *Record) Clone() Record {
+	c := *r
+	c.Snapshots = slices.Clone(r.Snapshots)
+	c.KeyCheck = slices.Clone(r.KeyCheck)
+	c.Fact.Anchor.Members = slices.Clone(r.Fact.Anchor.Members)
+	if r.Deletion != nil {
+		d := *r.Deletion
+		d.Confirmed = slices.Clone(d.Confirmed)
+		c.Deletion = &d
+	}
+	return c
 }
 
 func names(rs []Record) string {

@@ -250,7 +250,7 @@ func (m *Manager) openEngine(ctx context.Context, a *attachment, force bool) err
 // noteHolder writes who has the volume.
 func (m *Manager) noteHolder(a *attachment) {
 	epoch := a.eng.Status().Epoch.Number
-	_, err := m.opt.Registry.Update(a.rec.ID, func(r *registry.Record, _ []registry.Record) error {
+	_, err := m.opt.Registry.Update(a.rec.ID, func(r *registry.Record) error {
 		r.Holder, r.HolderEpoch = m.opt.Node, epoch
 		return nil
 	})
@@ -261,7 +261,7 @@ func (m *Manager) noteHolder(a *attachment) {
 
 // clearHolder takes back what noteHolder wrote.
 func (m *Manager) clearHolder(a *attachment, epoch block.Epoch) {
-	_, err := m.opt.Registry.Update(a.rec.ID, func(r *registry.Record, _ []registry.Record) error {
+	_, err := m.opt.Registry.Update(a.rec.ID, func(r *registry.Record) error {
 		if r.Holder == m.opt.Node && r.HolderEpoch == epoch.Number {
 			r.Holder, r.HolderEpoch = "", 0
 		}
@@ -331,7 +331,7 @@ func (m *Manager) note(r *registry.Record, e *volume.Engine) {
 		return
 	}
 	size, snaps := e.Size(), e.Snapshots()
-	_, err := m.opt.Registry.Update(r.ID, func(r *registry.Record, _ []registry.Record) error {
+	_, err := m.opt.Registry.Update(r.ID, func(r *registry.Record) error {
 		r.Size = size
 		var list []registry.Snapshot
 		for _, s := range snaps {

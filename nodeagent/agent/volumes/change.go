@@ -195,12 +195,7 @@ func (m *Manager) DeleteSnapshot(ctx context.Context, name, snapshot string, key
 
 // markDying keeps others from cloning a snapshot, unless somebody has.
 func (m *Manager) markDying(r *registry.Record, id [16]byte) error {
-	_, err := m.opt.Registry.Update(r.ID, func(r *registry.Record, clones []registry.Record) error {
-		for _, c := range clones {
-			if c.Snapshot == id || c.Snapshot == [16]byte{} { // zeros: an entry that was made anew does not know which
-				return fmt.Errorf("snapshot %x of volume %q has the clone %q; delete that first: %w", id, r.Name, c.Name, registry.ErrClones)
-			}
-		}
+	_, err := m.opt.Registry.Update(r.ID, func(r *registry.Record) error {
 		if s, ok := r.FindSnapshot(fmt.Sprintf("%x", id)); ok {
 			s.Dying = true
 		}

@@ -100,7 +100,7 @@ func (m *Manager) condemn(ctx context.Context, r *registry.Record) (registry.Rec
 	if err != nil {
 		return registry.Record{}, fmt.Errorf("volume %q: sign its deletion: %w", r.Name, err)
 	}
-	return m.opt.Registry.Update(r.ID, func(r *registry.Record, _ []registry.Record) error {
+	return m.opt.Registry.Update(r.ID, func(r *registry.Record) error {
 		if r.Fact.Epoch != f.Epoch {
 			return fmt.Errorf("volume %q was taken over meanwhile: %w", r.Name, ErrAttached)
 		}
@@ -135,7 +135,7 @@ func (m *Manager) confirm(ctx context.Context, r registry.Record) error {
 	})
 	if len(done) > 0 {
 		var err error
-		r, err = m.opt.Registry.Update(r.ID, func(r *registry.Record, _ []registry.Record) error {
+		r, err = m.opt.Registry.Update(r.ID, func(r *registry.Record) error {
 			for _, s := range done {
 				if !slices.Contains(r.Deletion.Confirmed, s) {
 					r.Deletion.Confirmed = append(r.Deletion.Confirmed, s)

@@ -53,6 +53,8 @@ func roundTrip(t *testing.T, a, b registry.Store) {
 	r := Record(1)
 	r.Encrypted, r.KeyCheck, r.Holder, r.HolderEpoch, r.Weak = true, []byte{1, 2}, "n1", 3, true
 	r.Snapshots = []registry.Snapshot{{ID: [16]byte{9}, Name: "s", Created: 4, Size: 4096}}
+	r.Claim, r.Limits = registry.Claim{Namespace: "shop", Name: "db"}, registry.Limits{IOPS: 100, BytesPerSecond: 1 << 20}
+	r.Used, r.Copies = 8192, 3
 	ok(t, a.Create(r))
 	got, err := b.Get(r.ID)
 	ok(t, err)
@@ -139,15 +141,15 @@ func updateKeepsFact(t *testing.T, a, b registry.Store) {
 	ok(t, a.Create(Record(1)))
 	f, err := a.Load(block.VolumeID{1})
 	ok(t, err)
-	_, err = b.Update(block.VolumeID{1}, func(r *registry.Record, _ []registry.Record) error { r.Holder = "n2"; return nil })
+	_, err = b.Update(block.VolumeID{1}, func(r *registry.Record) error { r.Holder = "n2"; return nil })
 	ok(t, err)
 	f.Epoch = block.Epoch{Number: 1, Token: 1}
 	_, err = a.Swap(block.VolumeID{1}, f)
 	ok(t, err) // the update did not disturb it
-	_, err = b.Update(block.VolumeID{1}, func(r *registry.Record, _ []registry.Record) error { r.Fact.Epoch.Number = 9; return nil })
+	_, err = b.Update(block.VolumeID{1}, func(r *registry.Record) error { r.Fact.Epoch.Number = 9; return nil })
 	want(t, err, registry.ErrInvalid)
 	stop := errors.New("stop")
-	_, err = b.Update(block.VolumeID{1}, func(r *registry.Record, _ []registry.Record) error { r.Holder = "n3"; return stop })
+	_, err = b.Update(block.VolumeID{1}, func(r *registry.Record) error { r.Holder = "n3"; return stop })
 	want(t, err, stop)
 	r, err := a.Get(block.VolumeID{1})
 	ok(t, err)
@@ -185,6 +187,8 @@ func clones(t *testing.T, a, b registry.Store) {
 	want(t, b.Create(c), registry.ErrNotFound)
 	_, err := a.Update(parent.ID, remove)
 	want(t, err, registry.ErrClones)
+	_, err = b.Update(parent.ID, dying)
+	want(t, err, registry.ErrClones)
 	_, err = a.Update(block.VolumeID{2}, remove)
 	ok(t, err)
 	_, err = a.Update(parent.ID, remove)
@@ -194,7 +198,15 @@ func clones(t *testing.T, a, b registry.Store) {
 	want(t, b.Create(c), registry.ErrDeleted)
 }
 
-func remove(r *registry.Record, _ []registry.Record) error {
+// dying marks all snapshots.
+func dying(r *registry.Record) error {
+	for i := range r.Snapshots {
+		r.Snapshots[i].Dying = true
+	}
+	return nil
+}
+
+func remove(r *registry.Record) error {
 	r.Deletion = &registry.Deletion{At: 5, Signed: []byte("signed")}
 	return nil
 }
@@ -209,7 +221,7 @@ func deleted(t *testing.T, a, b registry.Store) {
 	want(t, err, registry.ErrDeleted)
 	_, err = b.Swap(block.VolumeID{1}, f)
 	want(t, err, registry.ErrDeleted)
-	_, err = b.Update(block.VolumeID{1}, func(r *registry.Record, _ []registry.Record) error { r.Deletion = nil; return nil })
+	_, err = b.Update(block.VolumeID{1}, func(r *registry.Record) error { r.Deletion = nil; return nil })
 	want(t, err, registry.ErrDeleted)
 	want(t, b.Create(Record(1)), registry.ErrExists)
 	again := Record(2)
