@@ -24,6 +24,25 @@ const (
 	// LabelComponent is agent, holder or guard.
 	LabelComponent = "app.kubernetes.io/component"
 
+	// LabelNetworkUID is the uid of its network on every VolumeRecord.
+	LabelNetworkUID = "storage.mynetwork.io/network-uid"
+	// LabelVolumeName is a hash of spec.name on every VolumeRecord: live names are found, and kept unique, by it.
+	LabelVolumeName = "storage.mynetwork.io/volume-name"
+	// LabelParent is the volume id of the parent on the VolumeRecord of a clone.
+	LabelParent = "storage.mynetwork.io/parent"
+	// LabelState is on a VolumeRecord that is not a live volume's: see StateMaking and StateDeleted.
+	LabelState = "storage.mynetwork.io/state"
+	// StateMaking is LabelState of a record whose maker does not know yet whether the name is free. It is no volume; nobody was told
+	// of it, and nothing is stored for it. One that stays so was left by an agent that died, and is removed by the next that asks for the name.
+	StateMaking = "making"
+	// StateDeleted is LabelState of a deleted volume's record: see state.deletion.
+	StateDeleted = "deleted"
+	// AnnotationMadeAt is the resourceVersion that a VolumeRecord was made with: of two records with one name the lower one counts.
+	AnnotationMadeAt = "storage.mynetwork.io/made-at"
+	// AnnotationLastClone is the volume id of the latest clone. It is set so that a decision to delete the parent, or a snapshot of
+	// it, made without knowing of the clone, fails for its resourceVersion.
+	AnnotationLastClone = "storage.mynetwork.io/last-clone"
+
 	// AnnotationFailover with the value "never" on a pod keeps the operator from ever deleting it by force.
 	AnnotationFailover = "mynetwork.io/failover"
 	// AnnotationApplied is the hash of what the operator applied last; it tells a field that was taken back from one that others set.

@@ -104,6 +104,21 @@ type VolumeRecordSpec struct {
 	// claim is the PersistentVolumeClaim that the volume was made for.
 	// +optional
 	Claim *ClaimReference `json:"claim,omitempty"`
+	// limits bound what the volume's device may do in a second.
+	// +optional
+	Limits *VolumeLimits `json:"limits,omitempty"`
+}
+
+// VolumeLimits are per second. 0 is no limit.
+type VolumeLimits struct {
+	// maxIOPS is the most reads, writes and discards.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	MaxIOPS int64 `json:"maxIOPS,omitempty"`
+	// maxBytesPerSecond is the most bytes that are read and written.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	MaxBytesPerSecond int64 `json:"maxBytesPerSecond,omitempty"`
 }
 
 // VolumeParent is what a volume started from.

@@ -20,6 +20,7 @@ var (
 	ErrDeleted  = errors.New("volume is deleted")
 	ErrClones   = errors.New("volume has clones")
 	ErrInvalid  = errors.New("not a valid registry record")
+	ErrAway     = errors.New("the registry does not answer: what is attached goes on, try again when it is back")
 )
 
 // MaxName is the most bytes of a volume's name.
@@ -213,6 +214,11 @@ func CheckCreate(r *Record, all []Record) error {
 			parent = o
 		}
 	}
+	return CheckParent(r, parent)
+}
+
+// CheckParent is the part of CheckCreate that is about the parent; nil: there is none of that id.
+func CheckParent(r, parent *Record) error {
 	if r.Parent.IsZero() {
 		return nil
 	}

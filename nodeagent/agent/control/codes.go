@@ -52,7 +52,7 @@ func code(err error) codes.Code {
 		return codes.AlreadyExists
 	case is(replica.ErrFull):
 		return codes.ResourceExhausted
-	case is(members.ErrNoLayout, volumes.ErrPending, volumes.ErrMinority, volumes.ErrClosed, replica.ErrUnreachable, volume.ErrClosed):
+	case is(registry.ErrAway, members.ErrNoLayout, volumes.ErrPending, volumes.ErrMinority, volumes.ErrClosed, replica.ErrUnreachable, volume.ErrClosed):
 		return codes.Unavailable
 	case is(context.Canceled):
 		return codes.Canceled

@@ -37,6 +37,7 @@ func TestCodes(t *testing.T) {
 		registry.ErrNotFound:     codes.NotFound,
 		registry.ErrDeleted:      codes.NotFound,
 		registry.ErrExists:       codes.AlreadyExists,
+		registry.ErrAway:         codes.Unavailable,
 		replica.ErrFull:          codes.ResourceExhausted,
 		volumes.ErrPending:       codes.Unavailable,
 		volumes.ErrMinority:      codes.Unavailable,

@@ -15,6 +15,20 @@ type Position struct {
 	Members []block.StoreID // the extent's replicas when this was written: a hint
 }
 
+// Encode gives the position as bytes: extent 28, log offset u32, sequence u64, members.
+func (p *Position) Encode() []byte {
+	var w writer
+	w.position(p)
+	return w.b
+}
+
+// DecodePosition reads what Encode wrote.
+func DecodePosition(b []byte) (Position, error) {
+	r := reader{b: b}
+	p := r.position()
+	return p, r.done()
+}
+
 // Open is the body of an open record: the extent's literal replica list and what came before it.
 //
 // Encoding: extent 28, previous extent 28, layout u64, replicas u8, quorum u8, capacity u32, checkpoint position, members.
