@@ -122,9 +122,25 @@ func (ca *CA) Issue(node string, now time.Time, validity time.Duration) (cert, k
 	return cert, key, err
 }
 
+// IssueControl makes a key and a certificate for who controls nodes.
+func (ca *CA) IssueControl(name string, now time.Time, validity time.Duration) (cert, key []byte, err error) {
+	_, priv, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	if key, err = keyPEM(priv); err != nil {
+		return nil, nil, err
+	}
+	cert, err = ca.certify(Identity{Network: ca.network, Node: name, Role: RoleControl}, priv.Public().(ed25519.PublicKey), now, validity)
+	return cert, key, err
+}
+
 // Certify makes a certificate for a node that keeps its own key.
 func (ca *CA) Certify(node string, pub ed25519.PublicKey, now time.Time, validity time.Duration) ([]byte, error) {
-	id := Identity{Network: ca.network, Node: node}
+	return ca.certify(Identity{Network: ca.network, Node: node}, pub, now, validity)
+}
+
+func (ca *CA) certify(id Identity, pub ed25519.PublicKey, now time.Time, validity time.Duration) ([]byte, error) {
 	if _, err := ParseIdentity(id.URI()); err != nil {
 		return nil, err
 	}
@@ -133,7 +149,7 @@ func (ca *CA) Certify(node string, pub ed25519.PublicKey, now time.Time, validit
 		return nil, err
 	}
 	cert, err := sign(&x509.Certificate{
-		Subject:     pkix.Name{CommonName: node[:min(len(node), 64)]},
+		Subject:     pkix.Name{CommonName: id.Node[:min(len(id.Node), 64)]},
 		URIs:        []*url.URL{uri},
 		NotBefore:   now.Add(-clockSkew),
 		NotAfter:    now.Add(validity),

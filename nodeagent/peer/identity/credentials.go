@@ -114,13 +114,11 @@ func (c *Credentials) Replace(certPEM, keyPEM, caPEM []byte) error {
 // Self is this node's identity.
 func (c *Credentials) Self() Identity { return c.cur.Load().self }
 
-// Welcome checks again what may change while a connection lasts: the block list and the end of the certificate.
+// Welcome checks again what may change while a connection lasts: the block list. A certificate that ends meanwhile ends no
+// connection: nodes go on when nobody is there to renew it.
 func (c *Credentials) Welcome(id Identity) error {
-	switch {
-	case c.blocked(id.Node):
+	if c.blocked(id.Node) {
 		return &CertificateError{Subject: id.URI(), Rule: ErrBlocked}
-	case c.now().After(id.NotAfter):
-		return &CertificateError{Subject: id.URI(), Rule: ErrExpired}
 	}
 	return nil
 }
@@ -156,6 +154,22 @@ func (c *Credentials) ClientConfig(node string, who *Identity) *tls.Config {
 	cfg.InsecureSkipVerify = true
 	cfg.VerifyConnection = c.verify(node, x509.ExtKeyUsageServerAuth, who)
 	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &c.cur.Load().cert, nil }
+	return cfg
+}
+
+// ControlConfig makes the TLS configuration of the control port: it accepts who has a control certificate, and no node. The caller
+// sets the protocols that it speaks.
+func (c *Credentials) ControlConfig() *tls.Config {
+	cfg := c.config()
+	cfg.NextProtos = nil
+	cfg.ClientAuth = tls.RequireAnyClientCert
+	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
+		m := c.cur.Load()
+		v := verification{roots: m.roots, network: m.self.Network, role: RoleControl, usage: x509.ExtKeyUsageClientAuth, now: c.now(), blocked: c.blocked}
+		_, err := v.check(cs.PeerCertificates)
+		return err
+	}
+	cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &c.cur.Load().cert, nil }
 	return cfg
 }
 

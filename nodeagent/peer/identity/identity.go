@@ -12,6 +12,7 @@ import (
 const (
 	uriScheme  = "mynetwork://"
 	uriNode    = "/node/"
+	uriControl = "/control/"
 	maxNetwork = 63
 	maxNode    = 253
 )
@@ -20,12 +21,13 @@ const (
 var (
 	ErrNoCertificate = errors.New("no certificate was presented")
 	ErrKeyType       = errors.New("the key is not Ed25519")
-	ErrSAN           = errors.New("there must be exactly one URI name, mynetwork://<network>/node/<node>")
+	ErrSAN           = errors.New("there must be exactly one URI name, mynetwork://<network>/node/<node> or mynetwork://<network>/control/<name>")
 	ErrExpired       = errors.New("the certificate is not valid at this time")
 	ErrChain         = errors.New("the certificate is not signed by the network's authority")
 	ErrNetwork       = errors.New("the certificate belongs to another network")
 	ErrBlocked       = errors.New("the node is blocked")
 	ErrNode          = errors.New("the certificate belongs to another node")
+	ErrRole          = errors.New("the certificate is not for this port")
 	ErrProtocol      = errors.New("the other side does not speak this protocol")
 )
 
@@ -51,22 +53,50 @@ func (e *CertificateError) Unwrap() error { return e.Rule }
 // Identity is who is at the other end of a connection, as its certificate says.
 type Identity struct {
 	Network string // uid of the network
-	Node    string // name of the node
+	Node    string // name of the node, or of who controls nodes
+	Role    Role
 	// NotAfter is when the certificate ends.
 	NotAfter time.Time
 }
 
+// Role is what an identity may speak to.
+type Role uint8
+
+// The roles. Neither is welcome where the other is.
+const (
+	RoleNode    Role = iota // nodes speak to the peer port of nodes
+	RoleControl             // the operator and the CSI controller speak to the control port of nodes
+)
+
+// String names the role.
+func (r Role) String() string {
+	if r == RoleControl {
+		return "control"
+	}
+	return "node"
+}
+
 // URI is the name that stands in the certificate.
-func (id Identity) URI() string { return uriScheme + id.Network + uriNode + id.Node }
+func (id Identity) URI() string {
+	if id.Role == RoleControl {
+		return uriScheme + id.Network + uriControl + id.Node
+	}
+	return uriScheme + id.Network + uriNode + id.Node
+}
 
 // ParseIdentity reads what URI writes, and nothing else.
 func ParseIdentity(uri string) (id Identity, err error) {
 	rest, ok := strings.CutPrefix(uri, uriScheme)
+	role := RoleNode
 	network, node, ok2 := strings.Cut(rest, uriNode)
+	if !ok2 {
+		role = RoleControl
+		network, node, ok2 = strings.Cut(rest, uriControl)
+	}
 	if !ok || !ok2 || !validName(network, maxNetwork) || !validName(node, maxNode) {
 		return id, fmt.Errorf("%.300q: %w", uri, ErrSAN)
 	}
-	return Identity{Network: network, Node: node}, nil
+	return Identity{Network: network, Node: node, Role: role}, nil
 }
 
 // validName reports whether s is a DNS-1123 subdomain of at most limit bytes, as Kubernetes names its nodes.
@@ -91,6 +121,7 @@ func validName(s string, limit int) bool {
 type verification struct {
 	roots   *x509.CertPool
 	network string
+	role    Role
 	node    string // "" is any
 	usage   x509.ExtKeyUsage
 	now     time.Time
@@ -140,7 +171,9 @@ func (v *verification) check(chain []*x509.Certificate) (Identity, error) {
 		return refuse(ErrChain, err.Error())
 	case id.Network != v.network:
 		return refuse(ErrNetwork, "this one is "+v.network)
-	case v.blocked(id.Node):
+	case id.Role != v.role:
+		return refuse(ErrRole, "a "+v.role.String()+" certificate is wanted")
+	case v.role == RoleNode && v.blocked(id.Node):
 		return refuse(ErrBlocked, "")
 	case v.node != "" && id.Node != v.node:
 		return refuse(ErrNode, "wanted "+v.node)

@@ -52,13 +52,14 @@ func testCreds(t testing.TB, ca *CA, node string, opt CredentialOptions) *Creden
 }
 
 func TestParseIdentity(t *testing.T) {
-	for _, good := range []string{"mynetwork://net/node/a", "mynetwork://" + testNetwork + "/node/worker-1.zone.example"} {
+	for _, good := range []string{"mynetwork://net/node/a", "mynetwork://" + testNetwork + "/node/worker-1.zone.example",
+		"mynetwork://net/control/operator", "mynetwork://net/node/control"} {
 		if id, err := ParseIdentity(good); err != nil || id.URI() != good {
 			t.Errorf("%q: %v, %v", good, id, err)
 		}
 	}
 	for _, bad := range []string{"", "mynetwork://", "mynetwork:///node/a", "mynetwork://net/node/", "mynetwork://net/a", "https://net/node/a",
-		"mynetwork://net/node/a/b", "mynetwork://net/node/A", "mynetwork://u@net/node/a", "mynetwork://net:1/node/a", "mynetwork://net/node/a?x",
+		"mynetwork://net/node/a/b", "mynetwork://net/control/a/node/b", "mynetwork://net/control/", "mynetwork://net/admin/a", "mynetwork://net/node/a/control/b", "mynetwork://net/node/A", "mynetwork://u@net/node/a", "mynetwork://net:1/node/a", "mynetwork://net/node/a?x",
 		"mynetwork://net/node/a#x", "mynetwork://net/node/%61", "mynetwork://net/node/-a", "mynetwork://net/node/a..b", "mynetwork://net/node/a\x00",
 		"MYNETWORK://net/node/a", "mynetwork://net/node/" + strings.Repeat("a", 254), "mynetwork://" + strings.Repeat("a", 64) + "/node/a"} {
 		if _, err := ParseIdentity(bad); !errors.Is(err, ErrSAN) {
@@ -148,6 +149,7 @@ func TestRefusals(t *testing.T) {
 		"other SAN":     {ca, cert{[]string{"https://x/y"}, time.Hour, false, both}, ErrSAN, "https://x/y"},
 		"RSA key":       {ca, cert{[]string{uri}, time.Hour, true, both}, ErrKeyType, uri},
 		"blocked node":  {ca, cert{[]string{"mynetwork://" + testNetwork + "/node/bad"}, time.Hour, false, both}, ErrBlocked, "/node/bad"},
+		"control":       {ca, cert{[]string{"mynetwork://" + testNetwork + "/control/operator"}, time.Hour, false, both}, ErrRole, "/control/operator"},
 		"wrong usage":   {ca, cert{[]string{uri}, time.Hour, false, []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}}, ErrChain, uri},
 	} {
 		forged := c.cert.make(t, c.by)
@@ -261,6 +263,40 @@ func TestCAFiles(t *testing.T) {
 	if len(left) != 4 {
 		t.Errorf("files left: %v", left)
 	}
+}
+
+// TestControlPort: it takes control certificates of this network alone, and no node's.
+func TestControlPort(t *testing.T) {
+	ca, other := testCA(t), testCA(t)
+	agent := testCreds(t, ca, "node", CredentialOptions{})
+	both := []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}
+	uri := "mynetwork://" + testNetwork + "/control/operator"
+	for name, c := range map[string]struct {
+		by   *CA
+		cert cert
+		rule error
+	}{
+		"right":         {ca, cert{[]string{uri}, time.Hour, false, both}, nil},
+		"a node":        {ca, cert{[]string{"mynetwork://" + testNetwork + "/node/node"}, time.Hour, false, both}, ErrRole},
+		"wrong CA":      {other, cert{[]string{uri}, time.Hour, false, both}, ErrChain},
+		"wrong network": {ca, cert{[]string{"mynetwork://other/control/operator"}, time.Hour, false, both}, ErrNetwork},
+		"expired":       {ca, cert{[]string{uri}, -time.Hour, false, both}, ErrExpired},
+		"only a server": {ca, cert{[]string{uri}, time.Hour, false, both[1:]}, ErrChain},
+	} {
+		forged := c.cert.make(t, c.by)
+		cfg := &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{forged}}
+		if _, err := handshake(t, cfg, agent.ControlConfig()); !errors.Is(err, c.rule) || c.rule == nil && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := handshake(t, &tls.Config{InsecureSkipVerify: true}, agent.ControlConfig()); err == nil {
+		t.Error("no certificate, and control")
+	}
+	// The credentials of a node can not be made of a control certificate.
+	crt, key, err := ca.IssueControl("operator", time.Now(), time.Hour)
+	must(t, err)
+	_, err = NewCredentials(crt, key, ca.CertPEM(), CredentialOptions{})
+	wantErr(t, err, ErrRole)
 }
 
 func FuzzIdentity(f *testing.F) {
