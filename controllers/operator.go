@@ -4,16 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
+	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
 	"mynetwork.io/mynetwork/controllers/authority"
@@ -98,6 +102,42 @@ func ManagerOptions(o Options, s *runtime.Scheme) ctrl.Options {
 	}
 	m.Metrics.BindAddress = o.MetricsAddress
 	return m
+}
+
+// Rates of requests to the API server, in a second. Its own priority and fairness is what limits clients; the defaults of the client
+// would hold up a failover behind a thousand nodes' statuses.
+const (
+	requestRate  = 100
+	requestBurst = 200
+)
+
+// Run runs the operator until ctx ends. It returns an error if it lost the lead, or can not go on.
+func Run(ctx context.Context, cluster *rest.Config, o Options, log *slog.Logger) error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
+	s, err := Scheme()
+	if err != nil {
+		return err
+	}
+	cluster = rest.CopyConfig(cluster)
+	cluster.QPS, cluster.Burst = requestRate, requestBurst
+	m, err := ctrl.NewManager(cluster, ManagerOptions(o, s))
+	if err != nil {
+		return fmt.Errorf("operator: %w", err)
+	}
+	if err := errors.Join(m.AddHealthzCheck("ping", healthz.Ping), m.AddReadyzCheck("ping", healthz.Ping)); err != nil {
+		return err
+	}
+	if err := Setup(ctx, m, o); err != nil {
+		return err
+	}
+	log.Info("operator starts", "namespace", o.Namespace, "image", o.Image)
+	if err := m.Start(ctx); err != nil {
+		return fmt.Errorf("operator: %w", err)
+	}
+	return nil
 }
 
 // Setup adds all controllers to a manager.

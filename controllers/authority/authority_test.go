@@ -6,8 +6,11 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
+	"maps"
 	"net"
 	"net/url"
 	"strings"
@@ -246,5 +249,55 @@ func TestLoadRefuses(t *testing.T) {
 	}
 	if _, err := authority.Load(a, uid); err != nil {
 		t.Error(err)
+	}
+}
+
+// A client of the control port is nobody on the peers' port, and the control key is whole after it was written and read.
+func TestControl(t *testing.T) {
+	data, err := authority.New(uid, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := authority.Load(data, uid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := authority.Load(data, uid)
+	if err != nil || !ca.Control().Equal(again.Control()) || len(ca.ControlKeys()) != 1 || ca.ControlKeys()[0] != again.ControlKeys()[0] {
+		t.Errorf("%v, keys %v and %v", err, ca.ControlKeys(), again.ControlKeys())
+	}
+	cert, key, err := ca.Issue("operator", start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(pair.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca.Bundle())
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: start, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+		t.Error(err)
+	}
+	if name := leaf.URIs[0].String(); name != "mynetwork://"+uid+"/control/operator" {
+		t.Errorf("name %s", name)
+	}
+	if _, err := identity.ParseIdentity(leaf.URIs[0].String()); err == nil {
+		t.Error("a peer takes the operator for a node")
+	}
+	for name, damage := range map[string]func(map[string][]byte){
+		"no control key": func(d map[string][]byte) { delete(d, "control.key") },
+		"no bundle":      func(d map[string][]byte) { d["ca.crt"] = []byte("x") },
+		"no PEM":         func(d map[string][]byte) { d["control.key"] = []byte("x") },
+	} {
+		bad := maps.Clone(data)
+		damage(bad)
+		if _, err := authority.Load(bad, uid); !errors.Is(err, authority.ErrInvalid) || strings.Contains(err.Error(), string(data["control.key"])) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

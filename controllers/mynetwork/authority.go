@@ -11,26 +11,27 @@ import (
 	"mynetwork.io/mynetwork/api/v1alpha1"
 )
 
-// authorityState says whether the network's CA has to be made, or what is wrong with it.
-func authorityState(s *State) (create bool, wrong *status.Outcome) {
+// authorityState gives the network's CA, or says that it has to be made, or what is wrong with it.
+func authorityState(s *State) (ca *authority.CA, create bool, wrong *status.Outcome) {
 	name := s.Options.Namespace + "/" + authority.SecretName(s.Network.Name)
 	if s.Authority == nil {
 		if len(s.StorageNodes) == 0 {
-			return true, nil
+			return nil, true, nil
 		}
 		o := status.OutcomeStalled(v1alpha1.ReasonAuthorityMissing, "the Secret %s is gone, and %d StorageNodes have certificates of it. Agents go on until theirs "+
 			"end. Restore the Secret from a backup; a new authority would lock all nodes out. If there is no backup, delete the StorageNodes first", name, len(s.StorageNodes))
-		return false, &o
+		return nil, false, &o
 	}
 	if s.Authority.Annotations[apply.AnnotationUID] != string(s.Network.UID) {
 		o := status.OutcomeStalled(v1alpha1.ReasonAuthorityInvalid, "the Secret %s belongs to another network of this name. Restore that of this network, or delete it", name)
-		return false, &o
+		return nil, false, &o
 	}
-	if _, err := authority.Load(s.Authority.Data, string(s.Network.UID)); err != nil {
+	ca, err := authority.Load(s.Authority.Data, string(s.Network.UID))
+	if err != nil {
 		o := status.OutcomeStalled(v1alpha1.ReasonAuthorityInvalid, "the Secret %s can not be used: %v. Restore it from a backup", name, err)
-		return false, &o
+		return nil, false, &o
 	}
-	return false, nil
+	return ca, false, nil
 }
 
 // authoritySecret is the Secret to create with a new CA's data.

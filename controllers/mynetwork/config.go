@@ -10,16 +10,22 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
+	"mynetwork.io/mynetwork/controllers/authority"
 )
 
 // Places in the containers.
 const (
 	configFile = "mynetwork.yaml"
+	caFile     = "ca.crt"
 	configDir  = "/etc/mynetwork"
 	tlsDir     = "/run/mynetwork/tls"
 	socketDir  = "/run/mynetwork/sockets"
 	dataDir    = "/var/lib/mynetwork"
 	peerPort   = 7400
+	// ControlPort serves the control protocol to the operator and the CSI controller.
+	ControlPort = 7401
+	// controlSocket is where the node's CSI plugin looks for the agent, in socketDir.
+	controlSocket = "agent.sock"
 )
 
 // DefaultCache is the memory of an agent's cache, unless the network says otherwise.
@@ -40,8 +46,8 @@ func holderName(n *v1alpha1.MyNetwork) string { return n.Name + "-holder" }
 func GuardName(network string) string { return network + "-guard" }
 
 // settings are the agents' and holders' settings, as the file that the program reads. What differs between nodes comes from the
-// environment of the pod.
-func settings(s *State) map[string]any {
+// environment of the pod: the node's name and the pod's address.
+func settings(s *State, ca *authority.CA) map[string]any {
 	n := s.Network
 	size := cache(n)
 	store := dataDir + "/store"
@@ -50,28 +56,35 @@ func settings(s *State) map[string]any {
 	}
 	return map[string]any{
 		"agent": map[string]any{
-			"network":   string(n.UID),
-			"stores":    []string{store},
-			"dir":       dataDir + "/agent",
-			"listen":    fmt.Sprintf(":%d", peerPort),
-			"control":   socketDir + "/control",
-			"holder":    socketDir + "/holder/socket",
-			"tls":       tlsDir,
-			"cache":     fmt.Sprintf("%d", size.Value()),
-			"log-level": or(n.Spec.Agent.LogLevel, "info"),
+			"cluster":        n.Name,
+			"namespace":      s.Options.Namespace,
+			"network":        string(n.UID),
+			"stores":         []string{store},
+			"dir":            dataDir + "/agent",
+			"listen":         fmt.Sprintf(":%d", peerPort),
+			"control":        socketDir + "/" + controlSocket,
+			"control-listen": fmt.Sprintf(":%d", ControlPort),
+			"control-keys":   ca.ControlKeys(),
+			"holder":         socketDir + "/holder/socket",
+			"mounter":        socketDir + "/mounter/socket",
+			"tls":            tlsDir,
+			"ca":             configDir + "/" + caFile,
+			"cache":          fmt.Sprintf("%d", size.Value()),
+			"log-level":      or(n.Spec.Agent.LogLevel, "info"),
 		},
 		"holder": map[string]any{"socket": socketDir + "/holder/socket"},
 	}
 }
 
-func configMap(s *State) (*corev1.ConfigMap, error) {
-	b, err := yaml.Marshal(settings(s))
+// configMap has the settings, and the certificates that agents trust.
+func configMap(s *State, ca *authority.CA) (*corev1.ConfigMap, error) {
+	b, err := yaml.Marshal(settings(s, ca))
 	if err != nil {
 		return nil, err
 	}
 	return &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Name: agentName(s.Network), Namespace: s.Options.Namespace, Labels: componentLabels(s, "agent")},
-		Data:       map[string]string{configFile: string(b)},
+		Data:       map[string]string{configFile: string(b), caFile: string(ca.Bundle())},
 	}, nil
 }
 
@@ -83,7 +96,8 @@ func service(s *State) *corev1.Service {
 			ClusterIP:                corev1.ClusterIPNone,
 			PublishNotReadyAddresses: true,
 			Selector:                 podLabels(s, "agent"),
-			Ports:                    []corev1.ServicePort{{Name: "peer", Port: peerPort, Protocol: corev1.ProtocolTCP}},
+			Ports: []corev1.ServicePort{{Name: "peer", Port: peerPort, Protocol: corev1.ProtocolTCP},
+				{Name: "control", Port: ControlPort, Protocol: corev1.ProtocolTCP}},
 		},
 	}
 }

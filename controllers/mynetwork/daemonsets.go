@@ -27,7 +27,9 @@ func holderImage(s *State) string {
 func agents(s *State, config *corev1.ConfigMap) *appsv1.DaemonSet {
 	sum := sha256.Sum256([]byte(config.Data[configFile]))
 	c := container("agent", image(s), agentResources(s.Network))
-	c.Ports = []corev1.ContainerPort{{Name: "peer", ContainerPort: peerPort, Protocol: corev1.ProtocolTCP}}
+	c.Env = append(c.Env, fieldEnv("MYNETWORK_AGENT_ADDRESS", "status.podIP"))
+	c.Ports = []corev1.ContainerPort{{Name: "peer", ContainerPort: peerPort, Protocol: corev1.ProtocolTCP},
+		{Name: "control", ContainerPort: ControlPort, Protocol: corev1.ProtocolTCP}}
 	c.ReadinessProbe = &corev1.Probe{
 		ProbeHandler:  corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString("peer")}},
 		PeriodSeconds: 2,
@@ -63,11 +65,10 @@ func holders(s *State) *appsv1.DaemonSet {
 // container is what both have in common: the program, its settings, the sockets, and no rights.
 func container(command, image string, r corev1.ResourceRequirements) corev1.Container {
 	return corev1.Container{
-		Name:    command,
-		Image:   image,
-		Command: []string{"mynetwork", command, "--config", configDir + "/" + configFile},
-		Env: []corev1.EnvVar{{Name: "MYNETWORK_AGENT_NODE", ValueFrom: &corev1.EnvVarSource{
-			FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "spec.nodeName"}}}},
+		Name:      command,
+		Image:     image,
+		Args:      []string{command, "--config", configDir + "/" + configFile}, // of the image's entry point
+		Env:       []corev1.EnvVar{fieldEnv("MYNETWORK_AGENT_NODE", "spec.nodeName")},
 		Resources: r,
 		VolumeMounts: []corev1.VolumeMount{
 			{Name: "config", MountPath: configDir, ReadOnly: true},
@@ -79,6 +80,11 @@ func container(command, image string, r corev1.ResourceRequirements) corev1.Cont
 			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 		},
 	}
+}
+
+// fieldEnv is a variable that has a field of the pod.
+func fieldEnv(name, path string) corev1.EnvVar {
+	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}}
 }
 
 func daemonSet(s *State, component, account string, c corev1.Container) *appsv1.DaemonSet {

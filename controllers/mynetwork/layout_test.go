@@ -18,7 +18,10 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
+	"mynetwork.io/mynetwork/controllers/apply"
+	"mynetwork.io/mynetwork/controllers/authority"
 	"mynetwork.io/mynetwork/controllers/mynetwork"
+	"mynetwork.io/mynetwork/csi/agents"
 	"mynetwork.io/mynetwork/nodeagent/core/placement"
 )
 
@@ -168,15 +171,20 @@ func plannable() *mynetwork.State {
 		n.Labels = s.Network.Spec.Nodes.Selector.MatchLabels
 		s.Nodes = append(s.Nodes, *n)
 	}
+	data, err := authority.New(string(s.Network.UID), start)
+	if err != nil {
+		panic(err)
+	}
+	s.Authority = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{apply.AnnotationUID: string(s.Network.UID)}}, Data: data}
 	return s
 }
 
 func TestPlanIsPure(t *testing.T) {
-	before, err := json.Marshal(plannable())
+	s := plannable()
+	before, err := json.Marshal(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := plannable()
 	var first string
 	for i := range 20 {
 		p, err := mynetwork.Compute(s)
@@ -255,6 +263,12 @@ func TestSettingsAreKnown(t *testing.T) {
 		c, ok := o.(*corev1.ConfigMap)
 		if !ok {
 			continue
+		}
+		if !strings.Contains(c.Data["mynetwork.yaml"], "/"+agents.SocketName+"\n") {
+			t.Errorf("the CSI driver looks for the agent at %s, the settings are\n%s", agents.SocketName, c.Data["mynetwork.yaml"])
+		}
+		if ca := c.Data["ca.crt"]; !strings.Contains(ca, "BEGIN CERTIFICATE") || strings.Contains(ca+c.Data["mynetwork.yaml"], "PRIVATE") {
+			t.Errorf("bundle %q", ca)
 		}
 		var groups map[string]map[string]any
 		if err := yaml.Unmarshal([]byte(c.Data["mynetwork.yaml"]), &groups); err != nil {

@@ -74,18 +74,18 @@ func blocked(s *State, nodes []corev1.Node) *status.Outcome {
 
 // serve plans everything that a network needs, in the order in which it is needed.
 func (p *Plan) serve(s *State, nodes []corev1.Node, storing map[string]bool) error {
-	create, wrong := authorityState(s)
+	ca, create, wrong := authorityState(s)
 	p.MakeAuthority = create
-	config, err := configMap(s)
-	if err != nil {
-		return err
-	}
-	p.Apply = append(p.Apply, config, service(s), holders(s), agents(s, config))
-	if wrong == nil { // no node joins a network that could not certify it
+	if ca != nil {
+		config, err := configMap(s, ca)
+		if err != nil {
+			return err
+		}
+		p.Apply = append(p.Apply, config, service(s), holders(s), agents(s, config))
 		for _, n := range storageNodes(s, nodes) {
 			p.Apply = append(p.Apply, n)
 		}
-	}
+	} // else: agents that run go on with what they have, and no node joins a network that could not certify it
 	if s.Network.DeletionTimestamp == nil {
 		p.Apply = append(p.Apply, storageClass(s))
 		if s.SnapshotAPI {
@@ -101,6 +101,8 @@ func (p *Plan) serve(s *State, nodes []corev1.Node, storing map[string]bool) err
 	switch {
 	case wrong != nil:
 		p.Outcome = *wrong
+	case create:
+		p.Outcome = status.OutcomeProgressing(v1alpha1.ReasonProgressing, "the network's authority is made; agents come next")
 	case len(nodes) == 0 && len(s.StorageNodes) == 0:
 		p.Outcome = status.OutcomeStalled(v1alpha1.ReasonNoNodes, "nodes.selector chooses none of the cluster's %d nodes whose taints are tolerated. "+
 			"Label nodes, write another nodes.selector, or add nodes.tolerations", len(s.Nodes))

@@ -21,7 +21,7 @@ import (
 // rules reads the operator's rights.
 func rules(t *testing.T) (out []rbacv1.PolicyRule) {
 	t.Helper()
-	b, err := os.ReadFile("../../config/rbac/operator.yaml")
+	b, err := os.ReadFile("../../config/operator/rbac.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func allowed(rules []rbacv1.PolicyRule, verb, group, resource string) bool {
 	})
 }
 
-// What a network's life needs is what config/rbac grants: every call of a round from creation to deletion is held against the rules.
+// What a network's life needs is what the chart grants: every call of a round from creation to deletion is held against the rules.
 func TestRightsAreEnough(t *testing.T) {
 	granted := rules(t)
 	used := map[string]bool{}

@@ -52,7 +52,7 @@ func TestExitCodes(t *testing.T) {
 func TestEveryCommandIsDocumented(t *testing.T) {
 	root, plugin := Mynetwork("test"), Kubectl("test")
 	for _, path := range []string{
-		"agent", "holder", "dev up", "dev down", "dev status", "volume create", "volume list", "volume inspect", "volume attach", "volume detach",
+		"agent", "holder", "operator", "dev up", "dev down", "dev status", "volume create", "volume list", "volume inspect", "volume attach", "volume detach",
 		"volume resize", "volume snapshot", "volume clone", "volume rollback", "volume delete", "volume scrub", "node list", "node kill", "node start", "fsck", "version",
 	} {
 		c, _, err := root.Find(strings.Fields(path))
@@ -65,7 +65,7 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 			t.Errorf("kubectl-mynetwork %s: %v", path, err)
 		}
 	}
-	for _, path := range []string{"agent", "dev"} {
+	for _, path := range []string{"agent", "operator", "dev"} {
 		if c, _, err := plugin.Find([]string{path}); err == nil && c != plugin {
 			t.Errorf("the plug-in has the server's command %s", path)
 		}

@@ -66,7 +66,7 @@ func Exit(err error) int {
 		return ExitInterrupted
 	case errors.Is(err, devnet.ErrNone), errors.Is(err, devnet.ErrNode):
 		return ExitNotFound
-	case errors.Is(err, control.ErrNoAgent), errors.Is(err, devnet.ErrLocked):
+	case errors.Is(err, control.ErrNoAgent), errors.Is(err, devnet.ErrLocked), errors.Is(err, ErrCluster):
 		return ExitUnavailable
 	case errors.Is(err, devnet.ErrLeft):
 		return ExitRefused

@@ -115,12 +115,6 @@ func ReadControlKey(name string) (ed25519.PrivateKey, error) {
 }
 
 // Logger writes to standard error from the level that the settings name.
-func (a *AgentValues) Logger() (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(a.LogLevel)); err != nil {
-		return nil, fmt.Errorf("%w agent.log-level: %q: there are debug, info, warn and error", ErrValue, a.LogLevel)
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})), nil
-}
+func (a *AgentValues) Logger() (*slog.Logger, error) { return logger("agent.log-level", a.LogLevel) }
 
 func (a *AgentValues) tlsFile(name string) string { return filepath.Join(a.TLS, name) }

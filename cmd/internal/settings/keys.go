@@ -44,6 +44,8 @@ const (
 	Agent  = "agent"
 	Holder = "holder"
 	Dev    = "dev"
+	// Operator is the group of "mynetwork operator".
+	Operator = "operator"
 )
 
 // Group is the part of the key's name before the dot.
@@ -97,5 +99,14 @@ func Keys() []Key {
 
 		{"holder.socket", "", "path of the holder's socket; its directory is made with mode 0700"},
 		{"holder.patience", 5 * time.Minute, "how long a device waits for a dead agent before its I/O fails"},
+
+		{"operator.namespace", "", "namespace of the operator, where agents and holders run too"},
+		{"operator.image", "", "image of agents of networks that name none"},
+		{"operator.holder-image", "", "image of holders of networks that name none; empty is the agents'"},
+		{"operator.guard-image", "registry.k8s.io/pause:3.10", "image of the pods that guard storage nodes in a drain: one that waits until it is told to end"},
+		{"operator.metrics-address", "0", "address that serves metrics, as :8080; 0 is none"},
+		{"operator.probe-address", "0", "address that serves /healthz and /readyz, as :8081; 0 is none"},
+		{"operator.leader-election", true, "whether several operators may run, of which one leads"},
+		{"operator.log-level", "info", "least level that is logged: debug, info, warn or error"},
 	}
 }

@@ -30,6 +30,8 @@ type Values struct {
 	Dev     DevValues     `mapstructure:"dev"`
 	Agent   AgentValues   `mapstructure:"agent"`
 	Holder  HolderValues  `mapstructure:"holder"`
+
+	Operator OperatorValues `mapstructure:"operator"`
 }
 
 // DevValues are those of "mynetwork dev".
@@ -73,6 +75,18 @@ type AgentValues struct {
 type HolderValues struct {
 	Socket   string        `mapstructure:"socket"`
 	Patience time.Duration `mapstructure:"patience"`
+}
+
+// OperatorValues are those of "mynetwork operator".
+type OperatorValues struct {
+	Namespace      string `mapstructure:"namespace"`
+	Image          string `mapstructure:"image"`
+	HolderImage    string `mapstructure:"holder-image"`
+	GuardImage     string `mapstructure:"guard-image"`
+	MetricsAddress string `mapstructure:"metrics-address"`
+	ProbeAddress   string `mapstructure:"probe-address"`
+	LeaderElection bool   `mapstructure:"leader-election"`
+	LogLevel       string `mapstructure:"log-level"`
 }
 
 // Reader gathers the settings. One Reader serves one run of a command.
@@ -128,7 +142,7 @@ func (r *Reader) ReadFile(name string) (*Values, error) {
 // Read gives the settings. flags are those of the command that runs; group is whose flags they are, beside the client's.
 func (r *Reader) Read(flags *pflag.FlagSet, group string) (*Values, error) {
 	for _, k := range Keys() {
-		if k.Group() != group && (k.Group() != Client || group == Agent || group == Holder) {
+		if k.Group() != group && (k.Group() != Client || group == Agent || group == Holder || group == Operator) {
 			continue
 		}
 		if f := flags.Lookup(k.Flag()); f != nil {
