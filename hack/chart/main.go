@@ -2,9 +2,12 @@
 //
 //	chart render      write config/
 //	chart verify      fail on a difference
+//
+// Helm is run as a program, which hack/tools pins: as a library it would weigh more than all that the operator needs.
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,31 +17,35 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1:]); err != nil {
+	if err := run(context.Background(), os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "chart:", err)
 		os.Exit(1)
 	}
 }
 
-// places are where chart and config lie, from this directory.
-const (
-	chartDir  = "../../charts/mynetwork"
-	configDir = "../../config"
-)
-
-func run(args []string) error {
+// run works from the top of the repository.
+func run(ctx context.Context, args []string) error {
 	if len(args) != 1 || !slices.Contains([]string{"render", "verify"}, args[0]) {
-		return errors.New("usage: chart render|verify, in hack/chart")
+		return errors.New("usage: chart render|verify, at the top of the repository")
 	}
-	files, err := Config(chartDir)
+	dir, err := os.MkdirTemp("", "chart")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	program, err := Build(ctx, ".", dir)
+	if err != nil {
+		return err
+	}
+	files, err := Helm{Program: program, Chart: "charts/mynetwork"}.Config(ctx)
 	if err != nil {
 		return err
 	}
 	if args[0] == "verify" {
-		return errors.Join(Differences(configDir, files)...)
+		return errors.Join(Differences("config", files)...)
 	}
 	for name, text := range files {
-		file := filepath.Join(configDir, name)
+		file := filepath.Join("config", name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			return err
 		}

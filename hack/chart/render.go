@@ -1,51 +1,72 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
-
-	"helm.sh/helm/v3/pkg/chart/loader"
-	"helm.sh/helm/v3/pkg/chartutil"
-	"helm.sh/helm/v3/pkg/engine"
 )
 
 // Namespace is where the chart is rendered for.
 const Namespace = "mynetwork-system"
 
-// Rendering is what the chart is rendered with.
-type Rendering struct {
-	Values  map[string]any
-	Service string   // who manages the objects; empty: Helm
-	APIs    []string // that the cluster serves beside its own, as "snapshot.storage.k8s.io/v1"
+// KubeVersion is what it is rendered for: a helm that was built from its module takes itself for an old one.
+const KubeVersion = "1.36.0"
+
+// Helm runs the helm program on a chart.
+type Helm struct {
+	Program string // built from hack/tools
+	Chart   string // directory
 }
 
-// Render gives the text of each template by its path in templates/, without those that are empty. Values are held against the schema.
-func Render(dir string, r Rendering) (map[string]string, error) {
-	c, err := loader.Load(dir)
-	if err != nil {
-		return nil, fmt.Errorf("chart %s: %w", dir, err)
+// Build builds the helm program of hack/tools into a directory. top is the repository.
+func Build(ctx context.Context, top, dir string) (program string, err error) {
+	program = filepath.Join(dir, "helm")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", program, "helm.sh/helm/v3/cmd/helm")
+	cmd.Dir = filepath.Join(top, "hack", "tools")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build helm: %w\n%s", err, out)
 	}
-	caps := chartutil.DefaultCapabilities.Copy()
-	caps.APIVersions = append(slices.Clone(caps.APIVersions), r.APIs...)
-	values, err := chartutil.ToRenderValues(c, r.Values, chartutil.ReleaseOptions{Name: "mynetwork", Namespace: Namespace, IsInstall: true, Revision: 1}, caps)
-	if err != nil {
-		return nil, fmt.Errorf("chart %s: %w", dir, err)
+	return program, nil
+}
+
+// Render gives the objects of each template by its path in templates/, in YAML. Values are held against the chart's schema. apis
+// are served by the cluster beside its own, as "snapshot.storage.k8s.io/v1".
+func (h Helm) Render(ctx context.Context, values map[string]any, apis ...string) (map[string]string, error) {
+	args := []string{"template", "mynetwork", h.Chart, "--namespace", Namespace, "--kube-version", KubeVersion, "--values", "-"}
+	for _, a := range apis {
+		args = append(args, "--api-versions", a)
 	}
-	if r.Service != "" {
-		values["Release"].(map[string]any)["Service"] = r.Service
-	}
-	raw, err := engine.Render(c, values)
+	in, err := json.Marshal(values)
 	if err != nil {
-		return nil, fmt.Errorf("chart %s: %w", dir, err)
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, h.Program, args...)
+	cmd.Stdin = bytes.NewReader(in)
+	cmd.Env = append(os.Environ(), "KUBECONFIG=/dev/null", "HELM_CACHE_HOME="+os.TempDir(), "HELM_CONFIG_HOME="+os.TempDir(), "HELM_DATA_HOME="+os.TempDir())
+	var errOut strings.Builder
+	cmd.Stderr = &errOut
+	b, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("helm template: %w\n%s", err, errOut.String())
 	}
 	out := map[string]string{}
-	for name, text := range raw {
-		name = strings.TrimPrefix(name, c.Name()+"/templates/")
-		if strings.TrimSpace(text) != "" && !strings.HasPrefix(path.Base(name), "_") {
-			out[name] = text
+	for doc := range strings.SplitSeq("\n"+string(b), "\n---\n") {
+		head, body, ok := strings.Cut(strings.TrimSpace(doc), "\n")
+		name, is := strings.CutPrefix(head, "# Source: mynetwork/templates/")
+		if !ok || !is {
+			continue
 		}
+		if out[name] != "" {
+			out[name] += "---\n"
+		}
+		out[name] += strings.TrimSpace(body) + "\n"
 	}
 	return out, nil
 }
@@ -55,21 +76,21 @@ const mark = "# Made from charts/mynetwork by make generate. Change it there.\n"
 
 // Config is what config/ has of the chart: each template with the default values, but no definitions of resources, which the
 // code makes, and no hooks, which only Helm runs.
-func Config(dir string) (map[string]string, error) {
-	rendered, err := Render(dir, Rendering{Service: "kustomize"})
+func (h Helm) Config(ctx context.Context) (map[string]string, error) {
+	rendered, err := h.Render(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
 	out := map[string]string{}
 	dirs := map[string][]string{}
 	for name, text := range rendered {
-		if path.Ext(name) != ".yaml" || strings.HasPrefix(name, "crds/") || strings.HasPrefix(name, "hooks/") {
+		if strings.HasPrefix(name, "crds/") || strings.HasPrefix(name, "hooks/") {
 			continue
 		}
 		if path.Dir(name) == "." {
 			name = "operator/" + name
 		}
-		out[name] = mark + strings.TrimLeft(strings.TrimPrefix(strings.TrimSpace(text), "---"), "\n") + "\n"
+		out[name] = mark + strings.ReplaceAll(text, "managed-by: Helm", "managed-by: kustomize")
 		dirs[path.Dir(name)] = append(dirs[path.Dir(name)], path.Base(name))
 	}
 	for d, files := range dirs {
