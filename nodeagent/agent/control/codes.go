@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"mynetwork.io/mynetwork/nodeagent/agent/grants"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
 	"mynetwork.io/mynetwork/nodeagent/core/replication"
@@ -42,7 +43,7 @@ func code(err error) codes.Code {
 		return codes.Aborted
 	case is(registry.ErrInvalid, volumes.ErrInvalid, volumes.ErrKind, volumes.ErrKey, volume.ErrUnaligned, volume.ErrRange, export.ErrShrink, export.ErrSize):
 		return codes.InvalidArgument
-	case is(volumes.ErrAttached, volumes.ErrElsewhere, registry.ErrClones, volume.ErrHeld, volume.ErrInUse, export.ErrBusy, replication.ErrFenced):
+	case is(volumes.ErrAttached, volumes.ErrElsewhere, grants.ErrRefused, registry.ErrClones, volume.ErrHeld, volume.ErrInUse, export.ErrBusy, replication.ErrFenced):
 		return codes.FailedPrecondition
 	case is(registry.ErrCorrupt, volume.ErrLost):
 		return codes.DataLoss
@@ -52,7 +53,7 @@ func code(err error) codes.Code {
 		return codes.AlreadyExists
 	case is(replica.ErrFull):
 		return codes.ResourceExhausted
-	case is(registry.ErrAway, members.ErrNoLayout, volumes.ErrPending, volumes.ErrMinority, volumes.ErrClosed, replica.ErrUnreachable, volume.ErrClosed):
+	case is(registry.ErrAway, grants.ErrNoAnswer, members.ErrNoLayout, volumes.ErrPending, volumes.ErrMinority, volumes.ErrClosed, replica.ErrUnreachable, volume.ErrClosed):
 		return codes.Unavailable
 	case is(context.Canceled):
 		return codes.Canceled

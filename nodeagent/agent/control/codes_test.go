@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"mynetwork.io/mynetwork/nodeagent/agent/grants"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
 	"mynetwork.io/mynetwork/nodeagent/core/replication"
@@ -37,6 +38,8 @@ func TestCodes(t *testing.T) {
 		registry.ErrNotFound:     codes.NotFound,
 		registry.ErrDeleted:      codes.NotFound,
 		registry.ErrExists:       codes.AlreadyExists,
+		grants.ErrRefused:        codes.FailedPrecondition,
+		grants.ErrNoAnswer:       codes.Unavailable,
 		registry.ErrAway:         codes.Unavailable,
 		replica.ErrFull:          codes.ResourceExhausted,
 		volumes.ErrPending:       codes.Unavailable,
