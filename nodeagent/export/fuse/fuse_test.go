@@ -325,12 +325,16 @@ func TestNoAllocation(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.free()
-	for name, q := range map[string]request{
+	for name, p := range map[string][]byte{
 		"write": encode(opWrite, 2, fileNode, writeBody(0, page)),
 		"read":  encode(opRead, 2, fileNode, readBody(0, 4096)),
 		"fsync": encode(opFsync, 2, fileNode, make([]byte, 16)),
 	} {
-		if n := testing.AllocsPerRun(1000, func() { r.dispatch(q) }); n != 0 {
+		q, ok := parse(p)
+		if !ok {
+			t.Fatal(name)
+		}
+		if n := testing.AllocsPerRun(1000, func() { s.dispatch(r, q) }); n != 0 {
 			t.Errorf("a %s allocates %v times", name, n)
 		}
 	}
@@ -360,14 +364,14 @@ func FuzzRequest(f *testing.F) {
 			return
 		}
 		native.PutUint32(in, uint32(len(in)))
-		if q := request(in); q.valid() {
+		if q, ok := parse(in); ok {
 			s := New(null, [16]byte{}, m, Options{})
 			r, err := newReader(s)
 			if err != nil {
 				t.Fatal(err)
 			}
 			s.live.Add(1)
-			r.dispatch(q)
+			s.dispatch(r, q)
 			r.free()
 			s.leave()
 			<-s.Done()

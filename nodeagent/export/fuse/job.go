@@ -1,26 +1,36 @@
 package fuse
 
 import (
+	"syscall"
 	"unsafe"
 
 	"mynetwork.io/mynetwork/nodeagent/export"
 )
 
-// job is a request that may block, with its own copy of what it needs.
+// job is a request that may block, with all that it takes to go on without its transport's thread.
 type job struct {
 	op     uint32
 	unique uint64
 	id     export.RequestID
 	off, n int64
 	punch  bool
-	buf    []byte // reply header, then the payload of a READ or WRITE
-	size   int
+	size   int    // of the payload
+	buf    []byte // reply header, then the payload of a READ or WRITE; not used if ent is set
+	ent    *entry // the io_uring entry that holds the payload; nil for a request from /dev/fuse
 }
 
 // smallBuf is the payload, in bytes, for which every reader has room, and the smallest buffer of a job.
 const smallBuf = 64 << 10
 
-func (j *job) payload() []byte { return j.buf[outHeader : outHeader+j.size] }
+// body is where the answer's body is built; a payload lies there, too.
+func (j *job) body() []byte {
+	if j.ent != nil {
+		return j.ent.payload
+	}
+	return j.buf[outHeader:]
+}
+
+func (j *job) payload() []byte { return j.body()[:j.size] }
 
 // newJob takes a job with room for n bytes of payload from the pool.
 func (s *Server) newJob(q request, n int) *job {
@@ -36,7 +46,7 @@ func (s *Server) newJob(q request, n int) *job {
 	return j
 }
 
-// later runs j on an idle worker, or on a new one if all are blocked. It is called by a reader.
+// later runs j on an idle worker, or on a new one if all are blocked. It is called by a transport's thread.
 func (s *Server) later(j *job) {
 	s.live.Add(1)
 	select {
@@ -50,7 +60,6 @@ func (s *Server) later(j *job) {
 func (s *Server) worker(j *job) {
 	for {
 		s.do(j)
-		s.jobs.Put(j)
 		s.leave()
 		select {
 		case j = <-s.work:
@@ -62,37 +71,43 @@ func (s *Server) worker(j *job) {
 
 func (s *Server) do(j *job) {
 	var err error
-	n, answered := 0, false
+	n, change := 0, false
 	switch j.op {
 	case opRead:
 		err, n = s.back.Read(j.payload(), j.off), j.size
 	case opWrite:
-		err, answered = s.back.Write(j.id, j.payload(), j.off), true
-		putWritten(j.buf[outHeader:], j.size)
+		err, change = s.back.Write(j.id, j.payload(), j.off), true
+		putWritten(j.body(), j.size)
 		n = writeOut
 	case opFsync:
 		err = s.back.Flush()
 	case opFallocate:
-		answered = true
+		change = true
 		if j.punch {
 			err = s.back.Discard(j.id, j.off, j.n)
 		} else {
 			err = s.back.WriteZeroes(j.id, j.off, j.n)
 		}
 	}
-	j.reply(s, err, n)
-	if answered && err == nil {
-		s.back.Answered(j.id)
-	}
+	j.reply(s, errnoOf(err), n, change && err == nil)
 }
 
-// reply answers with n bytes that are already in place.
-func (j *job) reply(s *Server, err error, n int) {
-	if err != nil {
+// reply answers with n bytes of body that are in place, and has Answered called for a change that was accepted. The job
+// is nobody's afterwards.
+func (j *job) reply(s *Server, errno syscall.Errno, n int, accepted bool) {
+	if errno != 0 {
 		n = 0
 	}
-	putHeader(j.buf, j.unique, errnoOf(err), n)
+	if j.ent != nil {
+		j.ent.ring.finish(j.ent, errno, n, accepted)
+		return
+	}
+	putHeader(j.buf, j.unique, errno, n)
 	s.send(j.buf[:outHeader+n])
+	if accepted {
+		s.back.Answered(j.id)
+	}
+	s.jobs.Put(j)
 }
 
 func ptr(p []byte) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(p)) }

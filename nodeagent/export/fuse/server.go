@@ -30,13 +30,24 @@ var (
 
 // Options of a server. The zero value works.
 type Options struct {
-	Readers       int    // threads that read /dev/fuse; default 2
-	MaxBackground uint16 // asynchronous requests that the kernel keeps in flight; default 256
+	Transport     Transport // of new connections; default DevFuse
+	Readers       int       // threads that read /dev/fuse; default 2
+	Entries       int       // requests that each CPU's queue has room for with Uring; default 64
+	MaxBackground uint16    // asynchronous requests that the kernel keeps in flight; default 256
 }
 
 func (o Options) withDefaults() Options {
+	if o.Transport == "" {
+		o.Transport = DevFuse
+	}
 	if o.Readers <= 0 {
 		o.Readers = 2
+		if o.Transport == Uring {
+			o.Readers = 1
+		}
+	}
+	if o.Entries <= 0 {
+		o.Entries = 32
 	}
 	if o.MaxBackground == 0 {
 		o.MaxBackground = 256
@@ -59,6 +70,8 @@ type Server struct {
 
 	flusher atomic.Pointer[flusher]
 
+	rings *rings // nil: DevFuse
+
 	away atomic.Int32 // readers that are in a Flush, or about to decide; all but one may be
 	live atomic.Int32 // readers that run, and jobs that are under way
 	done chan struct{}
@@ -77,20 +90,32 @@ func New(fd int, conn [16]byte, b export.Backend, o Options) *Server {
 	return s
 }
 
-// Start serves a new connection.
+// Start serves a new connection. Asked for Uring, it fails with uring.ErrUnavailable where this process gets none; whether the
+// connection uses it is known after Ready.
 func (s *Server) Start() error {
 	readers, err := s.newReaders()
 	if err != nil {
 		return err
+	}
+	s.live.Add(1) // this thread: rings that cannot be had are not the last
+	defer s.leave()
+	if s.opt.Transport == Uring {
+		if err := s.startRings(); err != nil {
+			for _, r := range readers {
+				r.free()
+			}
+			return err
+		}
 	}
 	s.back.Resent()
 	s.run(readers)
 	return nil
 }
 
-// Resume serves a connection that another server process has initialised and left. It returns once every request that
-// the other one left unanswered is being dealt with.
+// Resume serves a connection with DevFuse that another server process has initialised and left. It returns once every
+// request that the other one left unanswered is being dealt with.
 func (s *Server) Resume() error {
+	s.opt.Transport = DevFuse
 	readers, err := s.newReaders()
 	if err != nil {
 		return err
@@ -137,6 +162,9 @@ func (s *Server) IOFlusher() error {
 }
 
 type flusher struct{ err error }
+
+// mark marks the calling thread.
+func (s *Server) mark() { s.flusher.Store(&flusher{unix.Prctl(unix.PR_SET_IO_FLUSHER, 1, 0, 0, 0)}) }
 
 // Done is closed when the connection has ended and all its requests have left the backend: the descriptor may be closed.
 func (s *Server) Done() <-chan struct{} { return s.done }
@@ -195,7 +223,7 @@ func (s *Server) run(readers []*reader) {
 			defer s.leave()
 			defer r.free()
 			runtime.LockOSThread() // for good: the thread ends with the goroutine, and its flag with it
-			s.flusher.Store(&flusher{unix.Prctl(unix.PR_SET_IO_FLUSHER, 1, 0, 0, 0)})
+			s.mark()
 			s.fail(r.loop())
 		}()
 	}
@@ -230,7 +258,7 @@ func (s *Server) readResent(r *reader) error {
 		if err != nil {
 			return err
 		}
-		r.dispatch(q)
+		s.dispatch(r, q)
 		if last := !q.resent() && ordered(q.op()); last {
 			break
 		}

@@ -65,6 +65,7 @@ const (
 	initMaxPages   = 1 << 22
 	initExt        = 1 << 30
 	initHasResend  = 1 << 39
+	initOverUring  = 1 << 41
 
 	initWanted   = initAsyncRead | initBigWrites | initAsyncDIO | initAbortError | initMaxPages | initExt | initHasResend
 	initRequired = initAsyncDIO | initMaxPages
@@ -95,13 +96,16 @@ const (
 
 var native = binary.LittleEndian
 
-// request is a view of a request's bytes.
-type request []byte
+// request is one request, as views of its transport's buffers.
+type request struct {
+	head []byte // fuse_in_header
+	arg  []byte // the operation's own struct
+	data []byte // what follows: the bytes of a WRITE, the name of a LOOKUP
+}
 
-func (q request) op() uint32     { return native.Uint32(q[4:]) }
-func (q request) unique() uint64 { return native.Uint64(q[8:]) }
-func (q request) node() uint64   { return native.Uint64(q[16:]) }
-func (q request) body() []byte   { return q[inHeader:] }
+func (q request) op() uint32     { return native.Uint32(q.head[4:]) }
+func (q request) unique() uint64 { return native.Uint64(q.head[8:]) }
+func (q request) node() uint64   { return native.Uint64(q.head[16:]) }
 func (q request) resent() bool   { return q.unique()&uniqueResend != 0 }
 
 // id is the identity that a request has on connection conn, however often it is sent.
@@ -109,9 +113,20 @@ func (q request) id(conn [16]byte) export.RequestID {
 	return export.NewRequestID(conn, q.unique()&^uniqueResend)
 }
 
-// valid reports whether the request is one whole header that tells its own length.
-func (q request) valid() bool {
-	return len(q) >= inHeader && int64(native.Uint32(q)) == int64(len(q))
+// parse cuts what was read from /dev/fuse. It reports false unless p is one whole request that tells its own length.
+func parse(p []byte) (q request, ok bool) {
+	if len(p) < inHeader || int64(native.Uint32(p)) != int64(len(p)) {
+		return q, false
+	}
+	q.head, q.arg = p[:inHeader], p[inHeader:]
+	switch q.op() {
+	case opLookup:
+		q.arg, q.data = nil, q.arg
+	case opWrite:
+		n := min(writeIn, len(q.arg))
+		q.arg, q.data = q.arg[:n], q.arg[n:]
+	}
+	return q, true
 }
 
 // putHeader fills a reply's header; n is the length of what follows it.
