@@ -34,6 +34,7 @@ import (
 //	no-resend    follow a killed server without having requests sent again
 //	mounter      be the privileged mounter instead
 //	holder       be the holder instead
+//	io_uring     serve with FUSE over io_uring
 //
 // It prints "ready PATH", and "held" when a write is held.
 const childMode = "EXPORT_TEST_CHILD"
@@ -96,8 +97,11 @@ func serve(ctx context.Context, mode string, h *holder.Client, mnt Mounter) (*De
 		}
 		setMode(m, mode)
 		o := Options{Mounter: mnt, Name: "vol", Keeper: h, Memory: []int{m.FD()}}
-		if mode == "no-holder" {
-			o.Keeper = nil
+		switch mode {
+		case "no-holder":
+			o.Keeper, o.Fuse.Transport = nil, fuse.DevFuse
+		case "io_uring":
+			o.Fuse.Transport = fuse.Uring
 		}
 		return Attach(ctx, m, o)
 	}
@@ -418,6 +422,47 @@ func (r *rig) checkEnded() {
 		r.tb.Errorf("an ended device was resumed: %v", err)
 	}
 	kept.Release()
+}
+
+// With io_uring a device ends with its server, as nobody could go on with it: what waits fails at once instead of hanging until
+// the watchdog comes. What was acknowledged is in the memory that the holder has, and the place is free again.
+func TestUringEndsWithServer(t *testing.T) {
+	exporttest.NeedUring(t)
+	r := newRig(t)
+	s := r.start("io_uring")
+	d := r.disk(s.path)
+	if err := <-writeLater(d, 'a', 0); err != nil {
+		t.Fatal(err)
+	}
+	s.kill()
+	if err := <-writeLater(d, 'b', 0); !errors.Is(err, unix.EIO) {
+		t.Errorf("a write without a server ended with %v, want EIO", err)
+	}
+	_ = d.Close()
+	r.checkEnded()
+	ctx := context.Background()
+	h, err := holder.Dial(ctx, r.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	kept, err := Recover(ctx, h, r.mounter, "vol")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := exporttest.OpenMemory(kept.Memory[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if m.Bytes()[0] != 'a' {
+		t.Error("an acknowledged write is lost")
+	}
+	if err := Cleanup(ctx, h, r.mounter, "vol"); err != nil {
+		t.Fatal(err)
+	}
+	s = r.start("io_uring")
+	s.end(t)
 }
 
 // The control of the holder: without it the device ends with its server.

@@ -66,7 +66,7 @@ type Options struct {
 	Keeper  Keeper       // nil: the device ends with the process
 	Meta    []byte       // the caller's own bytes, kept by the holder
 	Memory  []int        // descriptors of shared memory, kept by the holder; the caller's, and open as long as the device
-	Fuse    fuse.Options // of the server
+	Fuse    fuse.Options // of the server; without a Transport it is chosen: see Device.Transport
 }
 
 // Device is a loop device that this process serves.
@@ -79,6 +79,10 @@ type Device struct {
 	back export.Backend
 	srv  *fuse.Server
 
+	serving   bool // srv has started
+	transport fuse.Transport
+	reason    string
+
 	mu     sync.Mutex // one Resize or Close at a time
 	closed bool
 
@@ -90,15 +94,18 @@ type Device struct {
 
 var _ export.Device = (*Device)(nil)
 
-// meta is what a device keeps in the holder's entry, as JSON. Version only climbs.
+// meta is what a device keeps in the holder's entry, as JSON. Version only climbs. Version 2 is written for devices that
+// cannot be resumed, so that older servers do not try.
 type meta struct {
 	Version int
 	Conn    [16]byte // the identity in request ids
 	Path    string
 	User    []byte
+
+	Transport fuse.Transport `json:",omitempty"` // since version 2; before it is fuse.DevFuse
 }
 
-const metaVersion = 1
+const metaVersion = 2
 
 // undoTime is how long a device that nobody has seen, or that must be cut off, waits for the mounter.
 const undoTime = 10 * time.Second
@@ -127,14 +134,10 @@ func Attach(ctx context.Context, b export.Backend, o Options) (_ *Device, err er
 		}
 	}()
 	_, _ = rand.Read(d.conn[:]) // never fails
-	d.srv = fuse.New(d.fd, d.conn, b, o.Fuse)
-	if err := d.srv.Start(); err != nil {
+	if err := d.start(ctx); err != nil {
 		return nil, err
 	}
-	if err := d.srv.Ready(ctx); err != nil {
-		return nil, err
-	}
-	if o.Keeper != nil && !d.srv.CanResend() {
+	if o.Keeper != nil && d.transport == fuse.DevFuse && !d.srv.CanResend() {
 		return nil, fuse.ErrNoResend
 	}
 	if d.path, err = o.Mounter.Bind(ctx, o.Name); err != nil {
@@ -188,21 +191,30 @@ func (d *Device) Keep(ctx context.Context, k Keeper) error {
 }
 
 func (d *Device) keep(ctx context.Context, k Keeper) error {
-	m, err := json.Marshal(meta{Version: metaVersion, Conn: d.conn, Path: d.path, User: d.opt.Meta})
-	if err != nil {
+	mt := meta{Version: 1, Conn: d.conn, Path: d.path, User: d.opt.Meta}
+	e := &holder.Entry{Name: d.opt.Name, Conn: d.num, Device: []int{d.fd}, Memory: d.opt.Memory}
+	if d.transport != fuse.DevFuse { // nobody could go on with it: let its I/O fail at once
+		mt.Version, mt.Transport, e.Device = metaVersion, d.transport, nil
+	}
+	var err error
+	if e.Meta, err = json.Marshal(mt); err != nil {
 		return fmt.Errorf("device's meta: %w", err)
 	}
-	return k.Put(ctx, &holder.Entry{
-		Name: d.opt.Name, Meta: m, Conn: d.num, Device: []int{d.fd}, Memory: d.opt.Memory,
-	})
+	return k.Put(ctx, e)
 }
 
 // undo takes back a half-made device that nobody has seen.
 func (d *Device) undo() {
 	ctx, cancel := context.WithTimeout(context.Background(), undoTime)
 	defer cancel()
-	_ = unix.Close(d.fd) // ends the connection too, if there is no mounter any more
-	_ = d.opt.Mounter.Discard(ctx, d.opt.Name)
+	if err := d.opt.Mounter.Discard(ctx, d.opt.Name); err != nil || !d.serving {
+		_ = unix.Close(d.fd) // ends the connection too, if there is no mounter any more
+		return
+	}
+	go func() { // the descriptor's number must not become another file's under the server's threads
+		<-d.srv.Done()
+		_ = unix.Close(d.fd)
+	}()
 }
 
 // wait notes the server's end.

@@ -9,6 +9,7 @@ import (
 
 	"mynetwork.io/mynetwork/nodeagent/export"
 	"mynetwork.io/mynetwork/nodeagent/export/exporttest"
+	"mynetwork.io/mynetwork/nodeagent/export/fuse"
 	"mynetwork.io/mynetwork/nodeagent/export/mounter"
 	"mynetwork.io/mynetwork/nodeagent/export/socket"
 )
@@ -50,6 +51,18 @@ func kinds(t *testing.T, f func(t *testing.T, make func(tb testing.TB, dir strin
 	t.Run("socket", func(t *testing.T) { f(t, served) })
 }
 
+// transports runs f with each way between kernel and server.
+func transports(t *testing.T, f func(t *testing.T, o fuse.Options)) {
+	for _, tr := range []fuse.Transport{fuse.DevFuse, fuse.Uring} {
+		t.Run(string(tr), func(t *testing.T) {
+			if tr == fuse.Uring {
+				exporttest.NeedUring(t)
+			}
+			f(t, fuse.Options{Transport: tr})
+		})
+	}
+}
+
 // served serves a mounter of dir for as long as the test, and gives a client.
 func served(tb testing.TB, dir string) Mounter {
 	tb.Helper()
@@ -78,11 +91,17 @@ func served(tb testing.TB, dir string) Mounter {
 
 func TestSuite(t *testing.T) {
 	kinds(t, func(t *testing.T, make func(tb testing.TB, dir string) Mounter) {
-		exporttest.Run(t, exporttest.Front{
-			Open: func(tb testing.TB, b export.Backend) (export.Device, exporttest.Disk) {
-				return open(tb, b, Options{Mounter: make(tb, tb.TempDir())})
-			},
-			SerialFlush: true,
+		transports(t, func(t *testing.T, o fuse.Options) {
+			exporttest.Run(t, exporttest.Front{
+				Open: func(tb testing.TB, b export.Backend) (export.Device, exporttest.Disk) {
+					d, disk := open(tb, b, Options{Mounter: make(tb, tb.TempDir()), Fuse: o})
+					if got, why := d.Transport(); got != o.Transport {
+						tb.Fatalf("the device uses %s: %s", got, why)
+					}
+					return d, disk
+				},
+				SerialFlush: true,
+			})
 		})
 	})
 }

@@ -13,6 +13,7 @@ import (
 
 	"mynetwork.io/mynetwork/nodeagent/export"
 	"mynetwork.io/mynetwork/nodeagent/export/exporttest"
+	"mynetwork.io/mynetwork/nodeagent/export/fuse"
 	"mynetwork.io/mynetwork/nodeagent/export/holder"
 	"mynetwork.io/mynetwork/nodeagent/export/loop"
 	"mynetwork.io/mynetwork/nodeagent/export/mounter"
@@ -39,9 +40,11 @@ func noTrace(t *testing.T, dir, name, path string) {
 	}
 }
 
-func TestCloseLeavesNothing(t *testing.T) {
+func TestCloseLeavesNothing(t *testing.T) { transports(t, closeLeavesNothing) }
+
+func closeLeavesNothing(t *testing.T, o fuse.Options) {
 	dir := t.TempDir()
-	d, disk := open(t, exporttest.Volume(t, mib), Options{Mounter: mounter.New(dir)})
+	d, disk := open(t, exporttest.Volume(t, mib), Options{Mounter: mounter.New(dir), Fuse: o})
 	_ = disk.Close()
 	if _, err := Attach(t.Context(), exporttest.Volume(t, mib), Options{Mounter: mounter.New(dir), Name: "vol"}); !errors.Is(err, ErrMounted) {
 		t.Errorf("a second attach at the same place: %v", err)
@@ -163,10 +166,12 @@ func TestAttachOverLeftover(t *testing.T) {
 }
 
 // An abort frees everyone who waits for a volume that does not answer.
-func TestAbort(t *testing.T) {
+func TestAbort(t *testing.T) { transports(t, abort) }
+
+func abort(t *testing.T, o fuse.Options) {
 	m := exporttest.Volume(t, mib)
 	dir := t.TempDir()
-	d, disk := open(t, m, Options{Mounter: mounter.New(dir)})
+	d, disk := open(t, m, Options{Mounter: mounter.New(dir), Fuse: o})
 	release, held := make(chan struct{}), make(chan struct{}, 8)
 	m.SetHook(func(op exporttest.Op, _, _ int64) error {
 		held <- struct{}{}
@@ -198,8 +203,10 @@ func TestAbort(t *testing.T) {
 }
 
 // A device that somebody else ends tells so.
-func TestGone(t *testing.T) {
-	d, disk := open(t, exporttest.Volume(t, mib), Options{})
+func TestGone(t *testing.T) { transports(t, gone) }
+
+func gone(t *testing.T, o fuse.Options) {
+	d, disk := open(t, exporttest.Volume(t, mib), Options{Fuse: o})
 	_ = disk.Close()
 	if err := d.Err(); err != nil {
 		t.Errorf("before the end: %v", err)
@@ -214,9 +221,11 @@ func TestGone(t *testing.T) {
 }
 
 // A write with FUA is a flush of the backend before it is answered, and a plain one is not.
-func TestFUA(t *testing.T) {
+func TestFUA(t *testing.T) { transports(t, fua) }
+
+func fua(t *testing.T, o fuse.Options) {
 	m := exporttest.Volume(t, mib)
-	d, disk := open(t, m, Options{})
+	d, disk := open(t, m, Options{Fuse: o})
 	was := m.Count(exporttest.OpFlush) // binding the loop device syncs its file
 	if _, err := disk.WriteAt(page('x'), 0); err != nil || m.Count(exporttest.OpFlush) != was {
 		t.Fatalf("a plain write: %v, %d flushes", err, m.Count(exporttest.OpFlush))
@@ -334,4 +343,50 @@ func TestIOFlusher(t *testing.T) {
 		t.Errorf("this process may mark threads: %v (%d); the device says %v", allowed, flag, d.IOFlusher())
 	}
 	t.Log("PR_SET_IO_FLUSHER: ", d.IOFlusher())
+}
+
+// The transport is chosen by what must survive first, and by speed then.
+func TestChoose(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		kept    bool
+		offered error
+		want    fuse.Transport
+	}{
+		{"kept", true, nil, fuse.DevFuse}, // whatever the kernel offers
+		{"kept, not offered", true, fuse.ErrNoUring, fuse.DevFuse},
+		{"not kept", false, nil, fuse.Uring},
+		{"not kept, not offered", false, fuse.ErrNoUring, fuse.DevFuse},
+	} {
+		if got, why := choose(c.kept, c.offered); got != c.want || why == "" {
+			t.Errorf("%s: %s, %q", c.name, got, why)
+		}
+	}
+}
+
+// Without a demand a device takes what the kernel offers; with one it takes that or fails, and leaves nothing.
+func TestTransport(t *testing.T) {
+	t.Run("as it is", func(t *testing.T) {
+		exporttest.LockUring(t)
+		offered := fuse.OffersUring()
+		d, _ := open(t, exporttest.Volume(t, mib), Options{})
+		if got, why := d.Transport(); (got == fuse.Uring) != (offered == nil) {
+			t.Errorf("a device uses %s (%s), the kernel says %v", got, why, offered)
+		}
+		if offered == nil {
+			return
+		}
+		dir := t.TempDir()
+		_, err := Attach(t.Context(), exporttest.Volume(t, mib), Options{Mounter: mounter.New(dir), Name: "vol", Fuse: fuse.Options{Transport: fuse.Uring}})
+		if !errors.Is(err, fuse.ErrNoUring) {
+			t.Errorf("a demand that cannot be met: %v", err)
+		}
+		noTrace(t, dir, "vol", "")
+	})
+	t.Run("on", func(t *testing.T) {
+		exporttest.NeedUring(t)
+		if d, _ := open(t, exporttest.Volume(t, mib), Options{}); d.transport != fuse.Uring {
+			t.Errorf("with io_uring on a device uses %s: %s", d.transport, d.reason)
+		}
+	})
 }

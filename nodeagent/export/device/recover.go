@@ -18,7 +18,8 @@ import (
 type Kept struct {
 	Meta   []byte // the caller's own, as given to Attach
 	Memory []int  // the caller's descriptors, which are now this caller's
-	Ended  bool   // the watchdog has ended the device; only the memory is left
+	Ended  bool   // the device has ended; only the memory is left
+	Why    string // it has ended
 
 	keeper  Keeper
 	mounter Mounter
@@ -42,6 +43,12 @@ func Recover(ctx context.Context, k Keeper, m Mounter, name string) (*Kept, erro
 	if err := json.Unmarshal(e.Meta, &kept.m); err != nil || kept.m.Version > metaVersion || kept.m.Version < 1 {
 		e.Close()
 		return nil, fmt.Errorf("%w: %s", ErrMeta, name)
+	}
+	switch {
+	case kept.Ended:
+		kept.Why = "no process served it for longer than the holder's patience"
+	case kept.m.Transport == fuse.Uring:
+		kept.Ended, kept.Why = true, "FUSE over io_uring ends with the process that serves it"
 	}
 	if !kept.Ended && len(e.Device) != 1 {
 		e.Close()
@@ -67,16 +74,17 @@ func take(ctx context.Context, k Keeper, name string) (*holder.Entry, error) {
 	}
 }
 
-// Resume serves the device again: first what the former process left unanswered. Errors: export.ErrGone if the watchdog
-// has ended the device, fuse.ErrNoResend.
+// Resume serves the device again: first what the former process left unanswered. Errors: export.ErrGone if the device
+// has ended, fuse.ErrNoResend.
 func (k *Kept) Resume(b export.Backend, o fuse.Options) (*Device, error) {
 	if k.Ended {
-		return nil, fmt.Errorf("%w: %s", export.ErrGone, k.name)
+		return nil, fmt.Errorf("%w: %s: %s", export.ErrGone, k.name, k.Why)
 	}
 	d := &Device{
 		opt:  Options{Mounter: k.mounter, Name: k.name, Keeper: k.keeper, Meta: k.Meta, Memory: k.Memory, Fuse: o},
 		path: k.m.Path, fd: k.device[0], num: k.num, conn: k.m.Conn, back: b, done: make(chan struct{}),
 	}
+	d.transport, d.reason = fuse.DevFuse, outlives
 	d.srv = fuse.New(d.fd, k.m.Conn, b, o)
 	if err := d.srv.Resume(); err != nil {
 		return nil, err
