@@ -209,7 +209,7 @@ func (a *Agent) startData() (err error) {
 func (a *Agent) startVolumes() error {
 	c := &a.cfg
 	opt := volumes.Options{Node: c.Node, Network: c.Network, Registry: a.registry, Transport: a.transport, Members: a.members, Cache: a.cache,
-		Local: a.stores.Local, Grants: a.grants, DeviceDir: filepath.Join(c.Dir, "devices"), RingBytes: c.RingBytes, Deletions: grants.KeySigner{Network: c.Network, Key: c.ControlKey},
+		Local: a.stores.Local, Grants: a.grants, DeviceDir: filepath.Join(c.Dir, "devices"), FuseTransport: c.FuseTransport, RingBytes: c.RingBytes, Deletions: grants.KeySigner{Network: c.Network, Key: c.ControlKey},
 		Events: a.events, Log: c.Log}
 	if a.holder != nil {
 		opt.Keeper = steady{a.holder}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"mynetwork.io/mynetwork/nodeagent/export/fuse"
 	"mynetwork.io/mynetwork/nodeagent/peer/identity"
 )
 
@@ -36,6 +37,9 @@ type Config struct {
 	Holder string
 	// Mounter is the path of the mounter's socket, which does what takes privilege. Empty: this process does it.
 	Mounter string
+	// FuseTransport is how requests of FUSE devices travel: fuse.DevFuse, or fuse.Uring, with which they end with this process
+	// although there is a holder. Empty: chosen.
+	FuseTransport fuse.Transport
 	// Registry is the directory of the file registry, shared by all agents of this machine.
 	Registry string
 
@@ -110,6 +114,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("%w: credentials or control key are missing", ErrConfig)
 	case c.Credentials.Self().Node != c.Node || c.Credentials.Self().Network != c.Network:
 		return fmt.Errorf("%w: credentials are for %s, this is node %s of network %s", ErrConfig, c.Credentials.Self().URI(), c.Node, c.Network)
+	case c.FuseTransport != "" && c.FuseTransport != fuse.DevFuse && c.FuseTransport != fuse.Uring:
+		return fmt.Errorf("%w: transport %q for FUSE devices: it is %s or %s", ErrConfig, c.FuseTransport, fuse.DevFuse, fuse.Uring)
 	case c.RingBytes != 0 && c.RingBytes < 1<<20:
 		return fmt.Errorf("%w: a ring of %d bytes, at least 1 MiB is needed", ErrConfig, c.RingBytes)
 	}

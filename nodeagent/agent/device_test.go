@@ -5,10 +5,13 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
+	"syscall"
 	"testing"
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
 	"mynetwork.io/mynetwork/nodeagent/export/exporttest"
+	"mynetwork.io/mynetwork/nodeagent/export/fuse"
 )
 
 // TestDevice: a volume is a block device of this machine, grows under its user, and has the same content on another node.
@@ -19,6 +22,9 @@ func TestDevice(t *testing.T) {
 	m := newModel(t, 11, 8*mib)
 	at, err := c.node["a"].api.AttachVolume(ctx, &agentv1.AttachVolumeRequest{Volume: "vol", Kind: agentv1.DeviceKind_DEVICE_KIND_FUSE})
 	check(t, err)
+	if got := at.Volume.DeviceTransport; !strings.HasPrefix(got, "devfuse (") { // whatever the kernel offers: there is a holder
+		t.Errorf("the device's requests travel over %q", got)
+	}
 	m.write(c.engine("a", "vol"), 20)
 	d, err := exporttest.OpenBlockDevice(at.Device)
 	check(t, err)
@@ -71,4 +77,53 @@ func TestSocket(t *testing.T) {
 	if _, err := os.Stat(at.Device); err == nil {
 		t.Error("the socket is still there")
 	}
+}
+
+// TestUringKill: with io_uring, which must be demanded where there is a holder, a device ends with its agent. Its I/O fails
+// at once, the next agent has what was acknowledged, and clears the place for a new device.
+func TestUringKill(t *testing.T) {
+	exporttest.NeedUring(t)
+	c := newCluster(t, 3, true)
+	c.stop("a")
+	c.node["a"].cfg.FuseTransport = fuse.Uring
+	cmd := c.spawn("a")
+	defer func() { c.end("a", cmd, syscall.SIGKILL) }()
+	c.create("b", "vol", 8*mib)
+	attach := func() *exporttest.BlockDevice {
+		t.Helper()
+		var d *exporttest.BlockDevice
+		eventually(t, "the volume is attached", func() error {
+			at, err := c.node["a"].api.AttachVolume(t.Context(), &agentv1.AttachVolumeRequest{Volume: "vol", Kind: agentv1.DeviceKind_DEVICE_KIND_FUSE})
+			if err != nil {
+				return err
+			}
+			if got := at.Volume.DeviceTransport; !strings.HasPrefix(got, "io_uring (") {
+				t.Errorf("the device's requests travel over %q", got)
+			}
+			d, err = exporttest.OpenBlockDevice(at.Device)
+			return err
+		})
+		return d
+	}
+	d := attach()
+	p := exporttest.Aligned(4096)
+	for i := range p {
+		p[i] = 'a'
+	}
+	_, err := d.WriteAt(p, 0)
+	check(t, err)
+	c.end("a", cmd, syscall.SIGKILL)
+	if _, err := d.WriteAt(p, 4096); err == nil {
+		t.Error("a write succeeded without a server")
+	}
+	check(t, d.Close())
+	cmd = c.spawn("a")
+	d = attach()
+	got := exporttest.Aligned(4096)
+	if _, err := d.ReadAt(got, 0); err != nil || !bytes.Equal(got, p) {
+		t.Errorf("what was acknowledged before the kill: %v, equal %v", err, bytes.Equal(got, p))
+	}
+	check(t, d.Close())
+	_, err = c.node["a"].api.DetachVolume(t.Context(), &agentv1.DetachVolumeRequest{Volume: "vol"})
+	check(t, err)
 }

@@ -64,6 +64,7 @@ func TestRefusals(t *testing.T) {
 		"no key":        {func(c *Config) { c.ControlKey = nil }, ErrConfig},
 		"tiny ring":     {func(c *Config) { c.RingBytes = 4096 }, ErrConfig},
 		"no holder":     {func(c *Config) { c.Holder = filepath.Join(c.Dir, "none") }, syscall.ENOENT},
+		"no transport":  {func(c *Config) { c.FuseTransport = "pigeon" }, ErrConfig},
 		"relative path": {func(c *Config) { c.Dir = "run" }, ErrConfig},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -625,28 +625,29 @@ func (x *Peer) GetStores() []string {
 }
 
 type Volume struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Id             string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Size           int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
-	Replicas       int32                  `protobuf:"varint,4,opt,name=replicas,proto3" json:"replicas,omitempty"`
-	Weak           bool                   `protobuf:"varint,5,opt,name=weak,proto3" json:"weak,omitempty"`
-	ExtentSize     uint32                 `protobuf:"varint,6,opt,name=extent_size,json=extentSize,proto3" json:"extent_size,omitempty"`
-	Compression    Compression            `protobuf:"varint,7,opt,name=compression,proto3,enum=mynetwork.agent.v1.Compression" json:"compression,omitempty"`
-	Encrypted      bool                   `protobuf:"varint,8,opt,name=encrypted,proto3" json:"encrypted,omitempty"`
-	Parent         string                 `protobuf:"bytes,9,opt,name=parent,proto3" json:"parent,omitempty"` // id of the volume it is a clone of; empty: none
-	ParentSnapshot string                 `protobuf:"bytes,10,opt,name=parent_snapshot,json=parentSnapshot,proto3" json:"parent_snapshot,omitempty"`
-	Snapshots      []*Snapshot            `protobuf:"bytes,11,rep,name=snapshots,proto3" json:"snapshots,omitempty"` // of a volume that is open here
-	State          VolumeState            `protobuf:"varint,12,opt,name=state,proto3,enum=mynetwork.agent.v1.VolumeState" json:"state,omitempty"`
-	HolderNode     string                 `protobuf:"bytes,13,opt,name=holder_node,json=holderNode,proto3" json:"holder_node,omitempty"` // who has it attached, as far as is known
-	Device         string                 `protobuf:"bytes,14,opt,name=device,proto3" json:"device,omitempty"`                           // path
-	DeviceKind     DeviceKind             `protobuf:"varint,15,opt,name=device_kind,json=deviceKind,proto3,enum=mynetwork.agent.v1.DeviceKind" json:"device_kind,omitempty"`
-	Failure        string                 `protobuf:"bytes,16,opt,name=failure,proto3" json:"failure,omitempty"` // why the engine ended
-	Epoch          string                 `protobuf:"bytes,17,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Open           *OpenVolume            `protobuf:"bytes,18,opt,name=open,proto3" json:"open,omitempty"` // set if it is open on this node
-	CreatedUnix    int64                  `protobuf:"varint,19,opt,name=created_unix,json=createdUnix,proto3" json:"created_unix,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name            string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Size            int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	Replicas        int32                  `protobuf:"varint,4,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	Weak            bool                   `protobuf:"varint,5,opt,name=weak,proto3" json:"weak,omitempty"`
+	ExtentSize      uint32                 `protobuf:"varint,6,opt,name=extent_size,json=extentSize,proto3" json:"extent_size,omitempty"`
+	Compression     Compression            `protobuf:"varint,7,opt,name=compression,proto3,enum=mynetwork.agent.v1.Compression" json:"compression,omitempty"`
+	Encrypted       bool                   `protobuf:"varint,8,opt,name=encrypted,proto3" json:"encrypted,omitempty"`
+	Parent          string                 `protobuf:"bytes,9,opt,name=parent,proto3" json:"parent,omitempty"` // id of the volume it is a clone of; empty: none
+	ParentSnapshot  string                 `protobuf:"bytes,10,opt,name=parent_snapshot,json=parentSnapshot,proto3" json:"parent_snapshot,omitempty"`
+	Snapshots       []*Snapshot            `protobuf:"bytes,11,rep,name=snapshots,proto3" json:"snapshots,omitempty"` // of a volume that is open here
+	State           VolumeState            `protobuf:"varint,12,opt,name=state,proto3,enum=mynetwork.agent.v1.VolumeState" json:"state,omitempty"`
+	HolderNode      string                 `protobuf:"bytes,13,opt,name=holder_node,json=holderNode,proto3" json:"holder_node,omitempty"` // who has it attached, as far as is known
+	Device          string                 `protobuf:"bytes,14,opt,name=device,proto3" json:"device,omitempty"`                           // path
+	DeviceKind      DeviceKind             `protobuf:"varint,15,opt,name=device_kind,json=deviceKind,proto3,enum=mynetwork.agent.v1.DeviceKind" json:"device_kind,omitempty"`
+	Failure         string                 `protobuf:"bytes,16,opt,name=failure,proto3" json:"failure,omitempty"` // why the engine ended
+	Epoch           string                 `protobuf:"bytes,17,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Open            *OpenVolume            `protobuf:"bytes,18,opt,name=open,proto3" json:"open,omitempty"` // set if it is open on this node
+	CreatedUnix     int64                  `protobuf:"varint,19,opt,name=created_unix,json=createdUnix,proto3" json:"created_unix,omitempty"`
+	DeviceTransport string                 `protobuf:"bytes,20,opt,name=device_transport,json=deviceTransport,proto3" json:"device_transport,omitempty"` // how the device's requests travel, and why so, for people; empty where there is no choice
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Volume) Reset() {
@@ -810,6 +811,13 @@ func (x *Volume) GetCreatedUnix() int64 {
 		return x.CreatedUnix
 	}
 	return 0
+}
+
+func (x *Volume) GetDeviceTransport() string {
+	if x != nil {
+		return x.DeviceTransport
+	}
+	return ""
 }
 
 // OpenVolume is what only the node that has the volume open knows.
@@ -3247,7 +3255,7 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"rtt_micros\x18\x05 \x01(\x03R\trttMicros\x12\x1c\n" +
 	"\tbandwidth\x18\x06 \x01(\x01R\tbandwidth\x12\x1a\n" +
 	"\bfailures\x18\a \x01(\x04R\bfailures\x12\x16\n" +
-	"\x06stores\x18\b \x03(\tR\x06stores\"\xa7\x05\n" +
+	"\x06stores\x18\b \x03(\tR\x06stores\"\xd2\x05\n" +
 	"\x06Volume\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -3271,7 +3279,8 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\afailure\x18\x10 \x01(\tR\afailure\x12\x14\n" +
 	"\x05epoch\x18\x11 \x01(\tR\x05epoch\x122\n" +
 	"\x04open\x18\x12 \x01(\v2\x1e.mynetwork.agent.v1.OpenVolumeR\x04open\x12!\n" +
-	"\fcreated_unix\x18\x13 \x01(\x03R\vcreatedUnix\"\xab\x03\n" +
+	"\fcreated_unix\x18\x13 \x01(\x03R\vcreatedUnix\x12)\n" +
+	"\x10device_transport\x18\x14 \x01(\tR\x0fdeviceTransport\"\xab\x03\n" +
 	"\n" +
 	"OpenVolume\x12\x1c\n" +
 	"\tcommitted\x18\x01 \x01(\x04R\tcommitted\x12\x1a\n" +

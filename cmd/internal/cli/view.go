@@ -27,6 +27,7 @@ type volumeView struct {
 	Node           string         `json:"node,omitempty"`
 	Device         string         `json:"device,omitempty"`
 	DeviceKind     string         `json:"deviceKind,omitempty"`
+	Transport      string         `json:"deviceTransport,omitempty"`
 	Failure        string         `json:"failure,omitempty"`
 	Epoch          string         `json:"epoch,omitempty"`
 	Created        string         `json:"created,omitempty"`
@@ -81,7 +82,7 @@ func viewVolume(v *agentv1.Volume) volumeView {
 	out := volumeView{
 		ID: v.GetId(), Name: v.GetName(), Size: v.GetSize(), Replicas: v.GetReplicas(), Weak: v.GetWeak(), ExtentSize: v.GetExtentSize(),
 		Compression: short(v.GetCompression().String(), "COMPRESSION_"), Encrypted: v.GetEncrypted(), Parent: v.GetParent(), ParentSnapshot: v.GetParentSnapshot(),
-		State: short(v.GetState().String(), "VOLUME_STATE_"), Node: v.GetHolderNode(), Device: v.GetDevice(),
+		State: short(v.GetState().String(), "VOLUME_STATE_"), Node: v.GetHolderNode(), Device: v.GetDevice(), Transport: v.GetDeviceTransport(),
 		DeviceKind: short(v.GetDeviceKind().String(), "DEVICE_KIND_"), Failure: v.GetFailure(), Epoch: v.GetEpoch(), Created: when(v.GetCreatedUnix()),
 		Snapshots: []snapshotView{},
 	}
@@ -131,7 +132,7 @@ func (v *volumeView) note() string {
 // volumeDetails is one volume as a table of names and values.
 func (v *volumeView) details(r *show.Rows) {
 	for _, f := range [][2]string{
-		{"name", v.Name}, {"id", v.ID}, {"size", size.Format(v.Size)}, {"state", v.State}, {"node", v.Node}, {"device", v.Device}, {"kind", v.DeviceKind},
+		{"name", v.Name}, {"id", v.ID}, {"size", size.Format(v.Size)}, {"state", v.State}, {"node", v.Node}, {"device", v.Device}, {"kind", v.DeviceKind}, {"transport", v.Transport},
 		{"replicas", fmt.Sprint(v.Replicas)}, {"compression", v.Compression}, {"encrypted", fmt.Sprint(v.Encrypted)}, {"parent", v.Parent},
 		{"epoch", v.Epoch}, {"created", v.Created}, {"note", v.note()},
 	} {

@@ -14,6 +14,7 @@ import (
 
 	"mynetwork.io/mynetwork/cmd/internal/size"
 	"mynetwork.io/mynetwork/nodeagent/agent"
+	"mynetwork.io/mynetwork/nodeagent/export/fuse"
 	"mynetwork.io/mynetwork/nodeagent/peer/identity"
 )
 
@@ -25,6 +26,7 @@ func (a *AgentValues) Config(version string, log *slog.Logger) (agent.Config, er
 	c := agent.Config{
 		Node: a.Node, Network: a.Network, Version: version, Format: a.Format, Dir: a.Dir, Listen: a.Listen, Control: a.Control,
 		Holder: a.Holder, Mounter: a.Mounter, Registry: a.Registry, ProbeInterval: a.ProbeInterval, Log: log,
+		FuseTransport: fuse.Transport(a.FuseTransport),
 	}
 	var err error
 	if c.Members, err = Members(a.Members); err != nil {

@@ -55,6 +55,7 @@ type AgentValues struct {
 	Listen        string        `mapstructure:"listen"`
 	Control       string        `mapstructure:"control"`
 	Holder        string        `mapstructure:"holder"`
+	FuseTransport string        `mapstructure:"fuse-transport"`
 	Registry      string        `mapstructure:"registry"`
 	TLS           string        `mapstructure:"tls"`
 	ControlKey    string        `mapstructure:"control-key"`

@@ -202,6 +202,9 @@ func (m *Manager) attach(s *slot, a *attachment, force bool) error {
 	}
 	a.setDevice(d)
 	m.opt.Events.Info("Attached", a.rec.Name, "volume is attached as %s %s in epoch %s", a.kind, d.Path(), a.eng.Status().Epoch)
+	if t := transportOf(d); t != "" {
+		m.opt.Log.Info("the device's requests travel", "volume", a.rec.Name, "device", d.Path(), "over", t)
+	}
 	return nil
 }
 

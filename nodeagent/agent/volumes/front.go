@@ -66,6 +66,7 @@ type kept struct {
 	memory []int
 	device *device.Kept // nil: there is none to resume
 	ended  bool
+	why    string // ended
 }
 
 // makeDevice makes a volume's device and has the holder keep it with its memory.
@@ -75,7 +76,7 @@ func (m *Manager) makeDevice(ctx context.Context, b export.Backend, name string,
 		return nil, fmt.Errorf("device's meta: %w", err)
 	}
 	if mt.Kind == Fuse {
-		o := device.Options{Mounter: m.opt.Mounter, Name: name, Meta: raw, Memory: fds}
+		o := device.Options{Mounter: m.opt.Mounter, Name: name, Meta: raw, Memory: fds, Fuse: fuse.Options{Transport: m.opt.FuseTransport}}
 		if m.opt.Keeper != nil {
 			o.Keeper = m.opt.Keeper
 		}
@@ -95,6 +96,16 @@ func (m *Manager) makeDevice(ctx context.Context, b export.Backend, name string,
 		err = errors.Join(err, m.opt.Keeper.Drop(ctx, name))
 	}
 	return d, err
+}
+
+// transportOf says how a device's requests travel, and why so; empty for those that have no choice.
+func transportOf(d export.Device) string {
+	f, ok := d.(*device.Device)
+	if !ok {
+		return ""
+	}
+	t, why := f.Transport()
+	return fmt.Sprintf("%s (%s)", t, why)
 }
 
 // serveSocket makes the device of a kind whose descriptors the holder need not keep.
@@ -124,7 +135,7 @@ func (m *Manager) recoverDevice(ctx context.Context, name string, k Kind) (*kept
 		if err != nil {
 			return nil, err
 		}
-		out.device, out.memory, out.ended, raw = d, d.Memory, d.Ended, d.Meta
+		out.device, out.memory, out.ended, out.why, raw = d, d.Memory, d.Ended, d.Why, d.Meta
 	} else {
 		e, err := m.opt.Keeper.Get(ctx, name)
 		if err != nil {

@@ -19,6 +19,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/warrant"
 	"mynetwork.io/mynetwork/nodeagent/export/device"
+	"mynetwork.io/mynetwork/nodeagent/export/fuse"
 	"mynetwork.io/mynetwork/nodeagent/export/mounter"
 	"mynetwork.io/mynetwork/nodeagent/peer/grant"
 	"mynetwork.io/mynetwork/nodeagent/registry"
@@ -74,10 +75,12 @@ type Options struct {
 	Keeper    Keeper // nil: rings and devices end with this process
 	DeviceDir string
 	Mounter   device.Mounter // nil: devices are made in this process, below DeviceDir
-	RingBytes int            // 0: ring.DefaultSize
-	Deletions DeletionSigner
-	Events    *events.Log
-	Log       *slog.Logger
+	// FuseTransport is demanded of devices of kind Fuse; empty: chosen by the device.
+	FuseTransport fuse.Transport
+	RingBytes     int // 0: ring.DefaultSize
+	Deletions     DeletionSigner
+	Events        *events.Log
+	Log           *slog.Logger
 	// Default is the kind of an attach that names none: Fuse if empty.
 	Default Kind
 }
@@ -220,11 +223,12 @@ const (
 // Info describes a volume.
 type Info struct {
 	registry.Record
-	State  State
-	Kind   Kind
-	Device string         // path
-	Status *volume.Status // of a volume that is open here
-	Err    error          // why its engine has ended
+	State     State
+	Kind      Kind
+	Device    string         // path
+	Transport string         // how the device's requests travel, and why so; empty where there is no choice
+	Status    *volume.Status // of a volume that is open here
+	Err       error          // why its engine has ended
 }
 
 func (m *Manager) info(r registry.Record) Info {
@@ -234,6 +238,7 @@ func (m *Manager) info(r registry.Record) Info {
 	case a != nil:
 		st := a.eng.Status()
 		i.State, i.Kind, i.Device, i.Status, i.Err = Attached, a.kind, a.path(), &st, a.eng.Err()
+		i.Transport = transportOf(a.device())
 		i.Size = st.Size
 		if i.Err != nil {
 			i.State = Failed

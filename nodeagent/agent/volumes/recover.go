@@ -80,7 +80,11 @@ func (m *Manager) startResume(ctx context.Context, v block.VolumeID, name string
 	m.wg.Go(func() {
 		p.err = m.resume(s, a, k, name)
 		if p.err != nil {
-			m.opt.Events.Error("NotResumed", r.Name, "the volume's device stays with the holder: %v", p.err)
+			what := "the volume's device stays with the holder"
+			if k.ended {
+				what = "attach the volume again, what was acknowledged is in it"
+			}
+			m.opt.Events.Error("NotResumed", r.Name, "%s: %v", what, p.err)
 		}
 		m.release(v)
 		close(p.done)
@@ -147,8 +151,8 @@ func (m *Manager) resume(s *slot, a *attachment, k *kept, name string) error {
 	m.setOpen(s, a)
 	m.watch(a)
 	if k.ended {
-		err := errors.New("the holder has ended its device, as no agent served it for too long")
-		return errors.Join(err, m.closeEngine(a, true, func() { m.setOpen(s, nil) }), m.opt.Keeper.Drop(ctx, name))
+		err := fmt.Errorf("its device has ended: %s", k.why)
+		return errors.Join(err, m.closeEngine(a, true, func() { m.setOpen(s, nil) }), m.discard(name, k))
 	}
 	d, err := m.resumeDevice(backend{a.eng, &a.frozen}, name, k)
 	if err != nil {
