@@ -82,6 +82,7 @@ func command() *cobra.Command {
 	root := &cobra.Command{
 		Use: "cluster", Short: "a real Kubernetes on one machine, for tests",
 		SilenceUsage: true, SilenceErrors: true,
+		TraverseChildren: true, // else flags before kubectl would become its arguments
 	}
 	root.PersistentFlags().StringVar(&a.dir, "dir", a.dir, "directory of all that the cluster keeps (MYNETWORK_CLUSTER_DIR)")
 	root.AddCommand(a.up(), a.down(), a.status(), a.build(), a.node(), a.apiserver(), a.loadImage(), a.kubectl(), a.kubeconfig(), internal())

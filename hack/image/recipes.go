@@ -67,7 +67,7 @@ func tools(t *rootfs.Tree) error {
 	}
 	err := programs(t, "bash", "grep", "egrep", "sed", "awk", "tar", "find", "xargs", "ps", "mount", "umount", "findmnt", "lsblk", "losetup",
 		"blkid", "blockdev", "fallocate", "fsfreeze", "flock", "nsenter", "mke2fs", "mkfs.ext4", "e2fsck", "resize2fs", "tune2fs", "dumpe2fs",
-		"mkfs.xfs", "xfs_growfs", "xfs_repair", "xfs_io", "fio", "sqlite3", "ip", "hostname", "getent", "which", "diff", "cmp")
+		"mkfs.xfs", "xfs_growfs", "xfs_repair", "xfs_io", "fio", "sqlite3", "ip", "bindfs", "socat", "hostname", "getent", "which", "diff", "cmp")
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ func packages() map[string]string {
 		"iproute2": "/usr/sbin/ip", "util-linux": "/usr/bin/nsenter", "mount": "/usr/bin/mount", "e2fsprogs": "/usr/sbin/mke2fs",
 		"xfsprogs": "/usr/sbin/mkfs.xfs",
 		// of the image with tools
-		"fio": "/usr/bin/fio", "sqlite3": "/usr/bin/sqlite3", "postgresql-15": "/usr/lib/postgresql/15/bin/postgres", "procps": "/usr/bin/ps",
+		"fio": "/usr/bin/fio", "bindfs": "/usr/bin/bindfs", "socat": "/usr/bin/socat", "sqlite3": "/usr/bin/sqlite3", "postgresql-15": "/usr/lib/postgresql/15/bin/postgres", "procps": "/usr/bin/ps",
 		"gawk": "/usr/bin/awk", "diffutils": "/usr/bin/diff", "hostname": "/usr/bin/hostname", "tzdata": "/usr/share/zoneinfo/UTC",
 	}
 }

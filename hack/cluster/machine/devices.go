@@ -17,26 +17,17 @@ import (
 	"mynetwork.io/mynetwork/hack/cluster/record"
 )
 
-const loopMajor = 7
-
-// loop is a loop device that has a file: the same number with another file is another loop.
-type loop struct {
-	number int
-	device uint64 // of the file system that the file lies on
-	inode  uint64
-}
-
 // devices are what the kernel keeps of a node beyond its processes.
 type devices struct {
 	loops []loop
 	fuse  []int // numbers of FUSE connections
 }
 
-// devicesOf finds the node's devices. A FUSE connection is the node's if the node has it mounted and the real machine
-// does not; a loop if the node has it mounted, as file system or as device node, or if its file lies on such a FUSE mount
-// or in the node's directory.
-func devicesOf(r *record.Record, node string, pid1 record.Process) (devices, error) {
-	ours, err := mountsOf(pid1.PID)
+// devicesOf finds the node's devices. A FUSE connection is the node's if a process of the node has it mounted and the real
+// machine does not; a loop if a process of the node has it mounted, as file system or as device node, or if its file lies
+// on such a FUSE mount or in the node's directory.
+func devicesOf(r *record.Record, node string) (devices, error) {
+	ours, err := nodeMounts(r, node)
 	if err != nil {
 		return devices{}, err
 	}
@@ -57,14 +48,19 @@ func devicesOf(r *record.Record, node string, pid1 record.Process) (devices, err
 	var files map[uint64]bool
 	for _, l := range all {
 		ofNode := slices.Contains(mounted, l.number)
-		for _, c := range fuse {
-			ofNode = ofNode || l.device == unix.Mkdev(0, uint32(c))
-		}
-		if !ofNode && l.device == disk.Dev {
-			if files == nil {
-				files = inodes(r.Dir().Node(node))
+		if !ofNode {
+			device, inode, known := l.backing(time.Second)
+			switch {
+			case !known: // the FUSE server of its file is dead or hangs: the path is all there is
+				ofNode = onFUSE(l.path, ours, fuse)
+			case device == disk.Dev:
+				if files == nil {
+					files = inodes(r.Dir().Node(node))
+				}
+				ofNode = files[inode]
+			default:
+				ofNode = slices.ContainsFunc(fuse, func(c int) bool { return device == unix.Mkdev(0, uint32(c)) })
 			}
-			ofNode = files[l.inode]
 		}
 		if ofNode {
 			d.loops = append(d.loops, l)
@@ -73,11 +69,56 @@ func devicesOf(r *record.Record, node string, pid1 record.Process) (devices, err
 	return d, nil
 }
 
+// nodeMounts are the mounts that any process of the node sees; containers see others than pid 1.
+func nodeMounts(r *record.Record, node string) ([]mount, error) {
+	var out []mount
+	seen := map[string]bool{}
+	for _, dir := range r.Cgroups {
+		if filepath.Base(dir) != r.Name(node) {
+			continue
+		}
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.Name() != "cgroup.procs" {
+				return nil // a cgroup may go while it is looked at
+			}
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return nil
+			}
+			for _, pid := range strings.Fields(string(text)) {
+				ns, err := os.Readlink("/proc/" + pid + "/ns/mnt")
+				if err != nil || seen[ns] {
+					continue
+				}
+				seen[ns] = true
+				n, err := strconv.Atoi(pid)
+				if err != nil {
+					return err
+				}
+				mounts, err := mountsOf(n)
+				if err == nil {
+					out = append(out, mounts...)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(out) == 0 {
+		return nil, errors.New("no process of it is found in its cgroups")
+	}
+	return out, nil
+}
+
+// isFUSE tells whether a mount is of a FUSE server; the minor number of its device is that of the connection.
+func (m mount) isFUSE() bool {
+	return m.major == 0 && (m.fstype == "fuse" || m.fstype == "fuseblk" || strings.HasPrefix(m.fstype, "fuse."))
+}
+
 // mountedDevices are the FUSE connections and loops that a node has mounted and the real machine has not.
 func mountedDevices(node, host []mount) (fuse, loops []int) {
-	isFUSE := func(m mount) bool {
-		return m.major == 0 && (m.fstype == "fuse" || m.fstype == "fuseblk" || strings.HasPrefix(m.fstype, "fuse."))
-	}
 	for _, m := range node {
 		if slices.ContainsFunc(host, func(h mount) bool {
 			return h.major == m.major && h.minor == m.minor && (m.fstype != "devtmpfs" || m.root == h.root)
@@ -85,7 +126,7 @@ func mountedDevices(node, host []mount) (fuse, loops []int) {
 			continue
 		}
 		switch {
-		case isFUSE(m):
+		case m.isFUSE():
 			fuse = append(fuse, m.minor)
 		case m.major == loopMajor:
 			loops = append(loops, m.minor)
@@ -96,48 +137,15 @@ func mountedDevices(node, host []mount) (fuse, loops []int) {
 		}
 	}
 	slices.Sort(fuse)
-	return slices.Compact(fuse), loops
+	slices.Sort(loops)
+	return slices.Compact(fuse), slices.Compact(loops)
 }
 
-// loops lists the loop devices that have a file.
-func loops() ([]loop, error) {
-	files, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
-	if err != nil {
-		return nil, err
-	}
-	var out []loop
-	for _, f := range files {
-		n, err := strconv.Atoi(strings.TrimPrefix(strings.Split(f, "/")[3], "loop"))
-		if err != nil {
-			continue
-		}
-		l, err := lookAt(n)
-		if errors.Is(err, unix.ENXIO) || errors.Is(err, fs.ErrNotExist) { // detached meanwhile
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, l)
-	}
-	return out, nil
-}
-
-func openLoop(number int) (*os.File, error) {
-	return os.OpenFile(fmt.Sprintf("/dev/loop%d", number), os.O_RDONLY, 0)
-}
-
-func lookAt(number int) (loop, error) {
-	f, err := openLoop(number)
-	if err != nil {
-		return loop{}, err
-	}
-	defer f.Close()
-	info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
-	if err != nil {
-		return loop{}, fmt.Errorf("status of /dev/loop%d: %w", number, err)
-	}
-	return loop{number, info.Device, info.Inode}, nil
+// onFUSE tells whether a path lies on a mount of one of the connections.
+func onFUSE(path string, mounts []mount, connections []int) bool {
+	return slices.ContainsFunc(mounts, func(m mount) bool {
+		return m.isFUSE() && slices.Contains(connections, m.minor) && strings.HasPrefix(path, m.point+"/")
+	})
 }
 
 // inodes are the numbers of all regular files below dir, on its own file system. Images of containers are left out:
@@ -199,30 +207,7 @@ func abortAlone(connections []int) error {
 func (d devices) detach() error {
 	var errs error
 	for _, l := range d.loops {
-		if err := l.detach(5 * time.Second); err != nil {
-			errs = errors.Join(errs, err)
-		}
+		errs = errors.Join(errs, l.detach(5*time.Second))
 	}
 	return errs
-}
-
-func (l loop) detach(most time.Duration) error {
-	for end := time.Now().Add(most); ; time.Sleep(20 * time.Millisecond) {
-		now, err := lookAt(l.number)
-		if err != nil || now != l {
-			return nil
-		}
-		f, err := openLoop(l.number)
-		if err != nil {
-			return err
-		}
-		err = unix.IoctlSetInt(int(f.Fd()), unix.LOOP_CLR_FD, 0)
-		f.Close()
-		if err != nil && !errors.Is(err, unix.ENXIO) && !errors.Is(err, unix.EBUSY) {
-			return fmt.Errorf("detach /dev/loop%d: %w", l.number, err)
-		}
-		if time.Now().After(end) {
-			return fmt.Errorf("/dev/loop%d is still in use after its node has ended: something outside of the node has it open or mounted (fuser -vm /dev/loop%[1]d)", l.number)
-		}
-	}
 }

@@ -66,7 +66,7 @@ func Daemon(r *record.Record, role string, argv ...string) error {
 	defer log.Close()
 	args := append([]string{"internal", "enter", "--cgroups", strings.Join(cgroups, ","), "--net", strconv.Itoa(hub.PID), "--"}, argv...)
 	cmd := exec.Command(Self, args...)
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, "/"
 	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", role, err)

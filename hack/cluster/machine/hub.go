@@ -49,6 +49,11 @@ func StartHub(r *record.Record) error {
 	if r.Alive(hubRole) {
 		return nil
 	}
+	for role := range r.Processes {
+		if r.Alive(role) { // it holds what is left of the old network, and would not be in the new one
+			return fmt.Errorf("the process of the network has died, but %s still runs: cluster down --keep, then cluster up", role)
+		}
+	}
 	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(r.APIPort)))
 	if err != nil && r.APIPort != 0 {
 		l, err = net.Listen("tcp", "127.0.0.1:0")
@@ -74,7 +79,7 @@ func StartHub(r *record.Record) error {
 	}
 	defer ready.Close()
 	cmd := exec.Command(Self, "internal", "hub")
-	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = log, log, []*os.File{f, done}
+	cmd.Stdout, cmd.Stderr, cmd.Dir, cmd.ExtraFiles = log, log, "/", []*os.File{f, done}
 	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWNET}
 	err = cmd.Start()
 	done.Close()

@@ -142,7 +142,7 @@ func off(r *record.Record, node string, end func(record.Process) error) error {
 	if !p.Alive() {
 		return clean(r, node)
 	}
-	devices, err := devicesOf(r, node, p)
+	devices, err := devicesOf(r, node)
 	if err != nil {
 		return fmt.Errorf("look at the devices of node %s: %w", node, err)
 	}

@@ -43,6 +43,7 @@ func PID1() error {
 		}
 		p.logs[s.Name] = f
 	}
+	unix.Umask(0o022)
 	if err := unix.Sethostname([]byte(p.config.Name)); err != nil {
 		return err
 	}

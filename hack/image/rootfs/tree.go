@@ -13,7 +13,7 @@ import (
 
 // entry is one file, directory or link.
 type entry struct {
-	mode   fs.FileMode // of a directory, a regular file or a link; permissions and set-id bits
+	mode   fs.FileMode // of a directory, a regular file or a link, and its permissions
 	target string      // of a link
 	text   []byte      // of a regular file, if source is empty
 	source string      // the file on this machine that holds the content
@@ -80,7 +80,8 @@ func (t *Tree) Link(name, target string) {
 	t.set(name, entry{mode: fs.ModeSymlink | 0o777, target: target})
 }
 
-// File adds a file of this machine, with its mode, under a name. Links are followed.
+// File adds a file of this machine under a name. Links are followed. Set-id bits are left out: whoever runs as root in a
+// container needs none, and nobody else shall become root by one.
 func (t *Tree) File(name, source string) error {
 	info, err := os.Stat(source)
 	if err != nil {
@@ -89,7 +90,7 @@ func (t *Tree) File(name, source string) error {
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("%s is no regular file", source)
 	}
-	t.set(name, entry{mode: info.Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid), source: source})
+	t.set(name, entry{mode: info.Mode().Perm(), source: source})
 	return nil
 }
 
@@ -116,10 +117,8 @@ func (t *Tree) Names() []string {
 
 func write(out *tar.Writer, name string, e entry) error {
 	h := &tar.Header{Name: name, Mode: int64(e.mode.Perm()), Typeflag: tar.TypeReg, Format: tar.FormatPAX}
-	for bit, of := range map[fs.FileMode]int64{fs.ModeSetuid: 0o4000, fs.ModeSetgid: 0o2000, fs.ModeSticky: 0o1000} {
-		if e.mode&bit != 0 {
-			h.Mode |= of
-		}
+	if e.mode&fs.ModeSticky != 0 {
+		h.Mode |= 0o1000
 	}
 	switch {
 	case e.mode.IsDir():
