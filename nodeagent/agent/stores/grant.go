@@ -45,6 +45,7 @@ type slot struct {
 	cfg   Config
 	store *Store // nil: none is open
 	why   error  // why; nil: the directory is empty
+	tried error  // why it was not formatted when it was granted
 }
 
 // memory is what is known of a node's stores beside their disks: see the package's comment.
@@ -160,6 +161,9 @@ func (s *Set) Statuses() (out []Status) {
 					"mount it and restart this node's agent; if it was replaced, approve the new id of this path"})
 				offer.Message = "an empty directory that had another store: it is formatted only if a person approves this id"
 			}
+			if sl.tried != nil {
+				offer.Message = "it was granted, and can not be formatted: " + sl.tried.Error()
+			}
 			out = append(out, offer)
 		}
 	}
@@ -207,6 +211,9 @@ func (s *Set) Grant(id block.StoreID) error {
 	if err == nil {
 		err = s.openSlot(found)
 	}
+	s.mu.Lock()
+	found.tried = err
+	s.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("store %s: %w", found.cfg.Path, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -166,6 +167,9 @@ func TestNotEmpty(t *testing.T) {
 	for range 2 {
 		if err := s.Grant(id); !errors.Is(err, store.ErrNotEmpty) {
 			t.Errorf("a directory with files: %v", err)
+		}
+		if m := s.Statuses()[0].Message; !strings.Contains(m, "precious") {
+			t.Errorf("the status says %q", m)
 		}
 	}
 	must(t, os.Remove(file))
