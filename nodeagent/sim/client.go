@@ -347,6 +347,9 @@ func (v *vol) administer(s *seat) {
 				s.flushed(covered)
 			}
 		}
+	case k < 18:
+		err, _ := s.onSeat("clean", func() error { _, err := s.e.Clean(); return err })
+		w.s.tracef("v%d.%d cleaned: %v", v.spec.ID[0], s.r.n, err)
 	}
 }
 

@@ -36,11 +36,28 @@ func (r *registry) restore(v block.VolumeID) {
 		first++
 	}
 	f := list[first+r.w.s.rng.IntN(len(list)-first)]
-	f.Anchor = r.facts[v].Anchor // known hole: cleaning may have freed what the older anchor names (DESIGN.md)
+	if r.freed(f) {
+		r.w.cover("registry restored", "freed anchor")
+	}
 	r.rev++
 	r.w.s.tracef("registry of v%d restored: epoch %d anchor %d.%d", v[0], f.Epoch.Number, f.Anchor.Extent.Epoch, f.Anchor.Extent.N)
 	f.Revision = fmt.Sprint(r.rev)
 	r.facts[v] = f
+}
+
+// freed tells whether no quorum holds a fact's anchor any more.
+func (r *registry) freed(f volume.Fact) bool {
+	held := 0
+	for _, m := range f.Anchor.Members {
+		if n := r.w.byStore[m]; n != nil {
+			if n.st == nil {
+				held++ // it may
+			} else if _, ok := n.st.Stat(f.Anchor.Extent); ok {
+				held++
+			}
+		}
+	}
+	return held < len(f.Anchor.Members)/2+1
 }
 
 // registryClient is the registry as a process sees it.

@@ -321,3 +321,40 @@ func TestRegistryOfYesterday(t *testing.T) {
 		s.require(try.e.Status().Epoch.Number > 3, "epoch %s", try.e.Status().Epoch)
 	})
 }
+
+// PROTOCOL 6, 13: the registry comes back with an anchor that cleaning has freed since. What a store that was away has left
+// of that extent is not the end of the journal; the next writer finds that by itself.
+func TestRegistryFromBeforeCleaning(t *testing.T) {
+	play(t, 4, func(s *script) {
+		a := s.outsider()
+		i := a.n.idx
+		yesterday := s.w.reg.facts[s.v.spec.ID]
+		a.write(0, 8)
+		s.flush(a)
+		s.wait(time.Second)
+		away := s.w.byStore[yesterday.Anchor.Members[0]]
+		away.end(false)
+		for range 12 {
+			a.write(0, 64)
+			a.write(0, 64)
+			_, _ = a.onSeat("clean", func() error { _, err := a.e.Clean(); return err })
+			s.wait(time.Second)
+		}
+		s.flush(a)
+		for _, m := range yesterday.Anchor.Members[1:] {
+			_, held := s.w.byStore[m].st.Stat(yesterday.Anchor.Extent)
+			s.require(!held, "the first extent is not freed")
+		}
+		a.n.end(false)
+		s.up(away.idx)
+		s.up(i)
+		_, held := away.st.Stat(yesterday.Anchor.Extent)
+		s.require(held, "nothing is left of the first extent")
+		yesterday.Revision = "restored"
+		s.w.reg.facts[s.v.spec.ID] = yesterday
+		s.wait(5 * time.Second)
+		b := s.open((i + 1) % 4)
+		b.write(0, 4)
+		s.flush(b)
+	})
+}

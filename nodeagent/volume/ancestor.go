@@ -86,24 +86,19 @@ func (e *Engine) peek(v block.VolumeID) (c journal.Checkpoint, err error) {
 	if err != nil {
 		return c, err
 	}
-	var logs []extentLog
-	x := f.Anchor.Extent
-	for !x.IsZero() {
-		l, err := e.longestLog(x)
-		if err != nil {
-			if len(logs) > 0 && errors.Is(err, replica.ErrNotHeld) {
-				break // named, not yet opened
-			}
-			return c, err
+	logs, end, err := e.peekChain(f.Anchor.Extent)
+	if err == nil && !end.IsZero() { // it may not be the end, but what cleaning has left: the registry may be an old copy
+		s := e.surveyStores(v, f.Anchor.Members)
+		if start, met, terr := s.trace(end); terr == nil && !met {
+			logs, _, err = e.peekChain(start.Extent)
 		}
-		logs = append(logs, l)
-		next, err := lastClosed(l.log)
-		if err != nil {
-			return c, err
-		}
-		x = next.Next
 	}
-	if len(logs) == 0 {
+	switch {
+	case err != nil:
+		return c, err
+	case len(logs) == 0 && !end.IsZero():
+		return c, fmt.Errorf("volume %s: extent %s: %w", v, end, replica.ErrNotHeld)
+	case len(logs) == 0:
 		return c, fmt.Errorf("volume %s was never opened: %w", v, ErrNotFound)
 	}
 	if c, _, ok := lastCheckpoint(logs); ok {
@@ -121,6 +116,30 @@ func (e *Engine) peek(v block.VolumeID) (c journal.Checkpoint, err error) {
 		return c, nil
 	}
 	return c, fmt.Errorf("volume %s: checkpoint at seq %d of %s: %w", v, at.Seq, at.Extent, ErrLost)
+}
+
+// peekChain reads the logs from an extent on, as far as replicas show them. doubt is the last one if that is not held as
+// the end of a journal must be.
+func (e *Engine) peekChain(x block.ExtentID) (logs []extentLog, doubt block.ExtentID, err error) {
+	for !x.IsZero() {
+		l, err := e.longestLog(x)
+		if errors.Is(err, replica.ErrNotHeld) {
+			return logs, x, nil
+		}
+		if err != nil {
+			return nil, doubt, err
+		}
+		logs = append(logs, l)
+		next, err := lastClosed(l.log)
+		if err != nil {
+			return nil, doubt, err
+		}
+		if next.Next.IsZero() && l.copies < len(l.members) {
+			doubt = x
+		}
+		x = next.Next
+	}
+	return logs, doubt, nil
 }
 
 // longestLog reads an extent's log from the replica that has most of it; if that one changes meanwhile or is damaged,
@@ -161,7 +180,7 @@ func (e *Engine) longestLog(x block.ExtentID) (l extentLog, err error) {
 			return l, err
 		}
 		open, err := journal.DecodeOpen(r.Body)
-		return extentLog{id: x, log: log, open: open, members: open.Members, chain: c.chain}, err
+		return extentLog{id: x, log: log, open: open, members: open.Members, chain: c.chain, copies: len(copies)}, err
 	}
 	return l, err
 }

@@ -18,6 +18,7 @@ type extentLog struct {
 	open    journal.Open
 	members []block.StoreID
 	chain   journal.Chain
+	copies  int // stores that said that they hold it, if it was looked for everywhere
 }
 
 // loadLogs reads, from the tail backwards, the logs that state has to be replayed from. Each is pinned by the one

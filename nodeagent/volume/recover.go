@@ -114,58 +114,82 @@ func (e *Engine) doubt(damaged map[block.StoreID]bool, x block.ExtentID, s block
 	e.Env.Sleep(retryPause)
 }
 
+// chase is where a recovery is on its way along the chain of extents.
+type chase struct {
+	x       block.ExtentID
+	members []block.StoreID
+	damaged map[block.StoreID]bool // replicas whose log of x is
+	sure    bool                   // x was reached from an extent that is certainly part of the journal
+}
+
+// move goes on to another extent. Late answers may still look into the old map.
+func (c *chase) move(to block.ExtentID, members []block.StoreID) {
+	c.x, c.members, c.damaged = to, members, make(map[block.StoreID]bool)
+}
+
 // findTail follows the chain of extents from the anchor to its end, taking promises on the way, and restores the end
 // to a quorum.
 func (e *Engine) findTail(anchor journal.Position) (*tail, error) {
-	x, members := anchor.Extent, anchor.Members
-	damaged := make(map[block.StoreID]bool)
+	var c chase
+	c.move(anchor.Extent, anchor.Members)
 	for {
-		tails, best, err := e.promise(x, members, damaged)
-		if err != nil {
-			return nil, err
-		}
-		if !best.Held {
-			return nil, fmt.Errorf("extent %s: %w", x, ErrLost)
-		}
-		log, err := e.readChain(best.Store, x, &best.Chain)
-		if isDamage(err) {
-			e.doubt(damaged, x, best.Store, err)
-			continue
-		}
-		if errors.Is(err, replica.ErrUnreachable) && e.Err() == nil {
-			continue // it may be gone for good: decide again, from who answers now
-		}
-		if err != nil {
-			return nil, fmt.Errorf("journal of extent %s: %w", x, err)
-		}
-		first, _, err := journal.Parse(log)
-		if err != nil {
-			return nil, err
-		}
-		open, err := journal.DecodeOpen(first.Body)
-		if err != nil {
-			return nil, err
-		}
-		t := &tail{extent: x, members: members, chain: best.Chain, log: log, open: open}
-		if err = e.restore(t, tails, best); err == nil && t.chain.Closed {
-			err = e.confirm(t)
-		}
+		t, err := e.chaseOne(&c)
+		var moved errMoved
 		switch {
-		case errors.Is(err, errDamaged):
-			e.doubt(damaged, x, best.Store, err)
-			continue
-		case errors.Is(err, errNoCopy):
+		case errors.Is(err, errNoCopy), errors.Is(err, replica.ErrUnreachable) && e.Err() == nil:
+			continue // a replica may be gone for good: decide again, from who answers now
+		case errors.As(err, &moved):
+			c.move(moved.to.Extent, moved.to.Members)
+			c.sure = true
 			continue
 		case err != nil || !t.chain.Closed:
 			return t, err
 		}
-		closed, err := lastClosed(log)
+		closed, err := lastClosed(t.log)
 		if err != nil {
 			return nil, err
 		}
-		x, members = closed.Next, closed.Members
-		damaged = make(map[block.StoreID]bool) // not cleared: late answers may still look into the old one
+		c.move(closed.Next, closed.Members)
 	}
+}
+
+// chaseOne decides on the log of one extent and restores it to a quorum; if it is closed, a quorum confirms it too.
+// errNoCopy: it has to be decided again. errMoved: this extent is no part of the journal any more.
+func (e *Engine) chaseOne(c *chase) (*tail, error) {
+	tails, best, err := e.promise(c.x, c.members, c.damaged)
+	if err != nil {
+		return nil, err
+	}
+	if !best.Held || (!best.Chain.Closed && tails.Missing() > 0 && !c.sure) {
+		if err := e.refind(c, best.Held); err != nil {
+			return nil, err
+		}
+	}
+	log, err := e.readChain(best.Store, c.x, &best.Chain)
+	if isDamage(err) {
+		e.doubt(c.damaged, c.x, best.Store, err)
+		return nil, errNoCopy
+	}
+	if err != nil {
+		return nil, fmt.Errorf("journal of extent %s: %w", c.x, err)
+	}
+	first, _, err := journal.Parse(log)
+	if err != nil {
+		return nil, err
+	}
+	open, err := journal.DecodeOpen(first.Body)
+	if err != nil {
+		return nil, err
+	}
+	t := &tail{extent: c.x, members: c.members, chain: best.Chain, log: log, open: open}
+	if err = e.restore(t, tails, best); err == nil && t.chain.Closed {
+		err = e.confirm(t)
+	}
+	if errors.Is(err, errDamaged) {
+		e.doubt(c.damaged, c.x, best.Store, err)
+		return nil, errNoCopy
+	}
+	return t, err
 }
 
 // readChain reads an extent's log and checks that it ends exactly as c says. It asks until the store answers; it gives

@@ -44,6 +44,16 @@ func (t *Tails) known() (n int) {
 	return n
 }
 
+// Missing is the number of replicas that have promised and surely do not hold the extent.
+func (t *Tails) Missing() (n int) {
+	for _, a := range t.got {
+		if !a.Held && !a.Unknown {
+			n++
+		}
+	}
+	return n
+}
+
 // Decide picks the log to go on from. ok is false as long as more answers are needed: a majority must have promised,
 // and the answers with a known tail must meet every write quorum (R-W+1 of them). A replica with an unknown tail
 // counts for the promise only, so the log is never shortened on its word (invariant R4). If no replica that counts

@@ -1,0 +1,193 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/replica"
+)
+
+// A registry that was restored from an old copy may name an anchor that cleaning has freed since. The journal's end is
+// then looked for from the other side, in what the stores hold (invariant R12 of core/replication):
+//
+// The extent that was opened last, by its writer's epoch, session and sequence, is the journal's end, or was opened in vain
+// behind it: each writer has brought what it found at a majority under its own epoch before it opened anything. Its open
+// record names the extent of a checkpoint that was durable then, so that one is part of the journal. From it on, or from
+// the first extent whose predecessor was freed (only what lies before the anchor is), the chain leads to the end.
+//
+// An extent of the journal is open at a quorum. So it shows in every survey to which all stores of the layout answer, as
+// long as no more disks than a FLUSH survives are lost; and one that more than R-W of its members do not hold was freed.
+
+// survey is what the stores of the network hold of the volume.
+type survey struct {
+	e        *Engine
+	v        block.VolumeID
+	held     map[block.ExtentID][]block.StoreID
+	answered map[block.StoreID]bool
+	silent   int // stores of the layout that did not answer
+}
+
+// surveyStores asks the stores of the layout, and those given, what they hold of a volume.
+func (e *Engine) surveyStores(v block.VolumeID, more []block.StoreID) *survey {
+	s := &survey{e: e, v: v, held: make(map[block.ExtentID][]block.StoreID), answered: make(map[block.StoreID]bool)}
+	layout := e.Placer.Candidates(block.ExtentID{Volume: v}.Key())
+	stores := slices.Clone(layout)
+	for _, m := range more {
+		if !slices.Contains(stores, m) {
+			stores = append(stores, m)
+		}
+	}
+	var mu sync.Mutex
+	e.each(stores, func(id block.StoreID) {
+		if !e.Placer.Alive(id) {
+			return // asking would take long, and is done again
+		}
+		list, err := e.Client.Holdings(id, v)
+		if err != nil {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		s.answered[id] = true
+		for _, h := range list {
+			s.held[h.Extent] = append(s.held[h.Extent], id)
+		}
+	}, nil)
+	for _, id := range layout {
+		if !s.answered[id] {
+			s.silent++
+		}
+	}
+	return s
+}
+
+// openBytes is more than an open record has.
+const openBytes = 8 << 10
+
+// first reads the open record of an extent from a store that holds it.
+func (s *survey) first(x block.ExtentID) (r journal.Record, open journal.Open, err error) {
+	err = fmt.Errorf("extent %s: %w", x, replica.ErrNotHeld)
+	for _, id := range s.held[x] {
+		var st replica.State
+		if st, err = s.e.Client.Stat(id, x); err != nil || st.Chain.LogLen == 0 {
+			continue
+		}
+		log := make([]byte, min(st.Chain.LogLen, openBytes))
+		if err = s.e.readStream(id, replica.TypeReadLog, x, 0, log); err != nil {
+			continue
+		}
+		if r, _, err = journal.Parse(log); err != nil {
+			continue
+		}
+		if open, err = journal.DecodeOpen(r.Body); err == nil && open.Extent == x {
+			return r, open, nil
+		}
+	}
+	return r, open, err
+}
+
+// newest is the extent that was opened last of those that can be read.
+func (s *survey) newest() (x block.ExtentID, ok bool) {
+	var number uint64
+	for id := range s.held {
+		number = max(number, id.Epoch)
+	}
+	var last journal.Record
+	for number > 0 && !ok {
+		var next uint64
+		for id := range s.held {
+			if id.Epoch < number {
+				next = max(next, id.Epoch)
+			}
+			if id.Epoch != number {
+				continue
+			}
+			if r, _, err := s.first(id); err == nil && (!ok || opened(&last, &r) || (!opened(&r, &last) && x.N < id.N)) {
+				x, last, ok = id, r, true
+			}
+		}
+		number = next
+	}
+	return x, ok
+}
+
+// opened tells whether open record a was written before b.
+func opened(a, b *journal.Record) bool {
+	if d := a.Epoch.Compare(b.Epoch); d != 0 {
+		return d < 0
+	}
+	return a.Seq < b.Seq
+}
+
+// gone tells whether an extent was freed.
+func (s *survey) gone(x block.ExtentID) bool {
+	_, open, err := s.first(x)
+	if err != nil {
+		return len(s.held[x]) == 0
+	}
+	missing := 0
+	for _, m := range open.Members {
+		if s.answered[m] && !slices.Contains(s.held[x], m) {
+			missing++
+		}
+	}
+	return missing > len(open.Members)-int(open.Quorum)
+}
+
+// trace goes from the newest extent back to one that is certainly part of the journal. met tells that it passed at, or
+// that at is the newest: then at is part of the journal, or as good. An error means that it is not known.
+func (s *survey) trace(at block.ExtentID) (start journal.Position, met bool, err error) {
+	x, ok := s.newest()
+	if !ok {
+		return start, false, fmt.Errorf("volume %s: no store holds an extent of it: %w", s.v, ErrLost)
+	}
+	var until block.ExtentID
+	for {
+		_, open, err := s.first(x)
+		if err != nil {
+			return start, met, err
+		}
+		if until.IsZero() {
+			until = open.Checkpoint.Extent
+		}
+		met = met || x == at
+		if x == until || open.Previous.IsZero() || met || s.gone(open.Previous) {
+			return journal.Position{Extent: x, Members: open.Members}, met, nil
+		}
+		x = open.Previous
+	}
+}
+
+// errMoved tells a recovery to go on from another extent.
+type errMoved struct{ to journal.Position }
+
+func (errMoved) Error() string { return "the journal goes on elsewhere" }
+
+// refind looks closer at an extent of which members say that they do not hold it, and which seems not to be closed: if
+// it was freed, what is left of it is not the journal's end. nil: it is the end, or as good as the end. errMoved says
+// where the journal is found; errNoCopy: it is not known yet. held: a member does hold it.
+func (e *Engine) refind(c *chase, held bool) error {
+	if c.sure {
+		return fmt.Errorf("extent %s: %w", c.x, ErrLost)
+	}
+	s := e.surveyStores(c.x.Volume, c.members)
+	start, met, err := s.trace(c.x)
+	switch {
+	case e.Err() != nil:
+		return e.Err()
+	case err == nil && met && held:
+		return nil
+	case s.silent > 0 || (err != nil && !errors.Is(err, ErrLost)):
+		e.Logf("volume %s: the journal is not at extent %s; to find it, all stores must answer, and %d do not", e.spec.ID, c.x, s.silent)
+		e.Env.Sleep(retryPause)
+		return errNoCopy
+	case err != nil || start.Extent == c.x:
+		return fmt.Errorf("extent %s: %w", c.x, ErrLost)
+	}
+	e.Logf("volume %s: extent %s was freed: the registry is older than that; the journal is found at %s", e.spec.ID, c.x, start.Extent)
+	return errMoved{start}
+}
