@@ -3,6 +3,7 @@
 //	mynetwork     a network: agents, holders, settings, classes, authority, layouts
 //	storagenode   its nodes: status, guards and their disruption budget, taints, format grants
 //	contentgroup  users' views of volumes
+//	agents        the agents' control port: layouts, fences
 //	authority     the CA and the signer of agents' certificate requests
 //	failover      who is dead, and which pods may be deleted by force     (pure)
 //	guard         who may be drained                                      (pure)
@@ -12,5 +13,5 @@
 // Two operators run, one leads. The lease is short, because the time until a dead node's volumes serve elsewhere contains it when
 // the operator's leader was on that node.
 //
-// Status of the code: nothing starts this yet: the program has no "operator" command. See each package for what it does not do.
+// Status of the code: "mynetwork operator" runs it. See each package for what it does not do.
 package controllers

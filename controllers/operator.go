@@ -10,6 +10,7 @@ import (
 	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -20,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
+	"mynetwork.io/mynetwork/controllers/agents"
 	"mynetwork.io/mynetwork/controllers/authority"
 	"mynetwork.io/mynetwork/controllers/contentgroup"
 	"mynetwork.io/mynetwork/controllers/mynetwork"
@@ -49,8 +51,6 @@ type Options struct {
 	MetricsAddress, ProbeAddress string
 	// LeaderElection lets several operators run, of which one leads.
 	LeaderElection bool
-	// Bodies stores and fetches the bodies of layouts on agents. nil: no layout is published.
-	Bodies mynetwork.LayoutBodies
 }
 
 // ErrOptions tells that the options can not be used.
@@ -98,7 +98,7 @@ func ManagerOptions(o Options, s *runtime.Scheme) ctrl.Options {
 		RetryPeriod:                   new(retryPeriod),
 		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
 			&corev1.Pod{}: own, &corev1.Secret{}: own, &corev1.ConfigMap{}: own, &corev1.Service{}: own, &appsv1.DaemonSet{}: own,
-			&policyv1.PodDisruptionBudget{}: own}},
+			&policyv1.PodDisruptionBudget{}: own, &discoveryv1.EndpointSlice{}: own}},
 	}
 	m.Metrics.BindAddress = o.MetricsAddress
 	return m
@@ -149,8 +149,9 @@ func Setup(ctx context.Context, m ctrl.Manager, o Options) error {
 		return fmt.Errorf("indexes: %w", err)
 	}
 	c, events := m.GetClient(), m.GetEventRecorder("mynetwork-operator")
+	lines := &agents.Agents{Client: c, Namespace: o.Namespace, Now: time.Now}
 	for _, r := range []interface{ SetupWithManager(ctrl.Manager) error }{
-		&mynetwork.Reconciler{Client: c, Events: events, Bodies: o.Bodies, Now: time.Now, Options: mynetwork.Options{Namespace: o.Namespace,
+		&mynetwork.Reconciler{Client: c, Events: events, Bodies: lines, Now: time.Now, Options: mynetwork.Options{Namespace: o.Namespace,
 			Image: o.Image, HolderImage: o.HolderImage, AgentServiceAccount: o.AgentServiceAccount, HolderServiceAccount: o.HolderServiceAccount}},
 		&storagenode.Reconciler{Client: c, Events: events, Now: time.Now, Options: storagenode.Options{Namespace: o.Namespace, GuardImage: o.GuardImage}},
 		&contentgroup.Reconciler{Client: c, Now: time.Now},

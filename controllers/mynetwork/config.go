@@ -38,8 +38,9 @@ func cache(n *v1alpha1.MyNetwork) resource.Quantity {
 	return DefaultCache()
 }
 
-// agentName is the name of the agents' DaemonSet, Service and ConfigMap.
-func agentName(n *v1alpha1.MyNetwork) string  { return n.Name + "-agent" }
+// AgentName is the name of a network's agents' DaemonSet, Service and ConfigMap.
+func AgentName(network string) string { return network + "-agent" }
+
 func holderName(n *v1alpha1.MyNetwork) string { return n.Name + "-holder" }
 
 // GuardName is the name of a network's disruption budget, and the beginning of its guard pods'. Package storagenode makes them.
@@ -83,7 +84,7 @@ func configMap(s *State, ca *authority.CA) (*corev1.ConfigMap, error) {
 		return nil, err
 	}
 	return &corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Name: agentName(s.Network), Namespace: s.Options.Namespace, Labels: componentLabels(s, "agent")},
+		ObjectMeta: metav1.ObjectMeta{Name: AgentName(s.Network.Name), Namespace: s.Options.Namespace, Labels: componentLabels(s, "agent")},
 		Data:       map[string]string{configFile: string(b), caFile: string(ca.Bundle())},
 	}, nil
 }
@@ -91,7 +92,7 @@ func configMap(s *State, ca *authority.CA) (*corev1.ConfigMap, error) {
 // service gives agents names. It has no address of its own: peers speak to pods, and know them by their certificates.
 func service(s *State) *corev1.Service {
 	return &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Name: agentName(s.Network), Namespace: s.Options.Namespace, Labels: componentLabels(s, "agent")},
+		ObjectMeta: metav1.ObjectMeta{Name: AgentName(s.Network.Name), Namespace: s.Options.Namespace, Labels: componentLabels(s, "agent")},
 		Spec: corev1.ServiceSpec{
 			ClusterIP:                corev1.ClusterIPNone,
 			PublishNotReadyAddresses: true,

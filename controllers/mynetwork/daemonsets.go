@@ -105,7 +105,7 @@ func daemonSet(s *State, component, account string, c corev1.Container) *appsv1.
 					Containers: []corev1.Container{c},
 					Volumes: []corev1.Volume{
 						{Name: "config", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
-							LocalObjectReference: corev1.LocalObjectReference{Name: agentName(n)}}}},
+							LocalObjectReference: corev1.LocalObjectReference{Name: AgentName(n.Name)}}}},
 						hostPath("sockets", "/run/mynetwork/"+string(n.UID)),
 					},
 				},

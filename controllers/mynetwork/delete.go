@@ -35,15 +35,15 @@ func end(s *State, p *Plan) {
 		p.Delete = append(p.Delete, snapshotClass(s))
 	}
 	p.Delete = append(p.Delete,
-		&appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: agentName(n), Namespace: ns}},
+		&appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: AgentName(n.Name), Namespace: ns}},
 		&appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: holderName(n), Namespace: ns}})
 	for i := range s.StorageNodes {
 		p.Delete = append(p.Delete, &v1alpha1.StorageNode{ObjectMeta: metav1.ObjectMeta{Name: s.StorageNodes[i].Name}})
 	}
 	p.Delete = append(p.Delete,
 		&policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Name: GuardName(n.Name), Namespace: ns}},
-		&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: agentName(n), Namespace: ns}},
-		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: agentName(n), Namespace: ns}},
+		&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: AgentName(n.Name), Namespace: ns}},
+		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: AgentName(n.Name), Namespace: ns}},
 		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: authority.SecretName(n.Name), Namespace: ns}})
 	p.RemoveFinalizer = true
 	p.Outcome = status.OutcomeProgressing(v1alpha1.ReasonDeleting, "no volume is left: agents, nodes and at last the certificates' authority are removed. "+

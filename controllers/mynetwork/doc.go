@@ -21,12 +21,5 @@
 //  8. A StorageNode is never deleted because its Kubernetes node is gone. (TestStorageNodesStay)
 //  9. Of two networks that want one directory on one node, the younger one gets no agents. (TestTwoNetworksOnePath)
 //
-// # Status of the code
-//
-// The objects are made as they are meant to be, and proven against client-go's fake API only: no test here has seen a real API
-// server. There is no image to run in the DaemonSets yet; agents do not take their registry, their grants and their layouts from
-// Kubernetes yet; and LayoutBodies, which fetches the bodies of layouts from agents, has no implementation but the test's.
-// A network therefore comes as far as Reconciling with AgentsNotReady.
-//
 // A Reconciler may serve any number of networks at a time, each by one worker.
 package mynetwork

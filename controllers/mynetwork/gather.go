@@ -25,13 +25,12 @@ const hashSize = 32
 // ErrNoBody tells that the body of a layout can not be fetched now.
 var ErrNoBody = errors.New("layout body is not there")
 
-// LayoutBodies keeps the bodies of layouts, by network uid and hash, on the network's agents: the API carries only their hash.
-// Both are idempotent.
+// LayoutBodies keeps the bodies of layouts on the network's agents: the API carries only their hash. Both are idempotent.
 type LayoutBodies interface {
-	// Fetch returns the encoding whose BLAKE3-256 is hash, or ErrNoBody.
-	Fetch(ctx context.Context, networkUID string, hash [hashSize]byte) ([]byte, error)
-	// Store returns once a majority of the network's agents has the body on disk.
-	Store(ctx context.Context, networkUID string, hash [hashSize]byte, body []byte) error
+	// Fetch returns the encoding whose BLAKE3-256 is hash, or ErrNoBody. The caller does not change it.
+	Fetch(ctx context.Context, n *v1alpha1.MyNetwork, hash [hashSize]byte) ([]byte, error)
+	// Store returns once a majority of the layout's members has the body on disk.
+	Store(ctx context.Context, n *v1alpha1.MyNetwork, l *placement.Layout) error
 }
 
 // gather reads everything that the plan of a network depends on.
@@ -80,10 +79,17 @@ func (r *Reconciler) records(ctx context.Context, s *State) error {
 		return fmt.Errorf("list volume records: %w", err)
 	}
 	for i := range list.Items {
-		s.Records = append(s.Records, list.Items[i].Name)
+		if Live(&list.Items[i]) {
+			s.Records = append(s.Records, list.Items[i].Name)
+		}
 	}
 	slices.Sort(s.Records)
 	return nil
+}
+
+// Live tells whether a record stands for a volume: not for one that is being made, nor for one that is deleted.
+func Live(r *v1alpha1.VolumeRecord) bool {
+	return r.State.Deletion == nil && r.Labels[v1alpha1.LabelState] == ""
 }
 
 func (r *Reconciler) children(ctx context.Context, s *State) error {
@@ -95,7 +101,7 @@ func (r *Reconciler) children(ctx context.Context, s *State) error {
 		return err == nil, err
 	}
 	agents, holders, secret := &appsv1.DaemonSet{}, &appsv1.DaemonSet{}, &corev1.Secret{}
-	if ok, err := get(agentName(s.Network), agents); err != nil {
+	if ok, err := get(AgentName(s.Network.Name), agents); err != nil {
 		return err
 	} else if ok {
 		s.Agents = agents
@@ -133,7 +139,7 @@ func (r *Reconciler) layoutBody(ctx context.Context, s *State) error {
 	if err != nil || len(raw) != hashSize {
 		return nil
 	}
-	body, err := r.Bodies.Fetch(ctx, string(s.Network.UID), [hashSize]byte(raw))
+	body, err := r.Bodies.Fetch(ctx, s.Network, [hashSize]byte(raw))
 	if errors.Is(err, ErrNoBody) {
 		return nil
 	}

@@ -187,11 +187,7 @@ func (r *Reconciler) apply(ctx context.Context, s *State, p *Plan) error {
 	if r.Bodies == nil {
 		return ErrNoBody
 	}
-	body, err := p.Layout.AppendBinary(nil)
-	if err != nil {
-		return err
-	}
-	if err := r.Bodies.Store(ctx, string(s.Network.UID), [hashSize]byte(p.Layout.Hash()), body); err != nil {
+	if err := r.Bodies.Store(ctx, s.Network, p.Layout); err != nil {
 		return fmt.Errorf("store layout %d: %w", p.Layout.Version(), err)
 	}
 	return nil

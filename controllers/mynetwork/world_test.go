@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -24,6 +23,7 @@ import (
 	"mynetwork.io/mynetwork/api/v1alpha1"
 	"mynetwork.io/mynetwork/controllers/mynetwork"
 	"mynetwork.io/mynetwork/controllers/status"
+	"mynetwork.io/mynetwork/nodeagent/core/placement"
 )
 
 const namespace = "mynetwork-system"
@@ -46,16 +46,17 @@ type world struct {
 
 type bodies map[[32]byte][]byte
 
-func (b bodies) Fetch(_ context.Context, _ string, h [32]byte) ([]byte, error) {
+func (b bodies) Fetch(_ context.Context, _ *v1alpha1.MyNetwork, h [32]byte) ([]byte, error) {
 	if body, ok := b[h]; ok {
 		return body, nil
 	}
 	return nil, mynetwork.ErrNoBody
 }
 
-func (b bodies) Store(_ context.Context, _ string, h [32]byte, body []byte) error {
-	b[h] = slices.Clone(body)
-	return nil
+func (b bodies) Store(_ context.Context, _ *v1alpha1.MyNetwork, l *placement.Layout) error {
+	body, err := l.AppendBinary(nil)
+	b[[32]byte(l.Hash())] = body
+	return err
 }
 
 func newScheme(t *testing.T) *runtime.Scheme {
