@@ -22,6 +22,8 @@ const (
 	// maxRings bounds the threads of one volume: the kernel has a queue for each CPU that there may be, and a ring serves
 	// several of them.
 	maxRings = 4
+	// maxEntries bounds the entries of a ring, below what the kernel takes (32768), on machines of thousands of CPUs.
+	maxEntries = 16 << 10
 	// entrySlot is the room of an entry's header and of the iovecs that register it.
 	entrySlot = 512
 	iovAt     = entrySlot - 2*int(unsafe.Sizeof(iovec{}))
@@ -73,7 +75,7 @@ type ring struct {
 func possibleCPUs() (int, error) {
 	b, err := os.ReadFile("/sys/devices/system/cpu/possible")
 	if err != nil {
-		return 0, fmt.Errorf("count the CPUs: %w", err)
+		return 0, fmt.Errorf("%w: count the CPUs: %w", uring.ErrUnavailable, err)
 	}
 	return parseCPUs(strings.TrimSpace(string(b)))
 }
@@ -83,7 +85,7 @@ func parseCPUs(list string) (int, error) {
 	last := list[strings.LastIndexAny(list, ",-")+1:]
 	n, err := strconv.Atoi(last)
 	if err != nil || n < 0 || n >= 1<<16-1 {
-		return 0, fmt.Errorf("count the CPUs: %q", list)
+		return 0, fmt.Errorf("%w: count the CPUs: %q", uring.ErrUnavailable, list)
 	}
 	return n + 1, nil
 }
@@ -91,14 +93,16 @@ func parseCPUs(list string) (int, error) {
 // newRing makes the buffers of the entries of queues first, first+step, … below queues. What belongs to the thread is made by open.
 func newRing(s *Server, first, step, queues int) (r *ring, err error) {
 	r = &ring{s: s, fd: -1}
-	n := (queues - first + step - 1) / step * s.opt.Entries
+	served := (queues - first + step - 1) / step
+	each := max(1, min(s.opt.Entries, maxEntries/served))
+	n := served * each
 	heads := pageSize + (n*entrySlot+pageSize-1)/pageSize*pageSize
 	if r.mem, err = unix.Mmap(-1, 0, heads+n*MaxIO, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE); err != nil {
-		return nil, fmt.Errorf("allocate request buffers: %w", err)
+		return nil, fmt.Errorf("%w: address space for %d buffers: %w", uring.ErrUnavailable, n, err)
 	}
 	if r.fd, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
 		r.free()
-		return nil, fmt.Errorf("make an eventfd: %w", err)
+		return nil, fmt.Errorf("%w: make an eventfd: %w", uring.ErrUnavailable, err)
 	}
 	r.rung = r.mem[:8]
 	r.entries = make([]entry, n)
@@ -106,7 +110,7 @@ func newRing(s *Server, first, step, queues int) (r *ring, err error) {
 	for i := range r.entries {
 		slot := r.mem[pageSize+i*entrySlot:][:entrySlot]
 		r.entries[i] = entry{
-			ring: r, number: uint64(i + 1), qid: uint16(first + i/s.opt.Entries*step),
+			ring: r, number: uint64(i + 1), qid: uint16(first + i/each*step),
 			h: (*uringHeader)(ptr(slot)), payload: r.mem[heads+i*MaxIO:][:MaxIO:MaxIO],
 		}
 		iov := (*[2]iovec)(ptr(slot[iovAt:]))

@@ -154,6 +154,80 @@ func TestTrim(t *testing.T) {
 	}
 }
 
+// On a machine of very many CPUs a ring has fewer entries for each, not more than the kernel takes.
+func TestManyCPUs(t *testing.T) {
+	const queues = 8192
+	r, err := newRing(New(-1, [16]byte{}, exporttest.Volume(t, mib), Options{}), 0, maxRings, queues)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.free()
+	seen := map[uint16]bool{}
+	for i := range r.entries {
+		seen[r.entries[i].qid] = true
+	}
+	if len(r.entries) > maxEntries || len(seen) != queues/maxRings {
+		t.Errorf("%d entries for %d queues", len(r.entries), len(seen))
+	}
+}
+
+// A process that gets no ring, for want of a descriptor at whatever step, learns it before the kernel is told anything, and
+// nothing of the server stays.
+func TestNoRing(t *testing.T) {
+	k, fd := pair(t)
+	defer func() { _ = unix.Close(k.fd); _ = unix.Close(fd) }()
+	m := exporttest.Volume(t, mib)
+	cpus, err := possibleCPUs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for room := range 2 * min(cpus, maxRings) { // each ring takes an eventfd and itself
+		s := New(fd, [16]byte{1}, m, Options{Transport: Uring})
+		if err := withRoom(t, room, s.Start); !errors.Is(err, uring.ErrUnavailable) {
+			t.Errorf("with room for %d descriptors: %v", room, err)
+		}
+		<-s.Done()
+	}
+	if m.Count(exporttest.OpResent) != 0 {
+		t.Error("the backend was told of a server that did not start")
+	}
+	s := New(fd, [16]byte{1}, m, Options{}) // what a device that may choose does then
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	k.send(opInit, 2, 0, initBody(7, 45, ^uint64(0)))
+	k.want(2, 0)
+	<-s.ready
+	if got, err := s.Transport(); got != DevFuse || err != nil {
+		t.Errorf("transport %s, %v", got, err)
+	}
+	_ = unix.Shutdown(k.fd, unix.SHUT_RDWR)
+	<-s.Done()
+}
+
+// withRoom runs f while this process can open at most n descriptors more.
+func withRoom(t *testing.T, n int, f func() error) error {
+	t.Helper()
+	free, err := unix.Dup(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = unix.Close(free) // the lowest that is free
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(free + n), Max: was.Max}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+			t.Error(err)
+		}
+	}()
+	return f()
+}
+
 func TestPossibleCPUs(t *testing.T) {
 	n, err := possibleCPUs()
 	if err != nil || n < runtime.NumCPU() {

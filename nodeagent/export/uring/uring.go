@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrUnavailable tells that the machine gives this process no io_uring: an old kernel, a sysctl, or a seccomp profile.
+// ErrUnavailable tells that the machine gives this process no io_uring: an old kernel, a sysctl, a seccomp profile, or a limit.
 var ErrUnavailable = errors.New("the kernel gives no io_uring with what is needed")
 
 // Sizes of the wire, in bytes.
@@ -135,10 +135,10 @@ func (r *Ring) mmap(p *params) (err error) {
 	size := max(int(p.sq.array+4*p.sqEntries), int(p.cq.cqes+cqeSize*p.cqEntries))
 	const prot, flags = unix.PROT_READ | unix.PROT_WRITE, unix.MAP_SHARED | unix.MAP_POPULATE
 	if r.rings, err = unix.Mmap(r.fd, offSQRing, size, prot, flags); err != nil {
-		return fmt.Errorf("map io_uring: %w", err)
+		return fmt.Errorf("%w: map its queues: %w", ErrUnavailable, err)
 	}
 	if r.sqes, err = unix.Mmap(r.fd, offSQEs, int(sqeSize*p.sqEntries), prot, flags); err != nil {
-		return fmt.Errorf("map io_uring: %w", err)
+		return fmt.Errorf("%w: map its queues: %w", ErrUnavailable, err)
 	}
 	at := func(off uint32) *uint32 { return (*uint32)(unsafe.Pointer(&r.rings[off])) }
 	r.sqHead, r.sqTail, r.cqHead, r.cqTail = at(p.sq.head), at(p.sq.tail), at(p.cq.head), at(p.cq.tail)
