@@ -10,7 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 LDFLAGS = -s -w -X main.version=$(VERSION)
 
-.PHONY: help build test race lint verify generate demo bench sim fuzz clean cluster cluster-up cluster-down cluster-test kubectl image
+.PHONY: help build test race lint verify generate demo bench sim fuzz clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ cluster-down: cluster ## stop the cluster and remove its state
 
 cluster-test: ## the test cluster itself: power-off, partitions, tear-down, on a cluster of its own; as root
 	MYNETWORK_CLUSTER_TEST=$${MYNETWORK_CLUSTER_TEST:-/var/tmp/mynetwork-cluster-test} $(GO) test -count=1 -timeout 60m -v -run TestCluster ./hack/cluster
+
+e2e-external: cluster ## Kubernetes' own tests of storage drivers, on the cluster with MyNetwork installed; ARGS='--slow=false'
+	bin/cluster e2e-external --report out/e2e-external $(ARGS)
 
 kubectl: cluster ## how to reach the cluster; ARGS='get pods -A' runs kubectl
 	@$(if $(ARGS),bin/cluster kubectl $(ARGS),bin/cluster status)

@@ -85,6 +85,6 @@ func command() *cobra.Command {
 		TraverseChildren: true, // else flags before kubectl would become its arguments
 	}
 	root.PersistentFlags().StringVar(&a.dir, "dir", a.dir, "directory of all that the cluster keeps (MYNETWORK_CLUSTER_DIR)")
-	root.AddCommand(a.up(), a.down(), a.status(), a.build(), a.node(), a.apiserver(), a.loadImage(), a.kubectl(), a.kubeconfig(), internal())
+	root.AddCommand(a.up(), a.down(), a.status(), a.build(), a.node(), a.apiserver(), a.loadImage(), a.external(), a.kubectl(), a.kubeconfig(), internal())
 	return root
 }

@@ -101,7 +101,7 @@ func bringUp(ctx context.Context, r *record.Record, p progress) error {
 // buildAll builds what a cluster needs and is not built yet. This program is copied too: nodes run it, and so can whoever
 // has only the cluster's directory.
 func buildAll(ctx context.Context, b build.Builder) error {
-	for _, f := range []func(context.Context) error{b.Packages, b.World, b.Sidecars, b.Images} {
+	for _, f := range []func(context.Context) error{b.Packages, b.World, b.Sidecars, b.Images, b.Helm} {
 		if err := f(ctx); err != nil {
 			return err
 		}

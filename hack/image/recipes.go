@@ -38,7 +38,7 @@ func recipes(s sources) map[string]recipe {
 			env: []string{searchPath}, fill: tools},
 		"agnhost": {refs: []string{"registry.k8s.io/e2e-test-images/agnhost:2.56"}, entry: []string{"/agnhost"}, env: []string{searchPath},
 			fill: func(t *rootfs.Tree) error {
-				return errors.Join(programs(t, shell...), t.File("/agnhost", filepath.Join(s.bin, "agnhost")))
+				return errors.Join(programs(t, shell()...), users(t), t.File("/agnhost", filepath.Join(s.bin, "agnhost")))
 			}},
 	}
 	for name, version := range map[string]string{"csi-provisioner": "v6.3.0", "csi-resizer": "v2.3.0", "csi-snapshotter": "v8.7.0", "snapshot-controller": "v8.7.0"} {
@@ -58,7 +58,11 @@ func (s sources) product(t *rootfs.Tree) error {
 	return errors.Join(err, t.File("/etc/mke2fs.conf", "/etc/mke2fs.conf"), users(t))
 }
 
-var shell = []string{"bash", "sh", "cat", "ls", "mkdir", "rm", "sleep", "echo", "grep", "sed", "dd", "sha256sum", "stat", "true", "false", "date", "env"}
+// shell is what tests run in the test server's image, also in namespaces of the node.
+func shell() []string {
+	return []string{"bash", "sh", "cat", "ls", "mkdir", "rm", "sleep", "echo", "grep", "sed", "dd", "sha256sum", "stat", "true", "false", "date", "env",
+		"mount", "umount", "nsenter", "losetup", "truncate", "chmod", "touch", "sync"}
+}
 
 // tools is for tests: what shell scripts use, what makes and measures I/O, and two databases.
 func tools(t *rootfs.Tree) error {
