@@ -10,7 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 LDFLAGS = -s -w -X main.version=$(VERSION)
 
-.PHONY: help build test race lint verify generate demo bench sim fuzz clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
+.PHONY: helm demo-k8s e2e help build test race lint verify generate demo bench sim fuzz clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,15 @@ kubectl: cluster ## how to reach the cluster; ARGS='get pods -A' runs kubectl
 image: build ## the image registry.local/mynetwork:dev as out/mynetwork.tar, without Docker
 	$(GO) build -trimpath -o bin/ ./hack/image
 	bin/image -mynetwork bin/mynetwork -out out mynetwork
+
+helm: ## bin/helm, in the version that the chart is tested with
+	cd hack/tools && $(GO) build -trimpath -o ../../bin/ helm.sh/helm/v3/cmd/helm
+
+demo-k8s: ## a chart, a three-line MyNetwork and a database on a real cluster: KUBECONFIG's, or one on this machine; as root
+	hack/k8s demo
+
+e2e: ## what a real cluster has to show: restarts, upgrades, power-off, partitions, mistakes; ARGS='-run NAME'
+	hack/k8s e2e $(ARGS)
 
 clean:
 	rm -rf bin out
