@@ -40,6 +40,9 @@ demo: build ## three nodes, real faults, real data: the story of the data path, 
 bench: build ## fio on the devices and on a plain file beside them; OUT=file writes JSON
 	$(GO) run ./hack/bench -program bin/mynetwork $(if $(OUT),-out $(OUT))
 
+sanity: ## csi-sanity and the driver's tests, on real devices and against real agents, as root (FAST=1: in memory)
+	hack/sanity
+
 sim: ## whole clusters in one thread: SEEDS=n from FIRST=k
 	$(GO) run ./hack/sim -first $(FIRST) -seeds $(SEEDS)
 

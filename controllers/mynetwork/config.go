@@ -25,7 +25,7 @@ const (
 	// ControlPort serves the control protocol to the operator and the CSI controller.
 	ControlPort = 7401
 	// controlSocket is where the node's CSI plugin looks for the agent, in socketDir.
-	controlSocket = "agent.sock"
+	controlSocket = v1alpha1.PlaceControl
 )
 
 // DefaultCache is the memory of an agent's cache, unless the network says otherwise.

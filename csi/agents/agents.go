@@ -2,9 +2,11 @@
 //
 // # Layout
 //
-//	DIR/NETWORK/agent.sock      the agent of that network on this node
+//	DIR/NETWORK/control/agent.sock   the agent of that network on this node
+//	DIR/NETWORK/name                 the network's name
 //
-// NETWORK is the network's id, as in handles. A directory without a socket, or of another name, is no network.
+// NETWORK is the network's id, as in handles. A directory without a socket, or of another name, is no network. See also
+// api/v1alpha1, which names the places.
 //
 // # Concurrency
 //
@@ -18,6 +20,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,12 +29,16 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
+	"mynetwork.io/mynetwork/api/v1alpha1"
 	"mynetwork.io/mynetwork/csi/handle"
 	"mynetwork.io/mynetwork/csi/request"
 )
 
-// SocketName is the name of an agent's socket in its network's directory.
-const SocketName = "agent.sock"
+// Names in a network's directory.
+const (
+	SocketName = v1alpha1.PlaceControl
+	NameName   = v1alpha1.PlaceName
+)
 
 // Sockets leads to agents. Make one with New.
 type Sockets struct {
@@ -53,20 +60,29 @@ func New(dir, node string, remote Remote) *Sockets {
 }
 
 // Networks implements request.Agents.
-func (s *Sockets) Networks(context.Context) (out []string, err error) {
+func (s *Sockets) Networks(context.Context) (out []request.Network, err error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list networks: %w", err)
 	}
 	for _, e := range entries {
 		if handle.ValidNetwork(e.Name()) && s.exists(e.Name()) {
-			out = append(out, e.Name())
+			out = append(out, request.Network{ID: e.Name(), Name: s.name(e.Name())})
 		}
 	}
 	return out, nil
 }
 
 func (s *Sockets) path(network string) string { return filepath.Join(s.dir, network, SocketName) }
+
+// name reads the network's name; without one, its id is its name.
+func (s *Sockets) name(network string) string {
+	b, err := os.ReadFile(filepath.Join(s.dir, network, NameName))
+	if name := strings.TrimSpace(string(b)); err == nil && handle.ValidNetwork(name) {
+		return name
+	}
+	return network
+}
 
 func (s *Sockets) exists(network string) bool {
 	st, err := os.Stat(s.path(network))

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -26,6 +27,11 @@ func (a agent) Info(context.Context, *agentv1.InfoRequest) (*agentv1.InfoRespons
 
 func start(t *testing.T, dir, network, name string) *grpc.Server {
 	t.Helper()
+	return startServer(t, dir, network, func(s *grpc.Server) { agentv1.RegisterAgentServer(s, agent{name: name}) })
+}
+
+func startServer(t *testing.T, dir, network string, register func(s *grpc.Server)) *grpc.Server {
+	t.Helper()
 	path := filepath.Join(dir, network, SocketName)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
@@ -35,7 +41,7 @@ func start(t *testing.T, dir, network, name string) *grpc.Server {
 		t.Fatal(err)
 	}
 	s := grpc.NewServer()
-	agentv1.RegisterAgentServer(s, agent{name: name})
+	register(s)
 	go func() { _ = s.Serve(ln) }()
 	t.Cleanup(s.Stop)
 	return s
@@ -55,8 +61,12 @@ func TestSockets(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.WriteFile(filepath.Join(dir, "net-a", NameName), []byte("main\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	got, err := s.Networks(ctx)
-	if slices.Sort(got); err != nil || !slices.Equal(got, []string{"net-a", "net-b"}) {
+	slices.SortFunc(got, func(a, b request.Network) int { return strings.Compare(a.ID, b.ID) })
+	if err != nil || !slices.Equal(got, []request.Network{{ID: "net-a", Name: "main"}, {ID: "net-b", Name: "net-b"}}) {
 		t.Errorf("networks %q, %v", got, err)
 	}
 	ask := func(node string) string {

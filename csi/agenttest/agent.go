@@ -111,6 +111,7 @@ func (a *agent) CreateVolume(_ context.Context, r *agentv1.CreateVolumeRequest) 
 		return nil, err
 	}
 	if len(n.volumes) > before {
+		v.claim = r.ClaimNamespace + "/" + r.ClaimName
 		if err := n.devices.Create(v.msg.Id, r.Size); err != nil {
 			return nil, err
 		}

@@ -50,6 +50,9 @@ type Network struct {
 	clients map[string]agentv1.AgentClient
 	stop    []func()
 
+	// Called is the network's name; empty: its id. Set it before the first call.
+	Called string
+
 	// Fault may fail a call, before it does anything or after. nil: none. Set it before the first call.
 	Fault func(ctx context.Context, node, method, volume string, after bool) error
 
@@ -67,6 +70,7 @@ type volume struct {
 	degraded int32
 	failed   string
 	hold     string // token of a hold; empty: none
+	claim    string // namespace/name
 }
 
 // New makes a network. nil devices are only names. Close it.
@@ -89,6 +93,14 @@ func New(id string, devices Devices, nodes ...string) *Network {
 		n.stop = append(n.stop, func() { _ = conn.Close() }, s.Stop)
 	}
 	return n
+}
+
+// Name is the network's name: the one that was set, else its id.
+func (n *Network) Name() string {
+	if n.Called != "" {
+		return n.Called
+	}
+	return n.id
 }
 
 // Close ends all agents.
@@ -117,6 +129,16 @@ func (n *Network) Size(device string) (int64, bool) {
 	return 0, false
 }
 
+// Claim is the claim that a volume was made for, as namespace/name.
+func (n *Network) Claim(volume string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if v := n.volumes[volume]; v != nil {
+		return v.claim
+	}
+	return ""
+}
+
 // Hurt sets what is wrong with a volume: extents without enough copies, and why its engine ended.
 func (n *Network) Hurt(volume string, degraded int32, failed string) {
 	n.mu.Lock()
@@ -143,9 +165,9 @@ type Set []*Network
 var _ request.Agents = (Set)(nil)
 
 // Networks implements request.Agents.
-func (s Set) Networks(context.Context) (out []string, err error) {
+func (s Set) Networks(context.Context) (out []request.Network, err error) {
 	for _, n := range s {
-		out = append(out, n.id)
+		out = append(out, request.Network{ID: n.id, Name: n.Name()})
 	}
 	return out, nil
 }

@@ -107,11 +107,16 @@ func (d *Controller) GetCapacity(ctx context.Context, r *csi.GetCapacityRequest)
 		}
 		uses = append(uses, use)
 	}
-	networks := []string{p.Network}
-	if p.Network == "" {
-		if networks, err = d.cfg.Agents.Networks(ctx); err != nil {
-			return nil, fmt.Errorf("list networks: %w", err)
+	networks, err := d.cfg.Agents.Networks(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list networks: %w", err)
+	}
+	if p.Network != "" || p.NetworkUID != "" {
+		n, err := p.Choose(networks)
+		if err != nil {
+			return nil, err
 		}
+		networks = []request.Network{n}
 	}
 	copies := defaultCopies
 	if p.Copies != nil {
@@ -119,10 +124,10 @@ func (d *Controller) GetCapacity(ctx context.Context, r *csi.GetCapacityRequest)
 	}
 	var most int64
 	for _, n := range networks {
-		if t := r.AccessibleTopology; t != nil && t.Segments[request.TopologyPrefix+n] != request.TopologyValue {
+		if t := r.AccessibleTopology; t != nil && t.Segments[request.TopologyPrefix+n.Name] != request.TopologyValue {
 			continue
 		}
-		states, _, err := d.survey(ctx, n)
+		states, _, err := d.survey(ctx, n.ID)
 		if err != nil {
 			return nil, err
 		}

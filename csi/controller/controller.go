@@ -161,7 +161,7 @@ func volumeOf(h handle.Volume, v *agentv1.Volume) *csi.Volume {
 
 // volumes lists the volumes of a network, of all networks if none is given, ascending by handle.
 func (d *Controller) volumes(ctx context.Context, network string) (hs []handle.Volume, vs map[handle.Volume]*agentv1.Volume, err error) {
-	networks := []string{network}
+	networks := []request.Network{{ID: network, Name: network}}
 	if network == "" {
 		if networks, err = d.cfg.Agents.Networks(ctx); err != nil {
 			return nil, nil, fmt.Errorf("list networks: %w", err)
@@ -169,16 +169,16 @@ func (d *Controller) volumes(ctx context.Context, network string) (hs []handle.V
 	}
 	vs = map[handle.Volume]*agentv1.Volume{}
 	for _, n := range networks {
-		a, err := request.Any(ctx, d.cfg.Agents, n)
+		a, err := request.Any(ctx, d.cfg.Agents, n.ID)
 		if err != nil {
 			return nil, nil, err
 		}
 		r, err := a.ListVolumes(ctx, &agentv1.ListVolumesRequest{})
 		if err != nil {
-			return nil, nil, fmt.Errorf("list volumes of network %q: %w", n, err)
+			return nil, nil, fmt.Errorf("list volumes of network %q: %w", n.Name, err)
 		}
 		for _, v := range r.Volumes {
-			h := handle.Volume{Network: n, ID: v.Id}
+			h := handle.Volume{Network: n.ID, ID: v.Id}
 			hs, vs[h] = append(hs, h), v
 		}
 	}

@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -20,12 +19,13 @@ const defaultSize = 1 << 30
 // plan is a CreateVolume request that was checked.
 type plan struct {
 	request.Parameters
-	name  string // for the agents
-	size  int64  // bytes, without a source
-	least int64  // what is required, rounded up
-	limit int64  // 0: none
-	key   []byte
-	from  *csi.VolumeContentSource
+	network request.Network
+	name    string // for the agents
+	size    int64  // bytes, without a source
+	least   int64  // what is required, rounded up
+	limit   int64  // 0: none
+	key     []byte
+	from    *csi.VolumeContentSource
 }
 
 // CreateVolume implements csi.ControllerServer.
@@ -34,7 +34,7 @@ func (d *Controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeReques
 	if err != nil {
 		return nil, err
 	}
-	release, err := d.flight.Take("name/" + p.Network + "/" + p.name)
+	release, err := d.flight.Take("name/" + p.network.ID + "/" + p.name)
 	if err != nil {
 		return nil, err
 	}
@@ -48,14 +48,14 @@ func (d *Controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeReques
 	if err != nil {
 		return nil, err
 	}
-	h := handle.Volume{Network: p.Network, ID: v.Id}
+	h := handle.Volume{Network: p.network.ID, ID: v.Id}
 	if p.Limits() {
 		if err := d.cfg.Modifier.Modify(ctx, h, request.Change{IOPS: p.IOPS, Bandwidth: p.Bandwidth}); err != nil {
 			return nil, fmt.Errorf("limits of volume %s: %w", h, err)
 		}
 	}
-	return &csi.CreateVolumeResponse{Volume: &csi.Volume{VolumeId: h.String(), CapacityBytes: v.Size, ContentSource: p.from,
-		AccessibleTopology: d.accessible(p.Network, r.AccessibilityRequirements)}}, nil
+	return &csi.CreateVolumeResponse{Volume: &csi.Volume{VolumeId: h.String(), CapacityBytes: v.Size, ContentSource: p.from, VolumeContext: p.Claim.Context(),
+		AccessibleTopology: d.accessible(p.network, r.AccessibilityRequirements)}}, nil
 }
 
 func (d *Controller) planCreate(ctx context.Context, r *csi.CreateVolumeRequest) (p plan, err error) {
@@ -72,7 +72,11 @@ func (d *Controller) planCreate(ctx context.Context, r *csi.CreateVolumeRequest)
 	if err := d.mutable(&p.Parameters, r.MutableParameters); err != nil {
 		return p, err
 	}
-	if err := d.checkNetwork(ctx, p.Network); err != nil {
+	networks, err := d.cfg.Agents.Networks(ctx)
+	if err != nil {
+		return p, fmt.Errorf("list networks: %w", err)
+	}
+	if p.network, err = p.Choose(networks); err != nil {
 		return p, err
 	}
 	if p.key, err = request.ReadKey(r.Secrets); err != nil {
@@ -93,7 +97,7 @@ func (d *Controller) planCreate(ctx context.Context, r *csi.CreateVolumeRequest)
 			p.size = max(p.least, min(p.size, p.limit/request.Page*request.Page))
 		}
 	}
-	return p, d.checkTopology(p.Network, r.AccessibilityRequirements)
+	return p, d.checkTopology(p.network, r.AccessibilityRequirements)
 }
 
 // mutable lays parameters of a VolumeAttributesClass over those of the StorageClass.
@@ -107,20 +111,6 @@ func (d *Controller) mutable(p *request.Parameters, params map[string]string) er
 	}
 	if p.Change = p.Over(c); p.Limits() && d.cfg.Modifier == nil {
 		return request.Invalid("parameters %s and %s are not supported by the agents", request.ParamIOPS, request.ParamBandwidth)
-	}
-	return nil
-}
-
-func (d *Controller) checkNetwork(ctx context.Context, network string) error {
-	all, err := d.cfg.Agents.Networks(ctx)
-	if err != nil {
-		return fmt.Errorf("list networks: %w", err)
-	}
-	if network == "" {
-		return request.Invalid("the StorageClass names no network: set parameter %s to one of %q", request.ParamNetwork, all)
-	}
-	if !slices.Contains(all, network) {
-		return request.Invalid("there is no network %q: set parameter %s to one of %q", network, request.ParamNetwork, all)
 	}
 	return nil
 }
@@ -147,12 +137,13 @@ func (p *plan) settle(ctx context.Context, a agentv1.AgentClient, size int64, ma
 }
 
 func (d *Controller) createNew(ctx context.Context, p *plan) (*agentv1.Volume, error) {
-	a, err := request.Any(ctx, d.cfg.Agents, p.Network)
+	a, err := request.Any(ctx, d.cfg.Agents, p.network.ID)
 	if err != nil {
 		return nil, err
 	}
 	return p.settle(ctx, a, p.size, func(size int64) (*agentv1.Volume, error) {
-		req := &agentv1.CreateVolumeRequest{Name: p.name, Size: size, ExtentSize: p.Extent, EncryptionKey: p.key}
+		req := &agentv1.CreateVolumeRequest{Name: p.name, Size: size, ExtentSize: p.Extent, EncryptionKey: p.key,
+			ClaimNamespace: p.Claim.Namespace, ClaimName: p.Claim.Name}
 		if p.Copies != nil {
 			req.Replicas = *p.Copies
 		}
@@ -186,8 +177,8 @@ func (d *Controller) createFrom(ctx context.Context, p *plan) (*agentv1.Volume, 
 	default:
 		return nil, request.Invalid("the content source is neither a snapshot nor a volume")
 	}
-	if source.Network != p.Network {
-		return nil, request.Invalid("the content source is in network %q, the volume is to be in %q", source.Network, p.Network)
+	if source.Network != p.network.ID {
+		return nil, request.Invalid("the content source is in network %q, the volume is to be in %q", source.Network, p.network.ID)
 	}
 	a, v, err := request.Find(ctx, d.cfg.Agents, source)
 	if err != nil {
@@ -220,7 +211,8 @@ func (d *Controller) createFrom(ctx context.Context, p *plan) (*agentv1.Volume, 
 		snapshot = s.Id
 	}
 	return p.settle(ctx, a, size, func(size int64) (*agentv1.Volume, error) {
-		return a.CloneVolume(ctx, &agentv1.CloneVolumeRequest{Volume: v.Id, Snapshot: snapshot, Name: p.name, Size: size, EncryptionKey: p.key})
+		return a.CloneVolume(ctx, &agentv1.CloneVolumeRequest{Volume: v.Id, Snapshot: snapshot, Name: p.name, Size: size, EncryptionKey: p.key,
+			ClaimNamespace: p.Claim.Namespace, ClaimName: p.Claim.Name})
 	})
 }
 

@@ -41,14 +41,14 @@ func (d *Controller) ControllerListVolumeHealth(ctx context.Context, r *csi.Cont
 	}
 	var all []*csi.VolumeHealth
 	for _, n := range networks {
-		states, _, err := d.survey(ctx, n)
+		states, _, err := d.survey(ctx, n.ID)
 		if err != nil {
 			return nil, err
 		}
 		for _, s := range states {
 			for _, v := range s.Volumes {
 				if bad := request.HealthOf(v); len(bad) > 0 {
-					all = append(all, &csi.VolumeHealth{VolumeId: handle.Volume{Network: n, ID: v.Id}.String(), HealthStatuses: bad})
+					all = append(all, &csi.VolumeHealth{VolumeId: handle.Volume{Network: n.ID, ID: v.Id}.String(), HealthStatuses: bad})
 				}
 			}
 		}

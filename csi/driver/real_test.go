@@ -78,10 +78,11 @@ func devnetWorld(t *testing.T, node string) *world {
 	t.Helper()
 	dev, dir := os.Getenv(devnetEnv), t.TempDir()
 	socket := func(node string) string { return filepath.Join(dev, node, "run", "agent.sock") }
-	if err := os.Mkdir(filepath.Join(dir, network), 0o755); err != nil {
+	place := filepath.Join(dir, network, agents.SocketName)
+	if err := os.MkdirAll(filepath.Dir(place), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(socket(node), filepath.Join(dir, network, agents.SocketName)); err != nil {
+	if err := os.Symlink(socket(node), place); err != nil {
 		t.Fatal(err)
 	}
 	a := agents.New(dir, node, func(_ context.Context, _, node string) (agentv1.AgentClient, error) {

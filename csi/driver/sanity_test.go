@@ -23,7 +23,10 @@ import (
 	"mynetwork.io/mynetwork/csi/request"
 )
 
-const network = "0f0e0d0c-1111-2222-3333-444455556666"
+const (
+	network = "0f0e0d0c-1111-2222-3333-444455556666" // its uid
+	named   = "main"
+)
 
 // world is a driver on node n1 of a network of three nodes.
 type world struct {
@@ -40,6 +43,7 @@ func newWorld(t testing.TB, change func(c *driver.Config)) *world {
 	t.Helper()
 	w := &world{t: t, net: agenttest.New(network, nil, "n1", "n2", "n3"), root: t.TempDir(), logs: &strings.Builder{}}
 	t.Cleanup(w.net.Close)
+	w.net.Called = named
 	w.mounts = mounttest.New(w.root, w.net.Size)
 	set := agenttest.Set{w.net}
 	w.cfg = driver.Config{Agents: set, Controller: true, Node: "n1", Mounter: w.mounts, Filesystems: w.mounts, Barrier: set, Modifier: set,
@@ -101,7 +105,7 @@ func configOf(t *testing.T, w *world, access string, encrypted bool) *sanity.Tes
 	c.Address = w.serve()
 	c.TargetPath, c.StagingPath = filepath.Join(w.root, "target"), filepath.Join(w.root, "staging")
 	c.TestVolumeAccessType = access
-	c.TestVolumeParameters = map[string]string{request.ParamNetwork: network, "csi.storage.k8s.io/pvc/name": "p"}
+	c.TestVolumeParameters = map[string]string{request.ParamNetworkUID: network, "csi.storage.k8s.io/pvc/name": "p"}
 	c.TestVolumeMutableParameters = map[string]string{request.ParamCopies: "2", request.ParamWrite: "weak"}
 	c.IDGen = ids{}
 	if encrypted {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -237,7 +238,7 @@ func TestModify(t *testing.T) {
 // TestTopology: a node tells of networks whose agent is ready, a volume of its network only if that is asked for.
 func TestTopology(t *testing.T) {
 	c := dial(t, nil)
-	key := request.TopologyPrefix + network
+	key := request.TopologyPrefix + named
 	info, err := c.NodeGetInfo(c.ctx, &csi.NodeGetInfoRequest{})
 	c.must(err)
 	if info.NodeId != "n1" || info.AccessibleTopology.Segments[key] != "true" {
@@ -394,7 +395,7 @@ func TestMalformed(t *testing.T) {
 	for says, change := range map[string]func(r *csi.CreateVolumeRequest){
 		"no network":  func(r *csi.CreateVolumeRequest) { delete(r.Parameters, request.ParamNetwork) },
 		"other":       func(r *csi.CreateVolumeRequest) { r.Parameters[request.ParamNetwork] = "other" },
-		"no id":       func(r *csi.CreateVolumeRequest) { r.Parameters[request.ParamNetwork] = "../x" },
+		"neither na":  func(r *csi.CreateVolumeRequest) { r.Parameters[request.ParamNetwork] = "../x" },
 		"colour":      func(r *csi.CreateVolumeRequest) { r.Parameters["colour"] = "red" },
 		"copies":      func(r *csi.CreateVolumeRequest) { r.Parameters[request.ParamCopies] = "0" },
 		"9 nodes":     func(r *csi.CreateVolumeRequest) { r.Parameters[request.ParamCopies] = "9" },
@@ -451,5 +452,41 @@ func TestSocket(t *testing.T) {
 	c.must(os.WriteFile(c.path("file.sock"), nil, 0o600))
 	if _, err := driver.Listen(c.ctx, c.path("file.sock")); err == nil {
 		t.Error("a file was taken for an old socket")
+	}
+}
+
+// TestNetworks: a StorageClass names its network, and which one of that name it means; volumes know for whom they were made.
+func TestNetworks(t *testing.T) {
+	c := dial(t, nil)
+	try := func(params map[string]string) (*csi.CreateVolumeResponse, error) {
+		r := creation("v", false)
+		r.Parameters = params
+		return c.CreateVolume(c.ctx, r)
+	}
+	for says, params := range map[string]map[string]string{
+		`["main"]`:      {request.ParamNetwork: "man"},
+		"names no":      {},
+		"was deleted":   {request.ParamNetwork: named, request.ParamNetworkUID: "1f0e0d0c-1111-2222-3333-444455556666"},
+		"is no id":      {request.ParamNetworkUID: "../x"},
+		`"1f0e0d0c-11`:  {request.ParamNetworkUID: "1f0e0d0c-1111-2222-3333-444455556666"},
+		`network "othe`: {request.ParamNetwork: "other", request.ParamNetworkUID: network},
+	} {
+		_, err := try(params)
+		c.want(codes.InvalidArgument, says, err)
+	}
+	claim := map[string]string{"csi.storage.k8s.io/pvc/namespace": "shop", "csi.storage.k8s.io/pvc/name": "data", "csi.storage.k8s.io/pv/name": "pvc-1"}
+	var id string
+	for _, params := range []map[string]string{{request.ParamNetwork: named}, {request.ParamNetworkUID: network}, {request.ParamNetwork: network},
+		{request.ParamNetwork: named, request.ParamNetworkUID: network}} {
+		maps.Copy(params, claim)
+		r, err := try(params)
+		c.must(err)
+		if id != "" && r.Volume.VolumeId != id || !maps.Equal(r.Volume.VolumeContext, claim) {
+			t.Errorf("%v gives %v", params, r.Volume)
+		}
+		id = r.Volume.VolumeId
+	}
+	if got := c.net.Claim(own(id)); got != "shop/data" {
+		t.Errorf("the agent was told the claim %q", got)
 	}
 }

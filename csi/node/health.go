@@ -54,14 +54,14 @@ func (d *Node) NodeGetStorageHealth(ctx context.Context, _ *csi.NodeGetStorageHe
 	}
 	var away, bad []string
 	for _, n := range networks {
-		s, err := request.Status(ctx, d.cfg.Agents, n, d.cfg.Name)
+		s, err := request.Status(ctx, d.cfg.Agents, n.ID, d.cfg.Name)
 		if err != nil {
-			away = append(away, fmt.Sprintf("network %s: %v", n, err))
+			away = append(away, fmt.Sprintf("network %s: %v", n.Name, err))
 			continue
 		}
 		for _, st := range s.Stores {
 			if st.Quarantined != "" {
-				bad = append(bad, fmt.Sprintf("network %s, store %s: %s", n, st.Id, st.Quarantined))
+				bad = append(bad, fmt.Sprintf("network %s, store %s: %s", n.Name, st.Id, st.Quarantined))
 			}
 		}
 	}

@@ -223,7 +223,7 @@ func (d *Node) NodeGetInfo(ctx context.Context, _ *csi.NodeGetInfoRequest) (*csi
 	return out, nil
 }
 
-// Ready lists the networks whose agent answers on this node, ascending. When that changes, the kubelet has to be told
+// Ready lists the names of the networks whose agent answers on this node, ascending. When that changes, the kubelet has to be told
 // by registering again.
 func (d *Node) Ready(ctx context.Context) (networks []string, err error) {
 	all, err := d.cfg.Agents.Networks(ctx)
@@ -231,12 +231,12 @@ func (d *Node) Ready(ctx context.Context) (networks []string, err error) {
 		return nil, fmt.Errorf("list networks: %w", err)
 	}
 	for _, n := range all {
-		a, err := d.local(ctx, n)
+		a, err := d.local(ctx, n.ID)
 		if err == nil {
 			_, err = a.Info(ctx, &agentv1.InfoRequest{})
 		}
 		if err == nil {
-			networks = append(networks, n)
+			networks = append(networks, n.Name)
 		}
 	}
 	slices.Sort(networks)

@@ -44,6 +44,7 @@ var (
 // Notice is something that the user of a volume should see now, not when a call has ended.
 type Notice struct {
 	Volume  string // handle
+	Claim   request.Claim
 	Reason  string // one CamelCase word
 	Message string
 }

@@ -46,7 +46,7 @@ func (d *Node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeReques
 	if err != nil {
 		return nil, err
 	}
-	device, err := d.attach(ctx, a, h, key)
+	device, err := d.attach(ctx, a, h, key, request.ReadContext(r.VolumeContext))
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func (d *Node) checkPath(what, path string) error {
 
 // attach attaches a volume here. While another node holds it, or too few nodes answer, it tries again until its time is
 // over, and says once per holder for whom it waits.
-func (d *Node) attach(ctx context.Context, a agentv1.AgentClient, h handle.Volume, key []byte) (device string, err error) {
+func (d *Node) attach(ctx context.Context, a agentv1.AgentClient, h handle.Volume, key []byte, of request.Claim) (device string, err error) {
 	until := d.cfg.Wait
 	if t, ok := ctx.Deadline(); ok {
 		left := time.Until(t)
@@ -113,7 +113,7 @@ func (d *Node) attach(ctx context.Context, a agentv1.AgentClient, h handle.Volum
 		holder, wait := waitable(ctx, a, h, err)
 		if holder != "" && holder != told {
 			told = holder
-			d.notify(h, fmt.Sprintf("volume is held by node %s; waiting until it is released there", holder))
+			d.notify(h, of, fmt.Sprintf("volume is held by node %s; waiting until it is released there", holder))
 		}
 		if !wait {
 			return "", fmt.Errorf("attach volume %s: %w", h, err)
@@ -152,10 +152,10 @@ func waitable(ctx context.Context, a agentv1.AgentClient, h handle.Volume, err e
 	return "", wait
 }
 
-func (d *Node) notify(h handle.Volume, message string) {
+func (d *Node) notify(h handle.Volume, of request.Claim, message string) {
 	d.cfg.Log.Info(message, "volume", h.String(), "reason", ReasonHeld)
 	if d.cfg.Notify != nil {
-		d.cfg.Notify(Notice{Volume: h.String(), Reason: ReasonHeld, Message: message})
+		d.cfg.Notify(Notice{Volume: h.String(), Claim: of, Reason: ReasonHeld, Message: message})
 	}
 }
 

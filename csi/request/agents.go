@@ -10,10 +10,24 @@ import (
 	"mynetwork.io/mynetwork/csi/handle"
 )
 
+// Network is a network of a cluster.
+type Network struct {
+	ID   string // as in handles: the uid
+	Name string // for people, and of its topology key; where nobody names networks it is the id
+}
+
+// Names lists the names of networks.
+func Names(list []Network) (out []string) {
+	for _, n := range list {
+		out = append(out, n.Name)
+	}
+	return out
+}
+
 // Agents leads to the agents of networks.
 type Agents interface {
-	// Networks lists the ids of the networks that can be reached from here.
-	Networks(ctx context.Context) ([]string, error)
+	// Networks lists the networks that can be reached from here.
+	Networks(ctx context.Context) ([]Network, error)
 	// Agent gives the agent of a network on a node; any agent of it if node is empty. It does not wait until the agent
 	// answers. ErrNetwork if there is none.
 	Agent(ctx context.Context, network, node string) (agentv1.AgentClient, error)

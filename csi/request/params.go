@@ -13,7 +13,8 @@ import (
 
 // Parameters of a StorageClass. Those of Change may also be in a VolumeAttributesClass, if that is supported.
 const (
-	ParamNetwork    = "network"    // id of the network; required
+	ParamNetwork    = "network"    // name or id of the network
+	ParamNetworkUID = "networkUID" // id of the network: which one of that name is meant. One of both is required
 	ParamEncrypted  = "encrypted"  // "true": the secret's key encrypts the volume
 	ParamExtentSize = "extentSize" // bytes
 )
@@ -25,6 +26,13 @@ const (
 	ParamCompression = "compression"  // "none" or "zstd"
 	ParamIOPS        = "maxIOPS"      // requests per second; 0: no limit
 	ParamBandwidth   = "maxBandwidth" // bytes per second; 0: no limit
+)
+
+// What the provisioner adds with --extra-create-metadata.
+const (
+	paramClaimName      = KubernetesPrefix + "pvc/name"
+	paramClaimNamespace = KubernetesPrefix + "pvc/namespace"
+	paramVolumeName     = KubernetesPrefix + "pv/name"
 )
 
 // SecretKey is the entry of a Secret that holds a volume's key: 32 bytes as they are, in hex or in base64.
@@ -86,24 +94,66 @@ func (c *Change) set(name, value string) (ok bool, err error) {
 
 // Parameters are those of a StorageClass, read.
 type Parameters struct {
-	Network   string // empty: none is named
-	Encrypted bool
-	Extent    uint32 // bytes; 0: the default
+	Network    string // name or id; empty: none is named
+	NetworkUID string // empty: any of that name
+	Encrypted  bool
+	Extent     uint32 // bytes; 0: the default
+	Claim      Claim
 	Change
 }
 
+// Claim is the PersistentVolumeClaim that a volume is made for. It is empty where nobody says.
+type Claim struct{ Namespace, Name, Volume string }
+
+// Context keeps the claim in the volume's context, which each call on a node gets. nil if there is none.
+func (c Claim) Context() map[string]string {
+	if c.Name == "" || c.Namespace == "" {
+		return nil
+	}
+	return map[string]string{paramClaimNamespace: c.Namespace, paramClaimName: c.Name, paramVolumeName: c.Volume}
+}
+
+// ReadContext reads what Context wrote.
+func ReadContext(context map[string]string) Claim {
+	return Claim{Namespace: context[paramClaimNamespace], Name: context[paramClaimName], Volume: context[paramVolumeName]}
+}
+
+// Choose finds the network that the parameters name.
+func (p *Parameters) Choose(all []Network) (Network, error) {
+	if p.Network == "" && p.NetworkUID == "" {
+		return Network{}, Invalid("the StorageClass names no network: set parameter %s to one of %q", ParamNetwork, Names(all))
+	}
+	for _, n := range all {
+		named := p.Network == "" || p.Network == n.Name || p.Network == n.ID
+		if named && (p.NetworkUID == "" || p.NetworkUID == n.ID) {
+			return n, nil
+		}
+		if named && p.Network != "" {
+			return Network{}, Invalid("network %q has the uid %s, the StorageClass means %s, which was deleted: delete the StorageClass, the operator makes it anew",
+				p.Network, n.ID, p.NetworkUID)
+		}
+	}
+	return Network{}, Invalid("there is no network %q (uid %q): set parameter %s to one of %q", p.Network, p.NetworkUID, ParamNetwork, Names(all))
+}
+
+// ReadParameters reads those of a StorageClass.
 func ReadParameters(params map[string]string) (Parameters, error) {
-	var p Parameters
+	p := Parameters{Claim: ReadContext(params)}
 	for name, value := range params {
 		if strings.HasPrefix(name, KubernetesPrefix) {
-			continue
+			continue // read by ReadContext
 		}
 		switch name {
 		case ParamNetwork:
 			if !handle.ValidNetwork(value) {
-				return p, Invalid("parameter %s=%q is no id of a network", name, value)
+				return p, Invalid("parameter %s=%q is neither name nor id of a network", name, value)
 			}
 			p.Network = value
+		case ParamNetworkUID:
+			if !handle.ValidNetwork(value) {
+				return p, Invalid("parameter %s=%q is no id of a network", name, value)
+			}
+			p.NetworkUID = value
 		case ParamEncrypted:
 			b, err := strconv.ParseBool(value)
 			if err != nil {

@@ -34,7 +34,7 @@ func Mynetwork(version string) *cobra.Command {
 	a := newApp(version)
 	root := a.root("mynetwork", "Replicated, verified block volumes",
 		"mynetwork serves replicated, verified block volumes. \"mynetwork dev up\" starts a network on this machine.")
-	root.AddCommand(a.agentCommand(), a.holderCommand(), a.operatorCommand(), a.devCommand())
+	root.AddCommand(a.agentCommand(), a.holderCommand(), a.operatorCommand(), a.csiCommand(), a.devCommand())
 	a.client(root)
 	return root
 }

@@ -46,6 +46,7 @@ const (
 	Dev    = "dev"
 	// Operator is the group of "mynetwork operator".
 	Operator = "operator"
+	CSI      = "csi"
 )
 
 // Group is the part of the key's name before the dot.
@@ -59,7 +60,7 @@ func (k Key) Group() string {
 
 // Keys lists all settings.
 func Keys() []Key {
-	return []Key{
+	return append([]Key{
 		{"dir", "/var/lib/mynetwork/dev", "directory of the network that \"dev up\" makes; client commands find its agents there"},
 		{"socket", "", "control socket of the one agent to talk to, instead of those of dir"},
 		{"node", "", "node whose agent to talk to (default: the one that has the volume, else the first that answers)"},
@@ -109,5 +110,5 @@ func Keys() []Key {
 		{"operator.probe-address", "0", "address that serves /healthz and /readyz, as :8081; 0 is none"},
 		{"operator.leader-election", true, "whether several operators may run, of which one leads"},
 		{"operator.log-level", "info", "least level that is logged: debug, info, warn or error"},
-	}
+	}, csiKeys()...)
 }

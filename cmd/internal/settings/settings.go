@@ -32,6 +32,7 @@ type Values struct {
 	Holder  HolderValues  `mapstructure:"holder"`
 
 	Operator OperatorValues `mapstructure:"operator"`
+	CSI      CSIValues      `mapstructure:"csi"`
 }
 
 // DevValues are those of "mynetwork dev".
@@ -90,6 +91,19 @@ type OperatorValues struct {
 	LogLevel       string `mapstructure:"log-level"`
 }
 
+// CSIValues are those of "mynetwork csi".
+type CSIValues struct {
+	Node       string `mapstructure:"node"`
+	Namespace  string `mapstructure:"namespace"`
+	Kubelet    string `mapstructure:"kubelet"`
+	Run        string `mapstructure:"run"`
+	Root       string `mapstructure:"root"`
+	MaxVolumes int    `mapstructure:"max-volumes"`
+	Socket     string `mapstructure:"socket"`
+	Control    string `mapstructure:"control"`
+	LogLevel   string `mapstructure:"log-level"`
+}
+
 // Reader gathers the settings. One Reader serves one run of a command.
 type Reader struct {
 	v    *viper.Viper
@@ -143,7 +157,7 @@ func (r *Reader) ReadFile(name string) (*Values, error) {
 // Read gives the settings. flags are those of the command that runs; group is whose flags they are, beside the client's.
 func (r *Reader) Read(flags *pflag.FlagSet, group string) (*Values, error) {
 	for _, k := range Keys() {
-		if k.Group() != group && (k.Group() != Client || group == Agent || group == Holder || group == Operator) {
+		if k.Group() != group && (k.Group() != Client || group == Agent || group == Holder || group == Operator || group == CSI) {
 			continue
 		}
 		if f := flags.Lookup(k.Flag()); f != nil {
