@@ -10,7 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 LDFLAGS = -s -w -X main.version=$(VERSION)
 
-.PHONY: helm demo-k8s e2e help build test race lint verify generate demo bench sim fuzz clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
+.PHONY: sanity helm demo-k8s e2e help build test race lint verify generate demo bench sim fuzz clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

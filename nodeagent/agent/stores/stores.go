@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 
 	"crypto/rand"
@@ -44,9 +45,12 @@ type Options struct {
 	Network string
 	Stores  []Config
 	Format  bool // allows to make stores in empty directories
-	Auth    replica.Authorizer
-	Keys    []ed25519.PublicKey // the control keys
-	Log     *slog.Logger
+	// Memory is the path of the file that remembers which stores there were. With it, a directory without a store is no error: it is
+	// offered under a new id, and formatted once Grant names that id. Format has to be false.
+	Memory string
+	Auth   replica.Authorizer
+	Keys   []ed25519.PublicKey // the control keys
+	Log    *slog.Logger
 }
 
 // Store is an open store.
@@ -62,14 +66,17 @@ type Store struct {
 
 // Set is the stores of one node. The zero value is not usable: see Open.
 type Set struct {
-	opt  Options
-	env  *task.Real
-	byID map[block.StoreID]*Store
-	all  []*Store
+	opt Options
+	env *task.Real
 
 	mu      sync.RWMutex
-	started bool
+	byID    map[block.StoreID]*Store
+	all     []*Store
+	slots   []*slot // by configuration
+	memory  memory
+	pulls   *replica.Client // nil: not started
 	closed  bool
+	granted sync.Mutex // held while a store is formatted
 }
 
 var _ peer.Handler = (*Set)(nil)
@@ -77,19 +84,51 @@ var _ peer.Handler = (*Set)(nil)
 // Open opens all stores. Start must follow before requests are taken.
 func Open(o Options) (*Set, error) {
 	s := &Set{opt: o, env: task.NewReal(), byID: map[block.StoreID]*Store{}}
+	if o.Memory != "" {
+		var err error
+		if s.memory, err = readMemory(o.Memory); err != nil {
+			return nil, err
+		}
+	}
 	for _, c := range o.Stores {
-		st, err := s.open(c)
-		if err == nil && s.byID[st.ID] != nil {
-			err = fmt.Errorf("it is the same as %s", s.byID[st.ID].Path)
-			_ = errors.Join(st.Store.Close(), st.fs.Close())
+		sl := &slot{cfg: c}
+		s.slots = append(s.slots, sl)
+		err := s.openSlot(sl)
+		if err != nil && o.Memory != "" {
+			err = s.without(sl, err)
 		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("store %s: %w", c.Path, err), s.Close())
 		}
-		s.byID[st.ID] = st
-		s.all = append(s.all, st)
 	}
 	return s, nil
+}
+
+// openSlot opens the store of a directory, and serves it once started.
+func (s *Set) openSlot(sl *slot) error {
+	st, err := s.open(sl.cfg)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if same := s.byID[st.ID]; same != nil || s.closed {
+		err := errors.New("the agent is stopping")
+		if same != nil {
+			err = fmt.Errorf("it is the same as %s", same.Path)
+		}
+		return errors.Join(err, st.Store.Close(), st.fs.Close())
+	}
+	if s.pulls != nil {
+		st.door = s.newDoor(st)
+	}
+	sl.store = st
+	s.byID[st.ID] = st
+	s.all = append(s.all, st)
+	if s.opt.Memory != "" {
+		return s.remember(sl.cfg.Path, st.ID)
+	}
+	return nil
 }
 
 // networkID is a network's uid in the form of a superblock.
@@ -100,8 +139,16 @@ func networkID(uid string) [16]byte {
 
 const logSegments = 8
 
+func (c Config) options() store.Options {
+	opt := store.Options{Capacity: c.Capacity}
+	if c.Log > 0 {
+		opt.Segments, opt.SegmentSize = logSegments, max(c.Log/logSegments/4096*4096, 1<<20)
+	}
+	return opt
+}
+
 func (s *Set) open(c Config) (*Store, error) {
-	if s.opt.Format {
+	if s.opt.Format || s.opt.Memory != "" {
 		if err := os.MkdirAll(c.Path, 0o700); err != nil {
 			return nil, err
 		}
@@ -110,10 +157,7 @@ func (s *Set) open(c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	opt := store.Options{Capacity: c.Capacity}
-	if c.Log > 0 {
-		opt.Segments, opt.SegmentSize = logSegments, max(c.Log/logSegments/4096*4096, 1<<20)
-	}
+	opt := c.options()
 	st, report, err := store.Open(fs, opt)
 	if errors.Is(err, store.ErrNoStore) {
 		if err = s.format(fs, opt); err == nil {
@@ -138,8 +182,16 @@ func (s *Set) format(fs disk.FS, o store.Options) error {
 	if !s.opt.Format {
 		return ErrNotFormatted
 	}
-	sb := store.Superblock{Network: networkID(s.opt.Network), Node: s.opt.Node}
-	_, _ = rand.Read(sb.Store[:]) // never fails
+	return s.formatAs(newID(), fs, o)
+}
+
+func newID() (id block.StoreID) {
+	_, _ = rand.Read(id[:]) // never fails
+	return id
+}
+
+func (s *Set) formatAs(id block.StoreID, fs disk.FS, o store.Options) error {
+	sb := store.Superblock{Network: networkID(s.opt.Network), Node: s.opt.Node, Store: id}
 	s.opt.Log.Info("formatting a store", "store", sb.Store)
 	return store.Format(fs, sb, o)
 }
@@ -148,12 +200,14 @@ func (s *Set) format(fs disk.FS, o store.Options) error {
 func (s *Set) Start(pulls replica.Transport) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	client := &replica.Client{Env: s.env, Transport: pulls}
+	s.pulls = &replica.Client{Env: s.env, Transport: pulls}
 	for _, st := range s.all {
-		srv := replica.NewServer(s.env, st.Store, st.ID, s.opt.Auth, client)
-		st.door = &door{srv: srv, set: s}
+		st.door = s.newDoor(st)
 	}
-	s.started = true
+}
+
+func (s *Set) newDoor(st *Store) *door {
+	return &door{srv: replica.NewServer(s.env, st.Store, st.ID, s.opt.Auth, s.pulls), set: s}
 }
 
 // Close ends the doors, once what was taken is committed, and closes the stores. It may be repeated.
@@ -164,29 +218,34 @@ func (s *Set) Close() error {
 		return nil
 	}
 	s.closed = true
+	all := slices.Clone(s.all)
 	s.mu.Unlock()
-	for _, st := range s.all {
+	for _, st := range all {
 		if st.door != nil {
 			st.door.srv.Stop()
 		}
 	}
 	s.env.Wait()
 	var err error
-	for _, st := range s.all {
+	for _, st := range all {
 		err = errors.Join(err, st.Store.Close(), st.fs.Close())
 	}
 	return err
 }
 
-// All lists the stores.
-func (s *Set) All() []*Store { return s.all }
+// All lists the stores that are open.
+func (s *Set) All() []*Store {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Clone(s.all)
+}
 
 // Door gives the door of a store of this node, nil if it is not here or closed.
 func (s *Set) Door(id block.StoreID) transport.Local {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	st := s.byID[id]
-	if st == nil || !s.started || s.closed {
+	if st == nil || st.door == nil || s.closed {
 		return nil
 	}
 	return st.door
@@ -206,7 +265,7 @@ func (s *Set) Local(id block.StoreID) volume.Local {
 // Announce tells what this node says of its stores.
 func (s *Set) Announce() []members.Store {
 	var out []members.Store
-	for _, st := range s.all {
+	for _, st := range s.All() {
 		m := members.Store{ID: st.ID, Quarantined: st.Quarantined() != nil}
 		if u, err := st.Usage(); err == nil {
 			m.Capacity, m.Used = u.Total, u.Used
@@ -251,10 +310,13 @@ const TypeDeleted = 0x81
 
 // Deleted gives the deletion record that a store of this node keeps of a volume; nil if it keeps none.
 func (s *Set) Deleted(id block.StoreID, v block.VolumeID) ([]byte, error) {
-	if s.Door(id) == nil {
+	s.mu.RLock()
+	st := s.byID[id]
+	s.mu.RUnlock()
+	if st == nil || s.Door(id) == nil {
 		return nil, fmt.Errorf("store %s: %w", id, replica.ErrNotHeld)
 	}
-	return s.byID[id].Store.Deleted(v), nil
+	return st.Store.Deleted(v), nil
 }
 
 func (s *Set) serveDeleted(req *peer.Request) {
