@@ -94,6 +94,16 @@ func bringUp(ctx context.Context, r *record.Record, p progress) error {
 		return err
 	}
 	p.say("%d nodes are Ready", len(r.Settings.Nodes))
+	// Nodes import when they start; those that ran already lack what has been built since.
+	archives, err := filepath.Glob(filepath.Join(r.Dir().Images(), "*.tar"))
+	if err != nil {
+		return err
+	}
+	for _, archive := range archives {
+		if err := load(io.Discard, r, archive); err != nil {
+			return err
+		}
+	}
 	fmt.Fprintf(p.out, "\nexport KUBECONFIG=%s\nexport PATH=$PATH:%s   # kubectl\n", r.Dir().Kubeconfig(), filepath.Dir(r.Dir().Bin("kubectl")))
 	return nil
 }

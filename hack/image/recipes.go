@@ -18,6 +18,9 @@ type recipe struct {
 	fill  func(*rootfs.Tree) error
 }
 
+// postgres is where Debian 12 has PostgreSQL's programs; its psql in /usr/bin is a script that needs perl.
+const postgres = "/usr/lib/postgresql/15"
+
 const searchPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // sources are where recipes find built programs.
@@ -35,7 +38,7 @@ func recipes(s sources) map[string]recipe {
 		}},
 		"tools": {refs: []string{"registry.local/tools:dev", "registry.k8s.io/e2e-test-images/busybox:1.37.0-1",
 			"registry.k8s.io/e2e-test-images/nginx:1.14-4", "registry.k8s.io/e2e-test-images/jessie-dnsutils:1.7"},
-			env: []string{searchPath}, fill: tools},
+			env: []string{searchPath + ":" + postgres + "/bin"}, fill: tools},
 		"agnhost": {refs: []string{"registry.k8s.io/e2e-test-images/agnhost:2.56"}, entry: []string{"/agnhost"}, env: []string{searchPath},
 			fill: func(t *rootfs.Tree) error {
 				return errors.Join(programs(t, shell()...), users(t), t.File("/agnhost", filepath.Join(s.bin, "agnhost")))
@@ -70,7 +73,7 @@ func tools(t *rootfs.Tree) error {
 		return err
 	}
 	err := programs(t, "bash", "grep", "egrep", "sed", "awk", "tar", "find", "xargs", "ps", "mount", "umount", "findmnt", "lsblk", "losetup",
-		"blkid", "blockdev", "fallocate", "fsfreeze", "flock", "nsenter", "mke2fs", "mkfs.ext4", "e2fsck", "resize2fs", "tune2fs", "dumpe2fs",
+		"blkid", "blockdev", "fallocate", "fsfreeze", "flock", "nsenter", "setpriv", "mke2fs", "mkfs.ext4", "e2fsck", "resize2fs", "tune2fs", "dumpe2fs",
 		"mkfs.xfs", "xfs_growfs", "xfs_repair", "xfs_io", "fio", "sqlite3", "ip", "bindfs", "socat", "hostname", "getent", "which", "diff", "cmp")
 	if err != nil {
 		return err
@@ -82,7 +85,7 @@ func tools(t *rootfs.Tree) error {
 	}
 	for _, p := range []string{"postgresql-15", "postgresql-client-15", "tzdata"} {
 		// The compiler of queries weighs more than all the rest.
-		if err := t.Package(p, "/usr/lib/postgresql/15/lib/llvmjit", "/usr/lib/postgresql/15/lib/bitcode", "/usr/share/postgresql/15/man"); err != nil {
+		if err := t.Package(p, postgres+"/lib/llvmjit", postgres+"/lib/bitcode", "/usr/share/postgresql/15/man"); err != nil {
 			return err
 		}
 	}

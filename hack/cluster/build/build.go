@@ -82,8 +82,15 @@ func (b Builder) World(ctx context.Context) error {
 // Sidecars builds the CSI sidecars, and puts the definitions of snapshots among the addons.
 func (b Builder) Sidecars(ctx context.Context) error {
 	return b.once("sidecars", func(dir string) error {
-		if err := b.compile(ctx, dir, "-s -w", filepath.Dir(b.Dir.Bin("x"))+"/", "tool"); err != nil {
+		programs, err := b.output(ctx, dir, "go", "list", "-f", "{{.ImportPath}} {{.Module.Version}}", "tool")
+		if err != nil {
 			return err
+		}
+		for _, line := range strings.Split(programs, "\n") {
+			program, version, _ := strings.Cut(line, " ")
+			if err := b.compile(ctx, dir, "-s -w -X main.version="+version, b.Dir.Bin(filepath.Base(program)), program); err != nil {
+				return err
+			}
 		}
 		client, err := b.output(ctx, dir, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/kubernetes-csi/external-snapshotter/client/v8")
 		if err != nil {

@@ -29,6 +29,9 @@ func (b Builder) Images(ctx context.Context) error {
 
 // E2E builds Kubernetes' tests of storage drivers, what runs them, and the image of their test server.
 func (b Builder) E2E(ctx context.Context) error {
+	if err := b.Images(ctx); err != nil { // the program that builds images
+		return err
+	}
 	return b.once("e2e", func(dir string) error {
 		if err := b.compile(ctx, dir, "-s -w", filepath.Dir(b.Dir.Bin("x"))+"/", "tool"); err != nil {
 			return err
