@@ -26,6 +26,7 @@ import (
 	"mynetwork.io/mynetwork/controllers/contentgroup"
 	"mynetwork.io/mynetwork/controllers/mynetwork"
 	"mynetwork.io/mynetwork/controllers/storagenode"
+	"mynetwork.io/mynetwork/controllers/warrants"
 )
 
 // Times of leader election. A new leader is there after leaseDuration at most, when the old one died without a word. The renewal
@@ -148,6 +149,9 @@ func Setup(ctx context.Context, m ctrl.Manager, o Options) error {
 	if err := mynetwork.AddIndexes(ctx, m.GetFieldIndexer()); err != nil {
 		return fmt.Errorf("indexes: %w", err)
 	}
+	if err := m.GetFieldIndexer().IndexField(ctx, &corev1.PersistentVolume{}, warrants.FieldHandle, warrants.HandleOf); err != nil {
+		return fmt.Errorf("indexes: %w", err)
+	}
 	c, events := m.GetClient(), m.GetEventRecorder("mynetwork-operator")
 	lines := &agents.Agents{Client: c, Namespace: o.Namespace, Now: time.Now}
 	for _, r := range []interface{ SetupWithManager(ctrl.Manager) error }{
@@ -155,6 +159,8 @@ func Setup(ctx context.Context, m ctrl.Manager, o Options) error {
 			Image: o.Image, HolderImage: o.HolderImage, AgentServiceAccount: o.AgentServiceAccount, HolderServiceAccount: o.HolderServiceAccount}},
 		&storagenode.Reconciler{Client: c, Events: events, Now: time.Now, Options: storagenode.Options{Namespace: o.Namespace, GuardImage: o.GuardImage}},
 		&contentgroup.Reconciler{Client: c, Now: time.Now},
+		&warrants.Records{Client: c, Live: m.GetAPIReader(), Namespace: o.Namespace, Now: time.Now},
+		&warrants.Members{Client: c, Namespace: o.Namespace, Now: time.Now},
 		&authority.Reconciler{Client: c, Events: events, Namespace: o.Namespace, Account: o.AgentServiceAccount, Now: time.Now},
 	} {
 		if err := r.SetupWithManager(m); err != nil {
