@@ -63,7 +63,7 @@ func (a *Agents) where(ctx context.Context, n *v1alpha1.MyNetwork) (map[string]s
 	out, best := map[string]string{}, map[string]int{}
 	for i := range list.Items {
 		s := &list.Items[i]
-		port := int32(mynetwork.ControlPort)
+		port := int32(v1alpha1.PortControl)
 		for _, p := range s.Ports {
 			if p.Name != nil && *p.Name == portName && p.Port != nil {
 				port = *p.Port

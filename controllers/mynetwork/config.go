@@ -21,11 +21,6 @@ const (
 	tlsDir     = "/run/mynetwork/tls"
 	socketDir  = "/run/mynetwork/sockets"
 	dataDir    = "/var/lib/mynetwork"
-	peerPort   = 7400
-	// ControlPort serves the control protocol to the operator and the CSI controller.
-	ControlPort = 7401
-	// controlSocket is where the node's CSI plugin looks for the agent, in socketDir.
-	controlSocket = v1alpha1.PlaceControl
 )
 
 // DefaultCache is the memory of an agent's cache, unless the network says otherwise.
@@ -62,18 +57,18 @@ func settings(s *State, ca *authority.CA) map[string]any {
 			"network":        string(n.UID),
 			"stores":         []string{store},
 			"dir":            dataDir + "/agent",
-			"listen":         fmt.Sprintf(":%d", peerPort),
-			"control":        socketDir + "/" + controlSocket,
-			"control-listen": fmt.Sprintf(":%d", ControlPort),
+			"listen":         fmt.Sprintf(":%d", v1alpha1.PortPeers),
+			"control":        socketDir + "/" + v1alpha1.PlaceControl,
+			"control-listen": fmt.Sprintf(":%d", v1alpha1.PortControl),
 			"control-keys":   ca.ControlKeys(),
-			"holder":         socketDir + "/holder/socket",
-			"mounter":        socketDir + "/mounter/socket",
+			"holder":         socketDir + "/" + v1alpha1.PlaceHolder,
+			"mounter":        socketDir + "/" + v1alpha1.PlaceMounter,
 			"tls":            tlsDir,
 			"ca":             configDir + "/" + caFile,
 			"cache":          fmt.Sprintf("%d", size.Value()),
 			"log-level":      or(n.Spec.Agent.LogLevel, "info"),
 		},
-		"holder": map[string]any{"socket": socketDir + "/holder/socket"},
+		"holder": map[string]any{"socket": socketDir + "/" + v1alpha1.PlaceHolder},
 	}
 }
 
@@ -97,8 +92,8 @@ func service(s *State) *corev1.Service {
 			ClusterIP:                corev1.ClusterIPNone,
 			PublishNotReadyAddresses: true,
 			Selector:                 podLabels(s, "agent"),
-			Ports: []corev1.ServicePort{{Name: "peer", Port: peerPort, Protocol: corev1.ProtocolTCP},
-				{Name: "control", Port: ControlPort, Protocol: corev1.ProtocolTCP}},
+			Ports: []corev1.ServicePort{{Name: "peer", Port: v1alpha1.PortPeers, Protocol: corev1.ProtocolTCP},
+				{Name: "control", Port: v1alpha1.PortControl, Protocol: corev1.ProtocolTCP}},
 		},
 	}
 }

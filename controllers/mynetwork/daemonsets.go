@@ -16,7 +16,7 @@ import (
 )
 
 // User that agents and holders run as. The mounter makes the data directory for it.
-const runAs = 64646
+const runAs = v1alpha1.AgentUser
 
 func image(s *State) string { return or(s.Network.Spec.Agent.Image, s.Options.Image) }
 func holderImage(s *State) string {
@@ -28,8 +28,8 @@ func agents(s *State, config *corev1.ConfigMap) *appsv1.DaemonSet {
 	sum := sha256.Sum256([]byte(config.Data[configFile]))
 	c := container("agent", image(s), agentResources(s.Network))
 	c.Env = append(c.Env, fieldEnv("MYNETWORK_AGENT_ADDRESS", "status.podIP"))
-	c.Ports = []corev1.ContainerPort{{Name: "peer", ContainerPort: peerPort, Protocol: corev1.ProtocolTCP},
-		{Name: "control", ContainerPort: ControlPort, Protocol: corev1.ProtocolTCP}}
+	c.Ports = []corev1.ContainerPort{{Name: "peer", ContainerPort: v1alpha1.PortPeers, Protocol: corev1.ProtocolTCP},
+		{Name: "control", ContainerPort: v1alpha1.PortControl, Protocol: corev1.ProtocolTCP}}
 	c.ReadinessProbe = &corev1.Probe{
 		ProbeHandler:  corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString("peer")}},
 		PeriodSeconds: 2,
@@ -106,7 +106,7 @@ func daemonSet(s *State, component, account string, c corev1.Container) *appsv1.
 					Volumes: []corev1.Volume{
 						{Name: "config", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 							LocalObjectReference: corev1.LocalObjectReference{Name: AgentName(n.Name)}}}},
-						hostPath("sockets", "/run/mynetwork/"+string(n.UID)),
+						hostPath("sockets", v1alpha1.PlaceRun+"/"+string(n.UID)),
 					},
 				},
 			},

@@ -24,9 +24,6 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/core/warrant"
 )
 
-// ControlSecret is the Secret with the CSI controller's certificates: <uid>.crt, <uid>.key and <uid>.ca of each network.
-const ControlSecret = "mynetwork-csi-control"
-
 // controlName is who the CSI controller is on the agents' control port.
 const controlName = "csi"
 
@@ -122,7 +119,7 @@ func (r *Members) certificates(ctx context.Context) error {
 		return err
 	}
 	have := &corev1.Secret{}
-	err := r.Client.Get(ctx, client.ObjectKey{Namespace: r.Namespace, Name: ControlSecret}, have)
+	err := r.Client.Get(ctx, client.ObjectKey{Namespace: r.Namespace, Name: v1alpha1.ControlSecret}, have)
 	missing := apierrors.IsNotFound(err)
 	if err != nil && !missing {
 		return err
@@ -137,7 +134,7 @@ func (r *Members) certificates(ctx context.Context) error {
 	case missing && len(data) == 0, equality.Semantic.DeepEqual(have.Data, data) && !missing:
 		return nil
 	case missing:
-		return r.Client.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: ControlSecret, Namespace: r.Namespace,
+		return r.Client.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ControlSecret, Namespace: r.Namespace,
 			Labels: map[string]string{"app.kubernetes.io/name": "mynetwork", v1alpha1.LabelComponent: "csi-controller"}}, Data: data})
 	}
 	before := have.DeepCopy()

@@ -282,7 +282,7 @@ func TestMembers(t *testing.T) {
 		if err := w.client.List(t.Context(), &list); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: warrants.ControlSecret}, secret); err != nil {
+		if err := w.client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: v1alpha1.ControlSecret}, secret); err != nil {
 			t.Fatal(err)
 		}
 		grants = map[string][]byte{}
