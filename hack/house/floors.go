@@ -88,8 +88,10 @@ var floors = []floor{
 		reason: "the CSI driver talks to the agent by the control protocol alone, so that either can be upgraded under the other",
 	},
 	{
-		under:  []string{"controllers"},
-		bad:    func(imp string) bool { return own(imp, "nodeagent") && !own(imp, "nodeagent/core/placement", "nodeagent/core/warrant") },
+		under: []string{"controllers"},
+		bad: func(imp string) bool {
+			return own(imp, "nodeagent") && !own(imp, "nodeagent/core/placement", "nodeagent/core/warrant")
+		},
 		reason: "of nodeagent, controllers use only core/placement and core/warrant: the operator computes layouts, signs grants and touches no data",
 	},
 	{

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"net"
@@ -13,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	kube "mynetwork.io/mynetwork/nodeagent/agent/cluster"
 	"mynetwork.io/mynetwork/nodeagent/agent/control"
 	"mynetwork.io/mynetwork/nodeagent/agent/events"
 	"mynetwork.io/mynetwork/nodeagent/agent/fsck"
@@ -36,7 +36,7 @@ var ErrRunning = errors.New("another agent runs on this directory")
 
 const (
 	keptEvents    = 1024
-	sweepInterval = 30 * time.Second
+	sweepInterval = 30 * time.Second       // without Kubernetes
 	closeTimeout  = 20 * time.Second       // for engines that wait for a quorum at the end
 	drainTimeout  = 300 * time.Millisecond // for replies to other nodes that are under way at the end
 )
@@ -54,6 +54,8 @@ type Agent struct {
 
 	// made by start, in this order
 	lock      *os.File
+	kube      *kube.Node // nil: no Kubernetes
+	trust     trust
 	registry  registry.Store
 	cache     cache.Cache
 	members   *members.Table
@@ -65,7 +67,8 @@ type Agent struct {
 	holder    *holder.Client // nil: none
 	volumes   *volumes.Manager
 	control   *control.Server
-	listener  net.Listener
+	listener  net.Listener // of the control socket
+	remote    net.Listener // of control over TLS; nil: none
 	peerAddr  net.Addr
 }
 
@@ -104,9 +107,14 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if err := a.volumes.Recover(ctx); err != nil {
 		cancel(err)
 	}
-	g.run(func(ctx context.Context) error { return a.control.Serve(ctx, a.listener) })
+	g.run(func(ctx context.Context) error { return a.control.Serve(ctx, a.listener, nil) })
+	if a.kube != nil {
+		g.run(func(ctx context.Context) error { return a.control.Serve(ctx, a.remote, a.trust.creds.ControlConfig()) })
+		g.run(a.kube.Run)
+	}
 	a.events.Info("Started", "", "agent %s serves peers on %s and control on %s", a.cfg.Node, a.peerAddr, a.cfg.Control)
 	close(a.ready)
+	a.tell()
 	<-ctx.Done()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
@@ -120,24 +128,24 @@ func (a *Agent) start(ctx context.Context) (err error) {
 	if err := a.lockDir(); err != nil {
 		return err
 	}
-	if a.registry, err = registry.OpenFile(c.Registry); err != nil {
+	a.members = members.New(c.Node)
+	join := a.joinMachine
+	if c.Cluster != nil {
+		join = a.joinCluster
+	}
+	if err := join(ctx); err != nil {
 		return err
 	}
 	if a.cache, err = cache.New(c.CacheBytes); err != nil {
 		return err
 	}
-	var nodes []members.Node
-	for _, m := range c.Members {
-		nodes = append(nodes, members.Node{Name: m.Node, Address: m.Address, Zone: m.Zone, Weight: m.Weight})
-	}
-	a.members = members.New(c.Node)
-	layout, err := members.Layout(nodes)
-	if err != nil {
-		return err
-	}
-	a.members.Update(nodes, layout)
 	if err := a.startData(); err != nil {
 		return err
+	}
+	if a.kube != nil {
+		if err := a.followCluster(ctx); err != nil {
+			return err
+		}
 	}
 	if c.Holder != "" {
 		if a.holder, err = holder.Dial(ctx, c.Holder); err != nil {
@@ -170,32 +178,34 @@ func (a *Agent) lockDir() error {
 // startData makes the data path: stores, peers, transport.
 func (a *Agent) startData() (err error) {
 	c := &a.cfg
-	keys := []ed25519.PublicKey{c.ControlKey.Public().(ed25519.PublicKey)}
-	presented := grant.NewAuthorizer(c.Network, keys, nil)
-	opt := stores.Options{Node: c.Node, Network: c.Network, Format: c.Format, Keys: keys, Log: c.Log,
+	presented := grant.NewAuthorizer(c.Network, a.trust.keys, nil)
+	opt := stores.Options{Node: c.Node, Network: c.Network, Format: c.Format, Keys: a.trust.keys, Log: c.Log,
 		Auth: &grants.Authorizer{Self: c.Node, Network: c.Network, Presented: presented}}
 	for _, s := range c.Stores {
 		opt.Stores = append(opt.Stores, stores.Config(s))
+	}
+	if a.kube != nil {
+		opt.Memory = a.storesMemory()
 	}
 	if a.stores, err = stores.Open(opt); err != nil {
 		return err
 	}
 	set := peer.Settings{Software: "mynetwork " + c.Version, BackoffMax: time.Second} // a node that is back is used soon
-	a.pool, err = peer.NewPool(c.Credentials, set, func(_ context.Context, node string) (string, error) {
+	a.pool, err = peer.NewPool(a.trust.creds, set, func(_ context.Context, node string) (string, error) {
 		addr, ok := a.members.Address(node)
 		if !ok {
-			return "", fmt.Errorf("node %s is not a member of the network", node)
+			return "", fmt.Errorf("the address of node %s is not known", node)
 		}
 		return addr, nil
 	})
 	if err != nil {
 		return err
 	}
-	a.grants = grants.NewKeeper(c.Node, grants.KeySigner{Network: c.Network, Key: c.ControlKey}, a.pool)
+	a.grants = grants.NewKeeper(c.Node, a.trust.signer, a.pool)
 	a.transport = transport.New(transport.Options{Self: c.Node, Local: a.stores.Door, Owner: a.members.Owner, Pool: a.pool})
 	a.stores.Start(grants.Reader{Transport: a.transport, Keeper: a.grants})
 	a.members.Heard(c.Node, a.stores.Announce())
-	a.server, err = peer.NewServer(c.Credentials, a.stores, set, peer.ServerOptions{Grants: presented, Rejected: func(remote net.Addr, err error) {
+	a.server, err = peer.NewServer(a.trust.creds, a.handler(), set, peer.ServerOptions{Grants: presented, Rejected: func(remote net.Addr, err error) {
 		a.refused.Add(1)
 		c.Log.Warn("a connection was refused", "from", remote, "err", err)
 	}})
@@ -209,7 +219,7 @@ func (a *Agent) startData() (err error) {
 func (a *Agent) startVolumes() error {
 	c := &a.cfg
 	opt := volumes.Options{Node: c.Node, Network: c.Network, Registry: a.registry, Transport: a.transport, Members: a.members, Cache: a.cache,
-		Local: a.stores.Local, Grants: a.grants, DeviceDir: filepath.Join(c.Dir, "devices"), FuseTransport: c.FuseTransport, RingBytes: c.RingBytes, Deletions: grants.KeySigner{Network: c.Network, Key: c.ControlKey},
+		Local: a.stores.Local, Grants: a.grants, DeviceDir: filepath.Join(c.Dir, "devices"), FuseTransport: c.FuseTransport, RingBytes: c.RingBytes, Deletions: a.trust.deletions,
 		Events: a.events, Log: c.Log}
 	if a.holder != nil {
 		opt.Keeper = steady{a.holder}
@@ -222,11 +232,15 @@ func (a *Agent) startVolumes() error {
 		opt.Mounter = m
 	}
 	a.volumes = volumes.New(opt)
-	checker := fsck.New(fsck.Options{Network: c.Network, Keys: []ed25519.PublicKey{c.ControlKey.Public().(ed25519.PublicKey)}, Registry: a.registry,
+	checker := fsck.New(fsck.Options{Network: c.Network, Keys: a.trust.keys, Registry: a.registry,
 		Members: a.members, Transport: a.transport, Grants: a.grants, Stores: a.stores, Deleted: a.deleted})
-	a.control = control.New(control.Parts{Node: c.Node, Version: c.Version, PeerAddress: a.peerAddr.String(), Started: a.started, Volumes: a.volumes,
+	parts := control.Parts{Node: c.Node, Version: c.Version, PeerAddress: a.peerAddr.String(), Started: a.started, Volumes: a.volumes,
 		Stores: a.stores, Members: a.members, Health: func(node string) peer.Report { return a.pool.Health(node).Report() }, Cache: a.cache,
-		Events: a.events, Checker: checker, Counters: a.counters, Log: c.Log})
+		Events: a.events, Checker: checker, Counters: a.counters, Log: c.Log}
+	if a.kube != nil {
+		parts.Layouts = a.kube.Directory()
+	}
+	a.control = control.New(parts)
 	return nil
 }
 
@@ -237,6 +251,9 @@ func (a *Agent) close() error {
 	var err error
 	if a.listener != nil {
 		_ = a.listener.Close() // the server has closed it already, if it ran
+	}
+	if a.remote != nil {
+		_ = a.remote.Close()
 	}
 	if a.volumes != nil {
 		err = errors.Join(err, a.volumes.Close(ctx, a.holder != nil))
@@ -319,6 +336,7 @@ func (a *Agent) deleted(ctx context.Context, s block.StoreID, v block.VolumeID) 
 }
 
 func (a *Agent) changed(node string, alive bool, err error) {
+	a.tell()
 	if alive {
 		a.events.Info("NodeHeard", "", "node %s answers", node)
 		select {
@@ -333,7 +351,7 @@ func (a *Agent) changed(node string, alive bool, err error) {
 
 // sweep brings deletions to stores that were away.
 func (a *Agent) sweep(ctx context.Context) error {
-	t := time.NewTicker(sweepInterval)
+	t := time.NewTimer(0)
 	defer t.Stop()
 	for {
 		select {
@@ -342,10 +360,31 @@ func (a *Agent) sweep(ctx context.Context) error {
 		case <-t.C:
 		case <-a.back:
 		}
-		if err := a.volumes.Sweep(ctx); err != nil && ctx.Err() == nil {
+		if !a.sweeps() {
+			continue
+		}
+		err := a.volumes.Sweep(ctx)
+		if err != nil && ctx.Err() == nil {
 			a.cfg.Log.Warn("deletions are not through yet", "err", err)
 		}
+		if err != nil || a.kube == nil {
+			t.Reset(sweepInterval)
+		}
 	}
+}
+
+// sweeps tells whether this node is the one that looks after deletions: without Kubernetes all do, it costs nothing; with it the first
+// by name that answers, and nobody looks unless somebody is back.
+func (a *Agent) sweeps() bool {
+	if a.kube == nil {
+		return true
+	}
+	for _, s := range a.members.States() {
+		if s.Storage && (s.Alive || s.Name == a.cfg.Node) {
+			return s.Name == a.cfg.Node
+		}
+	}
+	return false
 }
 
 func (a *Agent) counters() map[string]uint64 {

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mynetwork.io/mynetwork/nodeagent/export/fuse"
 	"mynetwork.io/mynetwork/nodeagent/peer/identity"
@@ -17,7 +20,7 @@ var ErrConfig = errors.New("agent configuration")
 
 // Config is what an agent is made with. New fills the fields whose default is named, and validates.
 type Config struct {
-	Node    string // this node's name; Members must have it
+	Node    string // this node's name; without a cluster Members must have it
 	Network string // uid of the network, as in the certificates
 	Version string // of the binary, for people; default "dev"
 
@@ -40,15 +43,20 @@ type Config struct {
 	// FuseTransport is how requests of FUSE devices travel: fuse.DevFuse, or fuse.Uring, with which they end with this process
 	// although there is a holder. Empty: chosen.
 	FuseTransport fuse.Transport
+
+	// What follows is that of a network on one machine, where the settings say everything. It is empty in a cluster.
+
 	// Registry is the directory of the file registry, shared by all agents of this machine.
 	Registry string
-
 	// Members are all nodes of the network, this one included.
 	Members []Member
 	// Credentials are this node's for mutual TLS.
 	Credentials *identity.Credentials
 	// ControlKey signs grants and deletion records. A single machine's agents share it.
 	ControlKey ed25519.PrivateKey
+
+	// Cluster is that of a network in Kubernetes; nil: this is none.
+	Cluster *Cluster
 
 	// CacheBytes bounds the cache of pages; 0 is the default of 64 MiB, below 0 there is none.
 	CacheBytes int64
@@ -58,6 +66,21 @@ type Config struct {
 	ProbeInterval time.Duration
 	// Log takes what happens. Default: slog.Default().
 	Log *slog.Logger
+}
+
+// Cluster says which network of Kubernetes a node belongs to, and what of it does not come from there.
+type Cluster struct {
+	Name      string // of the MyNetwork
+	Namespace string // of the agents
+	Address   string // that other nodes reach this one by, without port
+	CA        string // file with the certificates of the network's authorities
+	TLS       string // directory of this node's key and certificate
+	// ControlListen is the address of the control protocol over TLS.
+	ControlListen string
+	// ControlKeys are those whose grants and deletion records are accepted.
+	ControlKeys []ed25519.PublicKey
+	// API is the client; nil: that of the cluster that this process runs in.
+	API client.WithWatch
 }
 
 // StoreConfig is one store of this node.
@@ -108,6 +131,41 @@ func (c Config) Validate() error {
 		return fmt.Errorf("%w: directory %q is not an absolute path", ErrConfig, c.Dir)
 	case c.Control == "":
 		return fmt.Errorf("%w: no path for the control socket", ErrConfig)
+	case c.RingBytes != 0 && c.RingBytes < 1<<20:
+		return fmt.Errorf("%w: a ring of %d bytes, at least 1 MiB is needed", ErrConfig, c.RingBytes)
+	}
+	if c.Cluster != nil {
+		return c.validateCluster()
+	}
+	return c.validateMachine()
+}
+
+// validateCluster checks what a node of Kubernetes needs.
+func (c Config) validateCluster() error {
+	k := c.Cluster
+	switch {
+	case c.Registry != "" || len(c.Members) > 0 || c.Credentials != nil || c.ControlKey != nil || c.Format:
+		return fmt.Errorf("%w: registry, members, credentials, control key and format are for networks without Kubernetes; network %s has a cluster", ErrConfig, k.Name)
+	case k.Name == "" || k.Namespace == "" || k.Address == "" || k.CA == "" || k.TLS == "" || k.ControlListen == "":
+		return fmt.Errorf("%w: a node of a cluster needs a network's name, a namespace, its own address, a file of authorities, a directory for its certificate "+
+			"and an address for control; it has %q, %q, %q, %q, %q and %q", ErrConfig, k.Name, k.Namespace, k.Address, k.CA, k.TLS, k.ControlListen)
+	case len(k.ControlKeys) == 0:
+		return fmt.Errorf("%w: without control keys no grant is accepted", ErrConfig)
+	}
+	for _, key := range k.ControlKeys {
+		if len(key) != ed25519.PublicKeySize {
+			return fmt.Errorf("%w: a control key has %d bytes, an Ed25519 key %d", ErrConfig, len(key), ed25519.PublicKeySize)
+		}
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return fmt.Errorf("%w: address of the peer server: %w", ErrConfig, err)
+	}
+	return nil
+}
+
+// validateMachine checks what a node without Kubernetes needs.
+func (c Config) validateMachine() error {
+	switch {
 	case c.Registry == "":
 		return fmt.Errorf("%w: no directory for the registry", ErrConfig)
 	case c.Credentials == nil || len(c.ControlKey) != ed25519.PrivateKeySize:
@@ -116,8 +174,6 @@ func (c Config) Validate() error {
 		return fmt.Errorf("%w: credentials are for %s, this is node %s of network %s", ErrConfig, c.Credentials.Self().URI(), c.Node, c.Network)
 	case c.FuseTransport != "" && c.FuseTransport != fuse.DevFuse && c.FuseTransport != fuse.Uring:
 		return fmt.Errorf("%w: transport %q for FUSE devices: it is %s or %s", ErrConfig, c.FuseTransport, fuse.DevFuse, fuse.Uring)
-	case c.RingBytes != 0 && c.RingBytes < 1<<20:
-		return fmt.Errorf("%w: a ring of %d bytes, at least 1 MiB is needed", ErrConfig, c.RingBytes)
 	}
 	seen := map[string]bool{}
 	for _, m := range c.Members {

@@ -3,6 +3,7 @@ package settings
 import (
 	"crypto/ed25519"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -46,6 +47,10 @@ func (a *AgentValues) Config(version string, log *slog.Logger) (agent.Config, er
 		return c, fmt.Errorf("%w agent.ring: %w", ErrValue, err)
 	}
 	c.RingBytes = int(ring)
+	if a.Cluster != "" {
+		c.Cluster, err = a.cluster()
+		return c, err
+	}
 	if a.TLS == "" || a.ControlKey == "" {
 		return c, fmt.Errorf("%w agent.tls and agent.control-key name this node's certificates and key; there is no mode without them", ErrValue)
 	}
@@ -54,6 +59,22 @@ func (a *AgentValues) Config(version string, log *slog.Logger) (agent.Config, er
 	}
 	c.ControlKey, err = ReadControlKey(a.ControlKey)
 	return c, err
+}
+
+// cluster is what a node of Kubernetes is told.
+func (a *AgentValues) cluster() (*agent.Cluster, error) {
+	k := &agent.Cluster{Name: a.Cluster, Namespace: a.Namespace, Address: a.Address, CA: a.CA, TLS: a.TLS, ControlListen: a.ControlListen}
+	for _, text := range a.ControlKeys {
+		key, err := base64.StdEncoding.DecodeString(text)
+		if err != nil || len(key) != ed25519.PublicKeySize {
+			return nil, fmt.Errorf("%w agent.control-keys: %q is no Ed25519 key of %d bytes in base64", ErrValue, text, ed25519.PublicKeySize)
+		}
+		k.ControlKeys = append(k.ControlKeys, key)
+	}
+	if a.ControlKey != "" {
+		return nil, fmt.Errorf("%w agent.control-key: in a cluster only the operator has it; take it away", ErrValue)
+	}
+	return k, nil
 }
 
 // Members reads name@host:port;zone=Z;weight=W.

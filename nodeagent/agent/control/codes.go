@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"mynetwork.io/mynetwork/nodeagent/agent/grants"
+	"mynetwork.io/mynetwork/nodeagent/agent/layouts"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
 	"mynetwork.io/mynetwork/nodeagent/core/replication"
@@ -41,13 +42,13 @@ func code(err error) codes.Code {
 	switch {
 	case is(volumes.ErrBusy, volume.ErrConflict):
 		return codes.Aborted
-	case is(registry.ErrInvalid, volumes.ErrInvalid, volumes.ErrKind, volumes.ErrKey, volume.ErrUnaligned, volume.ErrRange, export.ErrShrink, export.ErrSize):
+	case is(layouts.ErrInvalid, registry.ErrInvalid, volumes.ErrInvalid, volumes.ErrKind, volumes.ErrKey, volume.ErrUnaligned, volume.ErrRange, export.ErrShrink, export.ErrSize):
 		return codes.InvalidArgument
 	case is(volumes.ErrAttached, volumes.ErrElsewhere, grants.ErrRefused, registry.ErrClones, volume.ErrHeld, volume.ErrInUse, export.ErrBusy, replication.ErrFenced):
 		return codes.FailedPrecondition
 	case is(registry.ErrCorrupt, volume.ErrLost):
 		return codes.DataLoss
-	case is(registry.ErrDeleted, replica.ErrDeleted, registry.ErrNotFound):
+	case is(registry.ErrDeleted, replica.ErrDeleted, registry.ErrNotFound, layouts.ErrNotFound):
 		return codes.NotFound
 	case is(registry.ErrExists):
 		return codes.AlreadyExists

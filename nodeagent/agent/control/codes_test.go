@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"mynetwork.io/mynetwork/nodeagent/agent/grants"
+	"mynetwork.io/mynetwork/nodeagent/agent/layouts"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
 	"mynetwork.io/mynetwork/nodeagent/core/replication"
@@ -46,6 +47,8 @@ func TestCodes(t *testing.T) {
 		volumes.ErrMinority:      codes.Unavailable,
 		replica.ErrUnreachable:   codes.Unavailable,
 		members.ErrNoLayout:      codes.Unavailable,
+		layouts.ErrInvalid:       codes.InvalidArgument,
+		layouts.ErrNotFound:      codes.NotFound,
 		context.DeadlineExceeded: codes.DeadlineExceeded,
 		errors.New("surprise"):   codes.Internal,
 	} {

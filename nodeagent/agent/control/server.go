@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
@@ -33,6 +35,12 @@ type Checker interface {
 	Rebuild(ctx context.Context, dryRun bool) ([]*agentv1.Rebuilt, error)
 }
 
+// Layouts keeps bodies of layouts.
+type Layouts interface {
+	Put(body []byte) error
+	Get(h block.Hash) ([]byte, error)
+}
+
 // Parts are what the server serves.
 type Parts struct {
 	Node, Version, PeerAddress string
@@ -45,6 +53,7 @@ type Parts struct {
 	Events                     *events.Log
 	Checker                    Checker
 	Counters                   func() map[string]uint64
+	Layouts                    Layouts // nil: the network's layout is fixed
 	Log                        *slog.Logger
 }
 
@@ -52,32 +61,38 @@ type Parts struct {
 type Server struct {
 	agentv1.UnimplementedAgentServer
 	parts Parts
-	grpc  *grpc.Server
 }
 
 var _ agentv1.AgentServer = (*Server)(nil)
 
 // New makes a server.
-func New(p Parts) *Server {
-	s := &Server{parts: p}
-	s.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(1<<20), grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream))
-	agentv1.RegisterAgentServer(s.grpc, s)
-	return s
-}
+func New(p Parts) *Server { return &Server{parts: p} }
+
+// maxMessage is the greatest message that is taken: a layout's body, 64 MiB at most, and a little around it.
+const maxMessage = 64<<20 + 4096
 
 // Listen makes the control socket, in a directory of mode 0700.
 func Listen(path string) (net.Listener, error) { return socket.Listen(path) }
 
-// Serve serves until ctx ends, then lets calls that are under way end for a little while.
-func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+// Serve serves until ctx ends, then lets calls that are under way end for a little while. It may be called for several listeners: with
+// a configuration for TLS for all but a unix socket.
+func (s *Server) Serve(ctx context.Context, ln net.Listener, cfg *tls.Config) error {
+	opts := []grpc.ServerOption{grpc.MaxRecvMsgSize(maxMessage), grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream)}
+	if cfg != nil {
+		opts = append(opts, grpc.Creds(credentials.NewTLS(cfg)))
+	} else if ln.Addr().Network() != "unix" {
+		return fmt.Errorf("control on %s: only a unix socket is served without TLS", ln.Addr())
+	}
+	g := grpc.NewServer(opts...)
+	agentv1.RegisterAgentServer(g, s)
 	stop := context.AfterFunc(ctx, func() {
-		t := time.AfterFunc(time.Second, s.grpc.Stop)
-		s.grpc.GracefulStop()
+		t := time.AfterFunc(time.Second, g.Stop)
+		g.GracefulStop()
 		t.Stop()
 	})
 	defer stop()
-	if err := s.grpc.Serve(ln); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-		return fmt.Errorf("control socket: %w", err)
+	if err := g.Serve(ln); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("control on %s: %w", ln.Addr(), err)
 	}
 	return nil
 }
@@ -252,6 +267,26 @@ func (s *Server) ScrubStore(r *agentv1.ScrubStoreRequest, out grpc.ServerStreami
 func (s *Server) RebuildRegistry(ctx context.Context, r *agentv1.RebuildRegistryRequest) (*agentv1.RebuildRegistryResponse, error) {
 	list, err := s.parts.Checker.Rebuild(ctx, r.DryRun)
 	return &agentv1.RebuildRegistryResponse{Volumes: list}, err
+}
+
+// PutLayout implements agentv1.AgentServer.
+func (s *Server) PutLayout(_ context.Context, r *agentv1.PutLayoutRequest) (*agentv1.PutLayoutResponse, error) {
+	if s.parts.Layouts == nil {
+		return nil, status.Error(codes.Unimplemented, "the layout of this network is fixed")
+	}
+	return &agentv1.PutLayoutResponse{}, s.parts.Layouts.Put(r.Body)
+}
+
+// GetLayout implements agentv1.AgentServer.
+func (s *Server) GetLayout(_ context.Context, r *agentv1.GetLayoutRequest) (*agentv1.GetLayoutResponse, error) {
+	switch {
+	case s.parts.Layouts == nil:
+		return nil, status.Error(codes.Unimplemented, "the layout of this network is fixed")
+	case len(r.Hash) != len(block.Hash{}):
+		return nil, status.Errorf(codes.InvalidArgument, "a hash of %d bytes, want %d", len(r.Hash), len(block.Hash{}))
+	}
+	b, err := s.parts.Layouts.Get(block.Hash(r.Hash))
+	return &agentv1.GetLayoutResponse{Body: b}, err
 }
 
 // Events implements agentv1.AgentServer.

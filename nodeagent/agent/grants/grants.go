@@ -2,7 +2,8 @@
 // stores.
 //
 // Keeper has grants made by a Signer and presents them through the peer pool; for one volume it keeps the union of the
-// verbs that were asked for. Authorizer answers replica's question from what peers have presented. Reading is decorated:
+// verbs that were asked for. A grant that ends is asked for anew when it is needed next; a node that stores data has one for every
+// volume too (Member), and asks for nothing that it allows. Authorizer answers replica's question from what peers have presented. Reading is decorated:
 // Reader presents a read grant before the first request for a volume, for pulls and checks, whose volumes are not known
 // before.
 //
@@ -59,32 +60,119 @@ type Keeper struct {
 	node   string
 	signer Signer
 	to     Presenter
+	now    func() time.Time
 
-	mu   sync.Mutex // held while presenting, so that nobody goes on before the grant is under way
-	have map[block.VolumeID]grant.Verbs
+	mu     sync.Mutex
+	have   map[block.VolumeID]*held
+	member warrant.Grant // for every volume; without verbs: none
 }
+
+// held is what is presented for one volume.
+type held struct {
+	turn  chan struct{} // has one element, which is taken while a grant is signed and presented: nobody goes on before it is under way
+	grant warrant.Grant // without verbs: none
+}
+
+// margin is how long before its end a grant counts as ended: what it was asked for has to begin, and clocks differ.
+const margin = time.Minute
 
 // NewKeeper makes a keeper for a node.
 func NewKeeper(node string, s Signer, to Presenter) *Keeper {
-	return &Keeper{node: node, signer: s, to: to, have: map[block.VolumeID]grant.Verbs{}}
+	return &Keeper{node: node, signer: s, to: to, now: time.Now, have: map[block.VolumeID]*held{}}
 }
 
-// Ensure returns once a grant with the verbs is presented.
-func (k *Keeper) Ensure(ctx context.Context, v block.VolumeID, verbs grant.Verbs) error {
+// lasts tells whether a grant allows verbs, and will for a while.
+func (k *Keeper) lasts(g *warrant.Grant, verbs grant.Verbs) bool {
+	return g.Verbs&verbs == verbs && !g.Ended(k.now().Add(margin).Unix())
+}
+
+// uncovered is what of verbs the grant for every volume does not allow.
+func (k *Keeper) uncovered(verbs grant.Verbs) grant.Verbs {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	have := k.have[v]
-	if have&verbs == verbs {
+	if k.lasts(&k.member, 0) {
+		verbs &^= k.member.Verbs
+	}
+	return verbs
+}
+
+func (k *Keeper) held(v block.VolumeID) *held {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	h := k.have[v]
+	if h == nil {
+		h = &held{turn: make(chan struct{}, 1)}
+		h.turn <- struct{}{}
+		k.have[v] = h
+	}
+	return h
+}
+
+// Ensure returns once a grant with the verbs is presented. It may wait for whoever signs as long as ctx lasts.
+func (k *Keeper) Ensure(ctx context.Context, v block.VolumeID, verbs grant.Verbs) error {
+	if verbs = k.uncovered(verbs); verbs == 0 {
 		return nil
 	}
-	b, err := k.signer.Sign(ctx, warrant.Grant{Volume: v, Node: k.node, Verbs: have | verbs})
+	h := k.held(v)
+	select {
+	case <-h.turn:
+	case <-ctx.Done():
+		return fmt.Errorf("grant to %v volume %s: %w", verbs, v, ctx.Err())
+	}
+	defer func() { h.turn <- struct{}{} }()
+	if k.lasts(&h.grant, verbs) {
+		return nil
+	}
+	b, err := k.signer.Sign(ctx, warrant.Grant{Volume: v, Node: k.node, Verbs: h.grant.Verbs | verbs})
 	if err != nil {
 		return fmt.Errorf("grant to %v volume %s: %w", verbs, v, err)
 	}
-	if err := k.to.AddGrant(ctx, v, b); err != nil {
+	return k.present(ctx, v, h, b, verbs)
+}
+
+// present presents an encoded grant and remembers it. The turn is the caller's.
+func (k *Keeper) present(ctx context.Context, v block.VolumeID, h *held, encoded []byte, verbs grant.Verbs) error {
+	g, err := warrant.DecodeGrant(encoded)
+	if err == nil && (g.Volume != v || g.Verbs&verbs != verbs) {
+		err = fmt.Errorf("it allows to %v volume %s: %w", g.Verbs, g.Volume, warrant.ErrGrant)
+	}
+	if err == nil {
+		err = k.to.AddGrant(ctx, v, encoded)
+	}
+	if err != nil {
 		return fmt.Errorf("present the grant to %v volume %s: %w", verbs, v, err)
 	}
-	k.have[v] = have | verbs
+	h.grant = g
+	return nil
+}
+
+// Renewed presents a grant that replaces one that is presented.
+func (k *Keeper) Renewed(ctx context.Context, v block.VolumeID, encoded []byte) error {
+	h := k.held(v)
+	select {
+	case <-h.turn:
+	case <-ctx.Done():
+		return fmt.Errorf("renewed grant of volume %s: %w", v, ctx.Err())
+	}
+	defer func() { h.turn <- struct{}{} }()
+	return k.present(ctx, v, h, encoded, 0)
+}
+
+// Member presents a grant for every volume: what it allows need not be granted volume by volume.
+func (k *Keeper) Member(ctx context.Context, encoded []byte) error {
+	g, err := warrant.DecodeGrant(encoded)
+	if err == nil && (!g.Volume.IsZero() || g.Node != k.node) {
+		err = fmt.Errorf("it is for node %s, volume %s: %w", g.Node, g.Volume, warrant.ErrGrant)
+	}
+	if err == nil {
+		err = k.to.AddGrant(ctx, g.Volume, encoded)
+	}
+	if err != nil {
+		return fmt.Errorf("grant for every volume: %w", err)
+	}
+	k.mu.Lock()
+	k.member = g
+	k.mu.Unlock()
 	return nil
 }
 

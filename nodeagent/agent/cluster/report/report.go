@@ -253,7 +253,7 @@ func differs(sent, now, there *v1alpha1.AgentStatus, figures bool) bool {
 // facts is a report without its figures.
 func facts(st *v1alpha1.AgentStatus) *v1alpha1.AgentStatus {
 	out := st.DeepCopy()
-	out.Copies = 0
+	out.Copies, out.MissingCopies, out.LastCopies = 0, min(st.MissingCopies, 1), min(st.LastCopies, 1)
 	for i := range out.Stores {
 		out.Stores[i].Used = nil
 		if out.Stores[i].Capacity != nil { // that it is known is a fact
