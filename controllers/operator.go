@@ -26,6 +26,7 @@ import (
 	"mynetwork.io/mynetwork/controllers/contentgroup"
 	"mynetwork.io/mynetwork/controllers/mynetwork"
 	"mynetwork.io/mynetwork/controllers/storagenode"
+	"mynetwork.io/mynetwork/controllers/takeover"
 	"mynetwork.io/mynetwork/controllers/warrants"
 )
 
@@ -158,7 +159,9 @@ func Setup(ctx context.Context, m ctrl.Manager, o Options) error {
 		&mynetwork.Reconciler{Client: c, Events: events, Bodies: lines, Now: time.Now, Options: mynetwork.Options{Namespace: o.Namespace,
 			Image: o.Image, HolderImage: o.HolderImage, AgentServiceAccount: o.AgentServiceAccount, HolderServiceAccount: o.HolderServiceAccount}},
 		&storagenode.Reconciler{Client: c, Events: events, Now: time.Now, Options: storagenode.Options{Namespace: o.Namespace, GuardImage: o.GuardImage}},
+		&takeover.Reconciler{Client: c, Live: m.GetAPIReader(), Events: events, Fencer: lines},
 		&contentgroup.Reconciler{Client: c, Now: time.Now},
+		&contentgroup.Views{Client: c, Live: m.GetAPIReader()},
 		&warrants.Records{Client: c, Live: m.GetAPIReader(), Namespace: o.Namespace, Now: time.Now},
 		&warrants.Members{Client: c, Namespace: o.Namespace, Now: time.Now},
 		&authority.Reconciler{Client: c, Events: events, Namespace: o.Namespace, Account: o.AgentServiceAccount, Now: time.Now},

@@ -127,7 +127,9 @@ const (
 	// EventNodeTainted and EventNodeUntainted: the unreachable taint was set, or taken back.
 	EventNodeTainted   = "NodeTainted"
 	EventNodeUntainted = "NodeUntainted"
-	// EventPodDeleted: a pod of a dead node was deleted by force, so that its volumes serve elsewhere. Not sent yet, like the next one.
+	// EventVolumeFenced: a volume was taken from a dead node, which can not write it any more.
+	EventVolumeFenced = "VolumeFenced"
+	// EventPodDeleted: a pod of a dead node was deleted by force, so that its volumes serve elsewhere.
 	EventPodDeleted = "PodDeleted"
 	// EventPodKept: a pod of a dead node was not deleted by force; the message has the reason and the command to run.
 	EventPodKept = "PodKept"

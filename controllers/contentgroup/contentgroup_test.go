@@ -4,9 +4,11 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -108,6 +110,55 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		g, _ := run(t, c.g, c.objects...)
 		if got := meta.FindStatusCondition(g.Status.Conditions, "Ready"); got.Status != metav1.ConditionFalse || got.Reason != c.reason {
 			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+// A volume that was made for a claim gets a view beside it, and nobody's group is touched.
+func TestViews(t *testing.T) {
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "apps", Name: "data", UID: "c-1"}}
+	rec := func(change func(*v1alpha1.VolumeRecord)) *v1alpha1.VolumeRecord {
+		r := &v1alpha1.VolumeRecord{ObjectMeta: metav1.ObjectMeta{Name: "v1"}, Spec: v1alpha1.VolumeRecordSpec{Network: "main",
+			Claim: &v1alpha1.ClaimReference{Namespace: "apps", Name: "data"}}}
+		if change != nil {
+			change(r)
+		}
+		return r
+	}
+	theirs := &v1alpha1.ContentGroup{ObjectMeta: metav1.ObjectMeta{Namespace: "apps", Name: "data"}, Spec: v1alpha1.ContentGroupSpec{Network: "other"}}
+	for name, c := range map[string]struct {
+		objects []client.Object
+		network string // of the group; empty: none
+	}{
+		"made":              {[]client.Object{claim, rec(nil)}, "main"},
+		"without a claim":   {[]client.Object{claim, rec(func(r *v1alpha1.VolumeRecord) { r.Spec.Claim = nil })}, ""},
+		"the claim is gone": {[]client.Object{rec(nil)}, ""},
+		"a deleted volume":  {[]client.Object{claim, rec(func(r *v1alpha1.VolumeRecord) { r.State.Deletion = &v1alpha1.VolumeDeletion{} })}, ""},
+		"in the making": {[]client.Object{claim, rec(func(r *v1alpha1.VolumeRecord) {
+			r.Labels = map[string]string{v1alpha1.LabelState: v1alpha1.StateMaking}
+		})}, ""},
+		"somebody's group": {[]client.Object{claim, rec(nil), theirs}, "other"},
+	} {
+		s := runtime.NewScheme()
+		for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+			if err := add(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cl := fake.NewClientBuilder().WithScheme(s).WithObjects(c.objects...).Build()
+		r := &contentgroup.Views{Client: cl, Live: cl}
+		for range 2 { // it can be repeated
+			if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKey{Name: "v1"}}); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		g := &v1alpha1.ContentGroup{}
+		err := cl.Get(t.Context(), client.ObjectKey{Namespace: "apps", Name: "data"}, g)
+		if client.IgnoreNotFound(err) != nil || (err == nil) != (c.network != "") || g.Spec.Network != c.network {
+			t.Errorf("%s: %+v, %v", name, g.Spec, err)
+		}
+		if c.network == "main" && (len(g.OwnerReferences) != 1 || g.OwnerReferences[0].UID != "c-1" || g.Spec.Claim != "data") {
+			t.Errorf("%s: %+v", name, g)
 		}
 	}
 }

@@ -9,7 +9,7 @@
 //  1. A group shows only a record whose claim is in the group's namespace. (TestNoOtherNamespace)
 //  2. No record is ever written. (TestRecordsAreLeft)
 //  3. A reconcile at rest writes nothing. (TestSecondReconcileWritesNothing)
+//  4. The volume of a claim gets a group of the claim's name, which goes with the claim; a group that is there is left. (TestViews)
 //
-// Not built yet: groups of files; changing a volume's copies through its group (such a group is Stalled and says so); who makes
-// the group, which is the CSI driver's part.
+// Not built yet: groups of files; changing a volume's copies through its group (such a group is Stalled and says so).
 package contentgroup

@@ -18,6 +18,5 @@
 // What is not fenced: the pod's network. A pod that was deleted by force may still run on a node that is cut off, and speak to
 // whom it can reach; only its volumes of this driver answer with errors.
 //
-// Status of the code: decisions only. Nothing carries them out yet: a volume is fenced by the agent that takes it over, and agents
-// do not report to Kubernetes yet.
+// Package takeover carries it out.
 package failover

@@ -31,6 +31,7 @@ type State struct {
 	Nodes        []corev1.Node
 	Pods         []corev1.Pod                // of the nodes in question
 	Claims       map[string]map[string]Claim // by namespace and name
+	Records      map[string]*v1alpha1.VolumeRecord
 }
 
 // Plan is what is to be done.
@@ -173,10 +174,9 @@ func (p *Plan) pod(s *State, pod *corev1.Pod) {
 		}
 		return
 	}
-	fenced := fencedOn(s, pod.Spec.NodeName)
 	all := true
 	for _, r := range records {
-		if !slices.Contains(fenced, r) {
+		if !Fenced(s.Records[r], pod.Spec.NodeName) {
 			all = false
 			p.Fence = append(p.Fence, r)
 		}
@@ -272,12 +272,14 @@ func ours(s *State, pod *corev1.Pod) bool {
 	})
 }
 
-// fencedOn lists the volumes that were taken from a node.
-func fencedOn(s *State, node string) []string {
-	for i := range s.StorageNodes {
-		if n := &s.StorageNodes[i]; n.Spec.NodeName == node && n.Status.Fencing != nil {
-			return n.Status.Fencing.FencedVolumes
-		}
+// Fenced tells whether a node can no longer write a volume: another epoch than its own was taken by the operator's word and a majority
+// of replicas promised it, or the node gave the volume back, or another one took it over. A record that is not there tells nothing.
+func Fenced(r *v1alpha1.VolumeRecord, node string) bool {
+	switch {
+	case r == nil:
+		return false
+	case r.Status.FencedNode == node && r.Status.FencedEpoch > r.State.HolderEpoch:
+		return true
 	}
-	return nil
+	return r.State.Holder != node
 }

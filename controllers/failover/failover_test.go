@@ -85,7 +85,6 @@ func TestDeadInALargeNetwork(t *testing.T) {
 // state has node c dead, and a pod there whose one volume is fenced.
 func state() *failover.State {
 	c := member("c", "z")
-	c.Status.Fencing = &v1alpha1.FencingStatus{FencedVolumes: []string{"vol-1"}}
 	return &failover.State{
 		Network:      &v1alpha1.MyNetwork{ObjectMeta: metav1.ObjectMeta{Name: "main"}, Spec: v1alpha1.MyNetworkSpec{Failover: v1alpha1.FailoverAutomatic}},
 		StorageNodes: []v1alpha1.StorageNode{member("a", "z", "c"), member("b", "z", "c"), c, member("d", "z", "c")},
@@ -95,6 +94,8 @@ func state() *failover.State {
 			Volumes: []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{
 				PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data-db-0"}}}}}}},
 		Claims: map[string]map[string]failover.Claim{"app": {"data-db-0": {Ours: true, Record: "vol-1"}, "other": {}, "shared": {ReadOnly: true}}},
+		Records: map[string]*v1alpha1.VolumeRecord{"vol-1": {State: v1alpha1.VolumeState{Holder: "c", HolderEpoch: 4}, Fact: v1alpha1.VolumeFact{Epoch: 5},
+			Status: v1alpha1.VolumeRecordStatus{FencedNode: "c", FencedEpoch: 5}}},
 	}
 }
 
@@ -116,11 +117,18 @@ func TestPods(t *testing.T) {
 		"empty dir too":      {add(corev1.Volume{Name: "e", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}), true, ""},
 		"read-only claim":    {add(claim("s", "shared")), true, ""},
 		"read-only hostPath": {func(s *failover.State) { add(host)(s); s.Pods[0].Spec.Containers[0].VolumeMounts[1].ReadOnly = true }, true, ""},
-		"not fenced yet":     {func(s *failover.State) { s.StorageNodes[2].Status.Fencing.FencedVolumes = nil }, false, ""},
-		"writable hostPath":  {add(host), false, "hostPath"},
-		"another's claim":    {add(claim("o", "other")), false, "not of this network"},
-		"unknown claim":      {add(claim("o", "nobody knows")), false, "not known"},
-		"NFS":                {add(corev1.Volume{Name: "n", VolumeSource: corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{}}}), false, "can not be fenced"},
+		"not fenced yet":     {func(s *failover.State) { s.Records["vol-1"].Status = v1alpha1.VolumeRecordStatus{} }, false, ""},
+		"fenced long ago":    {func(s *failover.State) { s.Records["vol-1"].State.HolderEpoch = 5 }, false, ""},
+		"another was fenced": {func(s *failover.State) { s.Records["vol-1"].Status.FencedNode = "a" }, false, ""},
+		"given back":         {func(s *failover.State) { s.Records["vol-1"] = &v1alpha1.VolumeRecord{} }, true, ""},
+		"taken over": {func(s *failover.State) {
+			s.Records["vol-1"] = &v1alpha1.VolumeRecord{State: v1alpha1.VolumeState{Holder: "a"}}
+		}, true, ""},
+		"no record":         {func(s *failover.State) { s.Records = nil }, false, ""},
+		"writable hostPath": {add(host), false, "hostPath"},
+		"another's claim":   {add(claim("o", "other")), false, "not of this network"},
+		"unknown claim":     {add(claim("o", "nobody knows")), false, "not known"},
+		"NFS":               {add(corev1.Volume{Name: "n", VolumeSource: corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{}}}), false, "can not be fenced"},
 		"annotated": {func(s *failover.State) {
 			s.Pods[0].Annotations = map[string]string{v1alpha1.AnnotationFailover: "never"}
 		}, false, "annotated"},
@@ -159,7 +167,7 @@ func TestPods(t *testing.T) {
 
 func TestFenceComesFirst(t *testing.T) {
 	s := state()
-	s.StorageNodes[2].Status.Fencing.FencedVolumes = nil
+	s.Records["vol-1"].Status = v1alpha1.VolumeRecordStatus{}
 	if p := failover.Judge(s); !slices.Equal(p.Fence, []string{"vol-1"}) || len(p.Delete) != 0 || !slices.Equal(p.Taint, []string{"c"}) {
 		t.Errorf("%+v", p)
 	}

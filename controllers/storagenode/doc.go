@@ -14,6 +14,5 @@
 //     never granted: the disk may only not be mounted. (TestFormatGrant)
 //  5. The taint is set before anything else is done about a dead node, and taken back when it is there again. (TestTaint)
 //
-// Status of the code: pods of dead nodes are judged by package failover, and not deleted yet: nothing reports which volumes were
-// fenced. Proven against client-go's fake API only.
+// What becomes of the pods and volumes of the dead is package takeover's.
 package storagenode

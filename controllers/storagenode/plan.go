@@ -33,6 +33,7 @@ type State struct {
 	Nodes        map[string]*corev1.Node // by name
 	Guards       []corev1.Pod            // the guard pods of the network
 	Records      int                     // VolumeRecords of the network
+	Fenced       map[string][]string     // by node: records that were taken from it, by name
 }
 
 // Plan is what a State asks for.

@@ -108,7 +108,16 @@ func (r *Reconciler) gather(ctx context.Context, name string) (*State, error) {
 	if err := r.Client.List(ctx, &records, client.MatchingFields{mynetwork.FieldNetwork: name}); err != nil {
 		return nil, err
 	}
-	s.Records = len(records.Items)
+	s.Fenced = map[string][]string{}
+	for i := range records.Items {
+		rec := &records.Items[i]
+		if mynetwork.Live(rec) {
+			s.Records++
+		}
+		if n := rec.Status.FencedNode; n != "" && failover.Fenced(rec, n) {
+			s.Fenced[n] = append(s.Fenced[n], rec.Name)
+		}
+	}
 	var pods corev1.PodList
 	if err := r.Client.List(ctx, &pods, client.InNamespace(r.Options.Namespace), client.MatchingLabels(labels(s))); err != nil {
 		return nil, err

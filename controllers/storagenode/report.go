@@ -30,6 +30,9 @@ func disruptionBudget(s *State, minAvailable int32) *policyv1.PodDisruptionBudge
 	}
 }
 
+// maxFenced is how many volumes a status lists.
+const maxFenced = 4096
+
 // report makes the status of one node.
 type report struct {
 	state   *State
@@ -61,6 +64,8 @@ func (r *report) status() v1alpha1.StorageNodeStatus {
 	}
 	if st.Fencing != nil {
 		st.Fencing.Tainted = r.tooMany == "" && kube != nil
+		names := slices.Sorted(slices.Values(s.Fenced[n.Spec.NodeName]))
+		st.Fencing.FencedVolumes = names[:min(len(names), maxFenced)]
 	}
 	o := r.outcome(kube)
 	status.Set(&st.Conditions, n.Generation, o, s.Now)

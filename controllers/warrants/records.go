@@ -17,6 +17,7 @@ import (
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
 	"mynetwork.io/mynetwork/controllers/authority"
+	"mynetwork.io/mynetwork/controllers/failover"
 	"mynetwork.io/mynetwork/controllers/mynetwork"
 )
 
@@ -165,7 +166,7 @@ func (r *Records) gather(ctx context.Context, rec *v1alpha1.VolumeRecord, ask *v
 		if s.Spec.NodeName == ask.Node {
 			f.Node = s
 		}
-		fenced[s.Spec.NodeName] = s.Status.Fencing != nil && slices.Contains(s.Status.Fencing.FencedVolumes, rec.Name)
+		fenced[s.Spec.NodeName] = s.Status.Fencing != nil && failover.Fenced(rec, s.Spec.NodeName)
 	}
 	var err error
 	if f.Volumes, err = r.volumes(ctx, rec); err != nil {

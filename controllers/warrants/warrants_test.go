@@ -256,12 +256,16 @@ func TestRecords(t *testing.T) {
 // A fenced node's pod is in nobody's way, and the claim leads to a volume that the index does not know.
 func TestFencedNode(t *testing.T) {
 	dead := node("c")
-	dead.Status.Fencing = &v1alpha1.FencingStatus{FencedVolumes: []string{handle}}
-	w := newWorld(t, record(attach("a", "1")), pv(corev1.VolumeBound), pod("p", "c"), dead)
+	dead.Status.Fencing = &v1alpha1.FencingStatus{}
+	held := record(attach("a", "1"))
+	held.State, held.Status = v1alpha1.VolumeState{Holder: "c", HolderEpoch: 4}, v1alpha1.VolumeRecordStatus{FencedNode: "c", FencedEpoch: 5}
+	w := newWorld(t, held, pv(corev1.VolumeBound), pod("p", "c"), dead)
 	if got := w.answers(t); len(got[0].Grant) == 0 {
 		t.Errorf("%+v", got)
 	}
-	w = newWorld(t, record(attach("a", "1")), pv(corev1.VolumeBound), pod("p", "c"))
+	held = record(attach("a", "1"))
+	held.State = v1alpha1.VolumeState{Holder: "c", HolderEpoch: 4}
+	w = newWorld(t, held, pv(corev1.VolumeBound), pod("p", "c"), dead)
 	if got := w.answers(t); got[0].Refused == "" {
 		t.Errorf("control: %+v", got)
 	}
