@@ -24,6 +24,7 @@ type codec struct {
 
 	mu    sync.Mutex
 	aeads map[keyName]cipher.AEAD
+	macs  map[block.VolumeID]*blake3.Hasher
 	enc   *zstd.Encoder
 	dec   *zstd.Decoder
 }
@@ -35,6 +36,7 @@ type keyName struct {
 
 const (
 	keyContext = "mynetwork.io 2026-11 page key v1"
+	macContext = "mynetwork.io 2026-11 journal key v1"
 	tagSize    = 16
 	keyID      = 1 // the only key generation so far
 )
@@ -45,7 +47,7 @@ func newCodec(group []byte, compression block.Compression) (*codec, error) {
 	if group != nil && len(group) != 32 {
 		return nil, fmt.Errorf("encryption key of %d bytes, AES-256 needs 32", len(group))
 	}
-	c := &codec{group: group, compression: compression, aeads: make(map[keyName]cipher.AEAD)}
+	c := &codec{group: group, compression: compression, aeads: make(map[keyName]cipher.AEAD), macs: make(map[block.VolumeID]*blake3.Hasher)}
 	var err error
 	if c.dec, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(1<<20)); err != nil {
 		return nil, err
@@ -86,6 +88,28 @@ func (c *codec) aead(v block.VolumeID, number, token uint64) (cipher.AEAD, error
 		c.aeads[name] = a
 	}
 	return a, err
+}
+
+// mac is the keyed hash of a journal record with chain hash h: what shows that a writer with the key wrote it and all that is
+// before it. Zeros without a key.
+func (c *codec) mac(v block.VolumeID, h block.Hash) (m [16]byte) {
+	if c.group == nil {
+		return m
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.macs[v]
+	if w == nil {
+		var key [32]byte
+		blake3.DeriveKey(macContext, append(append(make([]byte, 0, 48), c.group...), v[:]...), key[:])
+		w, _ = blake3.NewKeyed(key[:]) // fails for keys of other sizes only
+		c.macs[v] = w
+	}
+	w.Reset()
+	_, _ = w.Write(h[:]) // a hash never fails
+	var sum block.Hash
+	w.Sum(sum[:0])
+	return [16]byte(sum[:16])
 }
 
 // seal appends to dst what is stored of page, and completes row (leaf, tag, len, key). row has addr, epoch, token, seq

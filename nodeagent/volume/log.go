@@ -104,6 +104,7 @@ func (e *Engine) append(r *journal.Record, payload ...[]byte) uint64 {
 	r.LogOff, r.DataOff = l.chain.LogLen, l.chain.DataLen
 	var h block.Hash
 	l.buf, h = r.Append(l.buf[:0])
+	journal.SetMAC(l.buf, e.codec.mac(e.spec.ID, h))
 	l.chain.Advance(r, h)
 	e.mu.Lock()
 	x := e.progress.Current()

@@ -192,7 +192,7 @@ func (e *Engine) chaseOne(c *chase) (*tail, error) {
 	return t, err
 }
 
-// readChain reads an extent's log and checks that it ends exactly as c says. It asks until the store answers; it gives
+// readChain reads an extent's log and checks that it ends exactly as c says, and who wrote it. It asks until the store answers; it gives
 // up when what it gets is wrong.
 func (e *Engine) readChain(s block.StoreID, x block.ExtentID, c *journal.Chain) ([]byte, error) {
 	log := make([]byte, c.LogLen)
@@ -206,7 +206,27 @@ func (e *Engine) readChain(s block.StoreID, x block.ExtentID, c *journal.Chain) 
 		}
 		e.Env.Sleep(retryPause)
 	}
-	return log, checkLog(log, c.Seq, c.Hash)
+	return log, errors.Join(checkLog(log, c.Seq, c.Hash), e.authentic(x.Volume, log))
+}
+
+// authentic checks that a writer with the volume's key wrote a log: its last record vouches for all before it. Without a key
+// there is nothing to check.
+func (e *Engine) authentic(v block.VolumeID, log []byte) error {
+	if e.codec.group == nil {
+		return nil
+	}
+	var last []byte
+	for rest := log; len(rest) > 0; {
+		_, n, err := journal.Parse(rest)
+		if err != nil {
+			return err
+		}
+		last, rest = rest[:n], rest[n:]
+	}
+	if r, _, err := journal.Parse(last); err != nil || r.MAC != e.codec.mac(v, journal.HashOf(last)) {
+		return fmt.Errorf("keyed hash of the last record: wrong key or forged log: %w", errors.Join(err, block.ErrMismatch))
+	}
+	return nil
 }
 
 // checkLog verifies that log is an extent's whole log that ends in record seq with hash h.

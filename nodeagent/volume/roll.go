@@ -170,6 +170,7 @@ func (e *Engine) newOpening(id block.ExtentID, members []block.StoreID, capacity
 	e.mu.RUnlock()
 	o.open = journal.Record{Type: journal.TypeOpen, Body: body.Encode(), Seq: chain.Seq + 1, Epoch: epoch, Prev: chain.Hash}
 	o.rec, o.hash = o.open.Append(nil)
+	journal.SetMAC(o.rec, e.codec.mac(e.spec.ID, o.hash))
 	return o
 }
 

@@ -116,6 +116,9 @@ func (r *Record) Append(dst []byte) ([]byte, block.Hash) {
 	return dst, HashOf(dst[n:])
 }
 
+// SetMAC enters the keyed hash of an encoded record, which its chain hash leaves out.
+func SetMAC(rec []byte, mac [16]byte) { copy(rec[macOff:HeaderSize], mac[:]) }
+
 // HashOf is the chain hash of one encoded record (header and body).
 func HashOf(rec []byte) block.Hash {
 	w := blake3.New()

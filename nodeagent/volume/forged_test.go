@@ -1,0 +1,59 @@
+package volume
+
+import (
+	"bytes"
+	"testing"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/replica"
+	"mynetwork.io/mynetwork/nodeagent/volume/ring"
+)
+
+// TestForgedJournal has a replica append a record of its own to its log, well-formed and in the chain: a discard of the whole
+// volume, and a longer log than that of any other. Without the volume's key it can not vouch for it. The control is a volume
+// that is not encrypted: there the chain stands on the identity of the peers, and the record is taken.
+func TestForgedJournal(t *testing.T) {
+	for _, key := range [][]byte{bytes.Repeat([]byte{5}, 32), nil} {
+		w := newWorld(t, 3)
+		s := w.create(1)
+		s.Key = key
+		e := w.open(s, Options{})
+		want := fill(make([]byte, 4*block.PageSize), 1)
+		must(t, e.Write(ring.ID{}, want, 0))
+		must(t, e.Flush())
+		w.healed(e)
+		epoch, x := e.Status().Epoch, e.Status().Extent
+		must(t, e.Close(false))
+		c := &replica.Client{Env: w.env, Transport: w}
+		st, err := c.Stat(w.ids[1], x)
+		must(t, err)
+		d := journal.Discard{Page: 0, Count: s.Pages}
+		r := journal.Record{Type: journal.TypeDiscard, Body: d.Encode(), Seq: st.Chain.Seq + 1, Epoch: epoch, Prev: st.Chain.Hash,
+			LogOff: st.Chain.LogLen, DataOff: st.Chain.DataLen, WSeq: 100}
+		rec, _ := r.Append(nil)
+		must(t, c.Append(w.ids[1], epoch, x, rec, nil))
+		w.setDown(w.ids[2], true) // the forger is needed for the majority
+		opened := make(chan error)
+		go func() {
+			var err error
+			e, err = Open(w.deps(), s, Options{Ring: make([]byte, 4<<20), Force: true})
+			opened <- err
+		}()
+		if key != nil { // its log counts for nothing: the third is waited for
+			st, err := c.Stat(w.ids[1], x)
+			for err == nil && st.Promised.Number < 2 {
+				st, err = c.Stat(w.ids[1], x)
+			}
+			must(t, err)
+			w.setDown(w.ids[2], false)
+		}
+		must(t, <-opened)
+		got := make([]byte, len(want))
+		must(t, e.Read(got, 0))
+		if forged := !bytes.Equal(got, want); forged != (key == nil) {
+			t.Errorf("encrypted %v: the forged record was taken: %v", key != nil, forged)
+		}
+		must(t, e.Close(false))
+	}
+}
