@@ -2,6 +2,7 @@ package volume
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -22,12 +23,13 @@ func TestForgedJournal(t *testing.T) {
 		want := fill(make([]byte, 4*block.PageSize), 1)
 		must(t, e.Write(ring.ID{}, want, 0))
 		must(t, e.Flush())
-		w.healed(e)
-		epoch, x := e.Status().Epoch, e.Status().Extent
-		must(t, e.Close(false))
+		epoch, x, end := e.Status().Epoch, e.Status().Extent, e.Status().Appended
 		c := &replica.Client{Env: w.env, Transport: w}
 		st, err := c.Stat(w.ids[1], x)
-		must(t, err)
+		for err == nil && st.Chain.Seq < end {
+			st, err = c.Stat(w.ids[1], x)
+		}
+		must(t, errors.Join(err, e.Close(false)))
 		d := journal.Discard{Page: 0, Count: s.Pages}
 		r := journal.Record{Type: journal.TypeDiscard, Body: d.Encode(), Seq: st.Chain.Seq + 1, Epoch: epoch, Prev: st.Chain.Hash,
 			LogOff: st.Chain.LogLen, DataOff: st.Chain.DataLen, WSeq: 100}
