@@ -134,6 +134,12 @@ func (n *node) start() {
 			w.storeFailed(n, err)
 			return
 		}
+		if rep.Unsure {
+			w.cover("damaged log", "store opens unsure")
+		}
+		if len(rep.Unknown) > 0 {
+			w.cover("damaged log", "extents unknown")
+		}
 		n.st = st
 		n.srv = replica.NewServer(p, st, n.store, allowAll{}, n.client(p))
 	})
@@ -264,7 +270,7 @@ func kindOf(name string) string {
 	return name
 }
 
-// rot flips bits at rest in files of extents.
+// rot flips bits at rest in files of extents and in the log.
 func (n *node) rot(flips int) {
 	var names []string
 	var visit func(dir string)
@@ -283,10 +289,10 @@ func (n *node) rot(flips int) {
 	}
 	visit("ext")
 	for range flips {
-		if len(names) == 0 {
-			return
+		name := fmt.Sprintf("wal/%02x", n.w.s.rng.IntN(storeOptions.Segments))
+		if len(names) > 0 && !n.w.s.chance(0.2) {
+			name = names[n.w.s.rng.IntN(len(names))]
 		}
-		name := names[n.w.s.rng.IntN(len(names))]
 		f, err := n.mem.Open(name)
 		if err != nil {
 			continue
