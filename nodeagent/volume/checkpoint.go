@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"errors"
 	"fmt"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -49,10 +50,10 @@ func (w *indexWriter) writeAll(c *journal.Checkpoint, frozen []*layer, change fu
 	}
 	e.mu.Lock()
 	e.view = view{root: c.Map, layers: e.view.layers[:len(e.view.layers)-len(frozen)]}
+	e.snapshots = c.Snapshots // before anything is counted as dropped: it may be theirs (invariant G4)
 	for _, a := range w.drops {
 		e.dropOld(a)
 	}
-	e.snapshots = c.Snapshots
 	blocks := e.cat.blockChanges()
 	e.mu.Unlock()
 	if err := w.mergeTable(c, blocks); err != nil {
@@ -323,6 +324,9 @@ func (e *Engine) moveAnchor() {
 		return
 	}
 	rev, err := e.Registry.Swap(e.spec.ID, f)
+	if errors.Is(err, ErrConflict) {
+		rev, err = e.swapAgain(&f)
+	}
 	if err != nil {
 		e.Logf("volume %s: registry does not take the new anchor (tried again later): %v", e.spec.ID, err)
 		return
@@ -331,6 +335,21 @@ func (e *Engine) moveAnchor() {
 	e.mu.Lock()
 	e.anchor = f
 	e.mu.Unlock()
+}
+
+// swapAgain is for a fact that changed behind this writer's back: the answer to its own last change was lost, or the registry
+// was restored from an old copy. An anchor of this writer is part of the journal whatever the registry says; a later writer's
+// fact is left alone.
+func (e *Engine) swapAgain(f *Fact) (revision string, err error) {
+	now, err := e.Registry.Load(e.spec.ID)
+	if err != nil {
+		return "", err
+	}
+	if now.Epoch.Number > f.Epoch.Number || (now.Epoch.Number == f.Epoch.Number && now.Epoch.Token != f.Epoch.Token) {
+		return "", fmt.Errorf("the registry is at epoch %s, this writer's is %s: %w", now.Epoch, f.Epoch, ErrConflict)
+	}
+	f.Revision = now.Revision
+	return e.Registry.Swap(e.spec.ID, *f)
 }
 
 // countCuts walks subtrees that discards have cut, to keep the live counts near the truth.
