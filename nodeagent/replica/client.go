@@ -120,6 +120,13 @@ func (c *Client) Promise(s block.StoreID, e block.Epoch, x block.ExtentID) (Stat
 	return c.state(s, TypePromise, Timeout, h.Encode())
 }
 
+// PromiseFresh is Promise by a writer that has just seen that e is the registry's epoch: it also ends the doubt of a store
+// that may have lost a promise (ErrUnsure).
+func (c *Client) PromiseFresh(s block.StoreID, e block.Epoch, x block.ExtentID) (State, error) {
+	h := Head{Store: s, Epoch: e, Extent: x}
+	return c.state(s, TypePromise, Timeout, h.Encode(1))
+}
+
 // Cut has the store drop the records of x after seq.
 func (c *Client) Cut(s block.StoreID, e block.Epoch, x block.ExtentID, after uint64) (State, error) {
 	h := Head{Store: s, Epoch: e, Extent: x}

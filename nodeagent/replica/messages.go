@@ -15,7 +15,7 @@ type Type = uint8
 // Requests. Every body begins with the store that is meant (16 bytes) and, but for TypeVolumes, the volume's extent.
 const (
 	TypeAppend   Type = 16 + iota // store 16, epoch 20, extent 28, record length u32, record, payload
-	TypePromise                   // store, epoch, extent            -> state
+	TypePromise                   // store, epoch, extent, fresh u8 (may be left out) -> state
 	TypeStat                      // store, epoch (ignored), extent  -> state
 	TypeReadLog                   // store, epoch (ignored), extent, off u32, n u32 -> n bytes
 	TypeReadData                  // likewise
@@ -51,6 +51,7 @@ const (
 	StatusDeleted            // the volume is deleted
 	StatusQuarantined        // the disk has failed
 	StatusError              // anything else; the body is text
+	StatusUnsure             // damage may have cost this store a promise: only a fresh one settles that
 )
 
 // Errors that outcomes are turned into, on the caller's side.
@@ -191,6 +192,8 @@ func ErrorOf(st Status, text []byte) error {
 		return fmt.Errorf("%s: %w", text, block.ErrMismatch)
 	case StatusDeleted:
 		return ErrDeleted
+	case StatusUnsure:
+		return fmt.Errorf("%s: %w", text, ErrUnsure)
 	case StatusQuarantined:
 		return fmt.Errorf("%s: %w", text, ErrQuarantined)
 	}

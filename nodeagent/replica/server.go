@@ -182,7 +182,7 @@ func (s *Server) Handle(from string, typ Type, body []byte, to Replier) {
 	case TypeAppend, TypeAppendGC:
 		err = s.append(typ, &h, rest, to)
 	case TypePromise:
-		err = s.promise(&h, to)
+		err = s.promise(&h, rest, to)
 	case TypeStat:
 		st := s.state(h.Extent)
 		to.Reply(StatusOK, st.Encode())
@@ -251,7 +251,7 @@ func statusOf(err error) Status {
 	}{
 		{ErrBad, StatusBad}, {ErrDenied, StatusDenied}, {ErrNotHeld, StatusNotHeld}, {store.ErrNotHeld, StatusNotHeld}, {journal.ErrChain, StatusGap}, {ErrGap, StatusGap},
 		{store.ErrFull, StatusFull}, {store.ErrBusy, StatusBusy}, {block.ErrMismatch, StatusMismatch}, {store.ErrDeleted, StatusDeleted},
-		{store.ErrQuarantined, StatusQuarantined}, {journal.ErrFormat, StatusBad}, {journal.ErrShort, StatusBad},
+		{store.ErrQuarantined, StatusQuarantined}, {ErrUnsure, StatusUnsure}, {journal.ErrFormat, StatusBad}, {journal.ErrShort, StatusBad},
 	} {
 		if errors.Is(err, c.err) {
 			return c.st
@@ -261,7 +261,10 @@ func statusOf(err error) Status {
 }
 
 // admit checks and, if needed, stages the raising of the promise. The caller holds s.mu.
-func (s *Server) admit(h *Head) error {
+func (s *Server) admit(h *Head) error { return s.admitAs(h, false) }
+
+// admitAs is admit for an epoch that its writer has, or has not, just seen to be the registry's.
+func (s *Server) admitAs(h *Head, fresh bool) error {
 	v := h.Extent.Volume
 	promised := s.store.Promised(v)
 	raise, err := replication.Admit(promised, h.Epoch)
@@ -270,10 +273,10 @@ func (s *Server) admit(h *Head) error {
 	}
 	unsure := s.store.Unsure(v)
 	switch {
-	case unsure && h.Epoch.Session != 0:
-		// Damage may have cost this store a higher promise. Only a number that was just taken from the registry is
-		// known to be the highest; its first session settles the doubt.
-		return fmt.Errorf("volume %s: damage may have lost a promise here, only a new epoch settles it: %w", v, ErrUnsure)
+	case unsure && !fresh:
+		// Damage may have cost this store a higher promise. Only a number that the registry has just shown is known to be
+		// the highest.
+		return fmt.Errorf("volume %s: damage may have lost a promise here, the registry's epoch settles it: %w", v, ErrUnsure)
 	case unsure:
 		_, err = s.store.Settle(v, h.Epoch)
 	case raise:
@@ -344,10 +347,13 @@ func (s *Server) stateAfter(x block.ExtentID, to Replier) {
 	s.wait(waiting{to: to, state: func() (State, Status) { return s.state(x), StatusOK }})
 }
 
-func (s *Server) promise(h *Head, to Replier) error {
+func (s *Server) promise(h *Head, rest []byte, to Replier) error {
+	if len(rest) > 1 || (len(rest) == 1 && rest[0] > 1) {
+		return fmt.Errorf("promise: %w", ErrBad)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.admit(h); err != nil {
+	if err := s.admitAs(h, len(rest) == 1 && rest[0] == 1); err != nil {
 		return err
 	}
 	s.stateAfter(h.Extent, to)

@@ -7,8 +7,8 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 )
 
-// TestUnsure: a store whose log is damaged where a promise may have been takes no orders of a writer that cannot know
-// the highest epoch; the first session of a number just taken settles it.
+// TestUnsure: a store whose log is damaged where a promise may have been takes no orders, whoever gives them, until a
+// writer says that it has just seen its epoch in the registry.
 func TestUnsure(t *testing.T) {
 	w := newWorld(t, 1, small)
 	n := w.node[s1]
@@ -30,15 +30,16 @@ func TestUnsure(t *testing.T) {
 	resumed := e5
 	resumed.Session = 3
 	for name, call := range map[string]func() error{
+		"first":   func() error { _, err := w.c.Promise(s1, e6, x.x); return err },
 		"promise": func() error { _, err := w.c.Promise(s1, resumed, x.x); return err },
 		"cut":     func() error { _, err := w.c.Cut(s1, resumed, x.x, 1); return err },
 		"free":    func() error { return w.c.Free(s1, resumed, x.x) },
 	} {
-		if err := call(); !errors.Is(err, ErrRemote) {
+		if err := call(); !errors.Is(err, ErrUnsure) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if st, err := w.c.Promise(s1, e6, x.x); err != nil || st.Promised != e6 {
+	if st, err := w.c.PromiseFresh(s1, e6, x.x); err != nil || st.Promised != e6 {
 		t.Fatalf("%+v: %v", st, err)
 	}
 	next := e6
@@ -76,6 +77,9 @@ func TestUnknownTail(t *testing.T) {
 	st, err := w.c.Stat(s1, x.x)
 	if err != nil || !st.Held || !st.Unknown || st.Chain.Seq >= x.chain.Seq {
 		t.Fatalf("%+v: %v", st, err)
+	}
+	if _, err = w.c.PromiseFresh(s1, e6, x.x); err != nil {
+		t.Fatal(err)
 	}
 	if st, err = w.c.PullChosen(s1, e6, x.x, s2); err != nil || st.Unknown || st.Chain != x.chain {
 		t.Fatalf("%+v: %v", st, err)

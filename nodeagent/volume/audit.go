@@ -45,7 +45,7 @@ func (e *Engine) audit() {
 	for _, s := range stores {
 		for _, x := range lists[s] {
 			if e.superfluous(s, x.Extent) {
-				_ = e.Client.Free(s, e.epochNow(), x.Extent) // tried again at the next audit
+				e.settle(s, x.Extent, e.Client.Free(s, e.epochNow(), x.Extent)) // tried again at the next audit
 			}
 		}
 	}

@@ -412,7 +412,11 @@ func (e *Engine) freeCondemned() error {
 		x := extentID(e.spec.ID, &ent)
 		all := true
 		for _, s := range e.membersOf(x, &ent) {
-			if e.believedAlive(s) && e.Client.Free(s, e.epochNow(), x) != nil {
+			if !e.believedAlive(s) {
+				continue
+			}
+			if err := e.Client.Free(s, e.epochNow(), x); err != nil {
+				e.settle(s, x, err)
 				all = false
 			}
 		}

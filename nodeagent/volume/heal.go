@@ -87,7 +87,7 @@ func (e *Engine) renew() {
 	e.Env.Go("renew", func() {
 		ok := make(chan bool, len(members))
 		e.each(members, func(s block.StoreID) {
-			_, err := e.Client.Promise(s, e.epochNow(), x)
+			_, err := e.promiseTo(s, x)
 			var f *replica.FencedError
 			if errors.As(err, &f) {
 				e.fencedBy(s, f.Promised)
@@ -352,7 +352,8 @@ func (e *Engine) complete(target block.StoreID, x block.ExtentID, ent *blockmap.
 		switch {
 		case err == nil && st.Chain.Hash == ent.LastHash:
 			return true
-		case errors.Is(err, replica.ErrUnreachable):
+		case errors.Is(err, replica.ErrUnreachable), errors.Is(err, replica.ErrUnsure):
+			e.settle(target, x, err)
 			return false
 		}
 	}

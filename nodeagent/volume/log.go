@@ -248,6 +248,7 @@ func (e *Engine) memberFailed(x block.ExtentID, s block.StoreID, err error) {
 	}
 	e.mu.Unlock()
 	if first {
+		e.settle(s, x, err)
 		e.Logf("volume %s: replica %s of extent %s fails: %v", e.spec.ID, s, x, err)
 		e.heal.Notify()
 	}

@@ -48,7 +48,7 @@ func (e *Engine) promise(x block.ExtentID, members []block.StoreID, damaged map[
 	var fence error
 	for round := 0; ; round++ {
 		e.each(members, func(s block.StoreID) {
-			st, perr := e.Client.Promise(s, e.epochNow(), x)
+			st, perr := e.promiseTo(s, x)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -80,6 +80,28 @@ func (e *Engine) promise(x block.ExtentID, members []block.StoreID, damaged map[
 			e.Logf("volume %s: waiting for a majority of extent %s: %d of %d replicas answer", e.spec.ID, x, granted, len(members))
 		}
 		e.Env.Sleep(retryPause)
+	}
+}
+
+// promiseTo has one store promise this epoch. If it may have lost a higher promise to damage, it takes the word of a
+// writer that finds its own epoch in the registry now, and of no other.
+func (e *Engine) promiseTo(s block.StoreID, x block.ExtentID) (replica.State, error) {
+	epoch := e.epochNow()
+	st, err := e.Client.Promise(s, epoch, x)
+	if !errors.Is(err, replica.ErrUnsure) {
+		return st, err
+	}
+	f, rerr := e.Registry.Load(e.spec.ID)
+	if rerr != nil || f.Epoch.Number != epoch.Number || f.Epoch.Token != epoch.Token {
+		return st, errors.Join(err, rerr)
+	}
+	return e.Client.PromiseFresh(s, epoch, x)
+}
+
+// settle ends a store's doubt if that is why it refused an order, which is given again later.
+func (e *Engine) settle(s block.StoreID, x block.ExtentID, err error) {
+	if errors.Is(err, replica.ErrUnsure) {
+		e.Env.Go("settle", func() { _, _ = e.promiseTo(s, x) }) // the next refusal tells if that was in vain
 	}
 }
 
@@ -311,7 +333,7 @@ func (e *Engine) pullFrom(source block.StoreID, t *tail, good map[block.StoreID]
 	var mu sync.Mutex
 	var fence, bad error
 	e.each(rest, func(s block.StoreID) {
-		_, err := e.Client.Promise(s, e.epochNow(), t.extent)
+		_, err := e.promiseTo(s, t.extent)
 		var st replica.State
 		if err == nil {
 			st, err = e.Client.PullChosen(s, e.epochNow(), t.extent, source)

@@ -218,6 +218,9 @@ func (o *opening) answer(s block.StoreID) replica.Done {
 		o.acks[s] = ok
 		o.full = o.full || (err == nil && st == replica.StatusFull)
 		o.mu.Unlock()
+		if err == nil && st == replica.StatusUnsure {
+			o.e.settle(s, o.id, replica.ErrUnsure)
+		}
 		switch {
 		case !switched:
 			o.news.Notify()
