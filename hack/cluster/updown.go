@@ -71,6 +71,9 @@ func bringUp(ctx context.Context, r *record.Record, p progress) error {
 		return err
 	}
 	p.say("programs and images are built")
+	if err := machine.CheckInotify(r); err != nil {
+		return err
+	}
 	if err := plane.Certificates(r); err != nil {
 		return err
 	}

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 const hybrid = `24 1 0:21 / /proc rw - proc proc rw
@@ -111,6 +113,24 @@ func TestRoutesOfPartitions(t *testing.T) {
 		if c.got != c.want {
 			t.Errorf("%s, want %s", c.got, c.want)
 		}
+	}
+}
+
+func TestInotifyIsCounted(t *testing.T) {
+	before := inotifyUsed("self")
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if after := inotifyUsed("self"); after != before+1 {
+		t.Errorf("one more instance: %d before, %d after", before, after)
+	}
+	if err := enough(128, 93, 35); err != nil {
+		t.Error(err)
+	}
+	if err := enough(128, 94, 35); err == nil || !strings.Contains(err.Error(), "max_user_instances=512") {
+		t.Errorf("one too many: %v, want what to do", err)
 	}
 }
 
