@@ -248,6 +248,15 @@ func (s *Server) DeleteVolume(ctx context.Context, r *agentv1.DeleteVolumeReques
 	return &agentv1.DeleteVolumeResponse{}, s.parts.Volumes.Delete(ctx, r.Volume)
 }
 
+// FenceVolume implements agentv1.AgentServer.
+func (s *Server) FenceVolume(ctx context.Context, r *agentv1.FenceVolumeRequest) (*agentv1.FenceVolumeResponse, error) {
+	now, fenced, err := s.parts.Volumes.Fence(ctx, r.Volume, r.Node, r.EpochNumber)
+	if err != nil {
+		return nil, err
+	}
+	return &agentv1.FenceVolumeResponse{EpochNumber: now, Fenced: fenced}, nil
+}
+
 // ScrubVolume implements agentv1.AgentServer.
 func (s *Server) ScrubVolume(r *agentv1.ScrubVolumeRequest, out grpc.ServerStreamingServer[agentv1.Progress]) error {
 	return s.parts.Checker.Scrub(out.Context(), r.Volume, out.Send)
