@@ -19,8 +19,9 @@ import (
 // sequence, page in write). So a slot of the ring always gives the same ciphertext, and a sequence that is minted again
 // under another epoch never meets the same key. Safe for concurrent use.
 type codec struct {
-	group       []byte // nil: not encrypted
-	compression block.Compression
+	group       []byte            // nil: not encrypted
+	compression block.Compression // of the open block; guarded by the journal's lock
+	want        block.Compression // of the next block; as compression
 
 	mu    sync.Mutex
 	aeads map[keyName]cipher.AEAD
@@ -47,15 +48,23 @@ func newCodec(group []byte, compression block.Compression) (*codec, error) {
 	if group != nil && len(group) != 32 {
 		return nil, fmt.Errorf("encryption key of %d bytes, AES-256 needs 32", len(group))
 	}
-	c := &codec{group: group, compression: compression, aeads: make(map[keyName]cipher.AEAD), macs: make(map[block.VolumeID]*blake3.Hasher)}
+	c := &codec{group: group, want: compression, aeads: make(map[keyName]cipher.AEAD), macs: make(map[block.VolumeID]*blake3.Hasher)}
 	var err error
 	if c.dec, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(1<<20)); err != nil {
 		return nil, err
 	}
-	if compression == block.CompressionZstd {
+	return c, c.turn()
+}
+
+// turn goes over to the compression that is wanted. It is for the beginning of a block: all pages of one are of one kind.
+func (c *codec) turn() (err error) {
+	if c.want == block.CompressionZstd && c.enc == nil {
 		c.enc, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false))
 	}
-	return c, err
+	if err == nil {
+		c.compression = c.want
+	}
+	return err
 }
 
 func (c *codec) encryption() block.Encryption {

@@ -7,6 +7,7 @@ import (
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
 	"mynetwork.io/mynetwork/nodeagent/core/replication"
 	"mynetwork.io/mynetwork/nodeagent/replica"
 )
@@ -186,7 +187,7 @@ func (e *Engine) healLoop() {
 			e.probeSpace()
 		case live < quorum:
 			e.healQuorum()
-		case live < e.spec.Replicas && e.better(live):
+		case live < e.copies() && e.better(live):
 			e.healOpen()
 		}
 		e.repair.Notify()
@@ -206,7 +207,8 @@ func (e *Engine) repairLoop() {
 	}
 }
 
-// liveMembers is the lowest number of living replicas over the extents that are not settled.
+// liveMembers is the lowest number of living replicas over the extents that are not settled. live < quorum tells that one of them
+// has lost its quorum: extents may differ in theirs, as R may be changed.
 func (e *Engine) liveMembers() (live, quorum int) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
@@ -215,17 +217,18 @@ func (e *Engine) liveMembers() (live, quorum int) {
 		return live, quorum
 	}
 	xs := e.progress.Extents()
+	live, short := journal.MaxMembers, -journal.MaxMembers
 	for i, x := range xs {
 		if i == len(xs)-1 || x.Durable() < x.Last {
-			live = min(live, x.Live())
+			live, short = min(live, x.Live()), max(short, x.Quorum-x.Live())
 		}
 	}
-	return live, quorum
+	return live, live + short
 }
 
 // better tells whether a new extent would have more living replicas than live.
 func (e *Engine) better(live int) bool {
-	_, alive := e.pick(block.ExtentID{Volume: e.spec.ID, N: ^uint32(0)}, e.spec.Replicas)
+	_, alive := e.pick(block.ExtentID{Volume: e.spec.ID, N: ^uint32(0)}, e.copies())
 	return alive > live
 }
 
@@ -272,6 +275,7 @@ func (e *Engine) regained() {
 
 // healClosed has replicas that lack a part of a closed extent pull it from one that has it all.
 func (e *Engine) healClosed() {
+	e.retarget()
 	e.mu.RLock()
 	var todo []block.ExtentID
 	for o := range e.cat.extents {

@@ -93,12 +93,16 @@ func (e *Engine) replayExtent(x *extentLog, isTail bool, t *tail) uint32 {
 func (e *Engine) replayRows(b *openBlock, r *journal.Record, ordinal uint32) *openBlock {
 	if b == nil || b.header.Number != r.Block {
 		b = &openBlock{ordinal: ordinal, dataOff: r.DataOff, logOff: r.LogOff, header: block.Header{Type: block.TypeData,
-			Encryption: e.codec.encryption(), Compression: e.codec.compression, Volume: e.spec.ID, Number: r.Block}}
+			Encryption: e.codec.encryption(), Volume: e.spec.ID, Number: r.Block}}
 	}
 	b.rows = append(b.rows, r.Body...)
 	for i := range int(r.Rows) {
 		b.offs = append(b.offs, b.header.Payload)
-		b.header.Payload += uint32(r.Row(i).Len)
+		n := r.Row(i).Len
+		b.header.Payload += uint32(n)
+		if n != 0 && n != block.PageSize { // the rows tell: what the dead writer was asked for may have changed since
+			b.header.Compression = block.CompressionZstd
+		}
 	}
 	b.header.Rows += r.Rows
 	b.logEnd = r.LogOff + uint32(r.Size())

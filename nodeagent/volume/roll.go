@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"maps"
+	"slices"
 	"sync"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -70,7 +71,7 @@ const urgentExtent = 8 << 20
 // are too few it takes, literally, what there is and names missing ones, as long as a majority of R is alive. nil: not
 // even that.
 func (e *Engine) propose(urgent bool) *opening {
-	r := e.spec.Replicas
+	r := e.copies()
 	id := block.ExtentID{Volume: e.spec.ID, Epoch: e.epochNow().Number, N: e.mintN()}
 	members, alive := e.pick(id, r)
 	if alive < r/2+1 || len(members) < r {
@@ -126,6 +127,9 @@ func (e *Engine) mintN() uint32 {
 // pick takes the first r living candidates, then dead ones to make up the number.
 func (e *Engine) pick(x block.ExtentID, r int) (members []block.StoreID, alive int) {
 	candidates := e.Placer.Candidates(x.Key())
+	if len(candidates) < r {
+		candidates = e.addNamed(candidates)
+	}
 	for _, s := range candidates {
 		if len(members) < r && e.believedAlive(s) {
 			members = append(members, s)
@@ -138,6 +142,23 @@ func (e *Engine) pick(x block.ExtentID, r int) (members []block.StoreID, alive i
 		}
 	}
 	return members, alive
+}
+
+// addNamed adds to candidates the stores that hold extents of this volume. A process that was started while a node is down knows
+// nothing of that node's stores; the volume does, and can name them.
+func (e *Engine) addNamed(candidates []block.StoreID) []block.StoreID {
+	out := slices.Clone(candidates)
+	e.mu.RLock()
+	for _, members := range e.holders {
+		for _, s := range members {
+			if !slices.Contains(out, s) {
+				out = append(out, s)
+			}
+		}
+	}
+	e.mu.RUnlock()
+	slices.SortFunc(out[len(candidates):], func(a, b block.StoreID) int { return slices.Compare(a[:], b[:]) })
+	return out
 }
 
 // suspicion is how long a store that failed is not chosen for a new extent.
@@ -165,13 +186,19 @@ func (e *Engine) newOpening(id block.ExtentID, members []block.StoreID, capacity
 		previous = e.log.extent
 	}
 	e.mu.RLock()
-	body := journal.Open{Extent: id, Previous: previous, Layout: e.Placer.Version(), Replicas: uint8(len(members)), Quorum: uint8(e.spec.Quorum()),
+	body := journal.Open{Extent: id, Previous: previous, Layout: e.Placer.Version(), Replicas: uint8(len(members)), Quorum: uint8(o.quorum()),
 		Capacity: capacity, Checkpoint: e.checkpoint, Members: members}
 	e.mu.RUnlock()
 	o.open = journal.Record{Type: journal.TypeOpen, Body: body.Encode(), Seq: chain.Seq + 1, Epoch: epoch, Prev: chain.Hash}
 	o.rec, o.hash = o.open.Append(nil)
 	journal.SetMAC(o.rec, e.codec.mac(e.spec.ID, o.hash))
 	return o
+}
+
+// quorum is W of the extent, whatever R is by now.
+func (o *opening) quorum() int {
+	s := Spec{Replicas: len(o.members), Weak: o.e.spec.Weak}
+	return s.Quorum()
 }
 
 // try sends the open record and reports whether a quorum has it durable.
@@ -189,7 +216,7 @@ func (o *opening) try() bool {
 		}
 		o.e.Client.Transport.Send(s, typ, o.answer(s), head[:], o.rec)
 	}
-	quorum := o.e.spec.Quorum()
+	quorum := o.quorum()
 	deadline := o.e.Env.Now() + slowReplica
 	for {
 		good, all := o.count()
@@ -281,9 +308,9 @@ func (e *Engine) switchTo(o *opening) {
 	l.chain.Advance(&o.open, o.hash)
 	l.senders = l.senders[:0:0]
 	e.mu.Lock()
-	x := e.progress.Open(o.id, o.open.Seq, e.spec.Quorum(), o.members)
+	x := e.progress.Open(o.id, o.open.Seq, o.quorum(), o.members)
 	x.Last = o.open.Seq
-	ent := blockmap.ExtentEntry{Epoch: o.id.Epoch, N: o.id.N, State: blockmap.ExtentOpen, Replicas: uint8(len(o.members)), Quorum: uint8(e.spec.Quorum())}
+	ent := blockmap.ExtentEntry{Epoch: o.id.Epoch, N: o.id.N, State: blockmap.ExtentOpen, Replicas: uint8(len(o.members)), Quorum: uint8(o.quorum())}
 	setMembers(&ent, o.members)
 	l.ordinal = e.cat.addExtent(e.spec.ID, ent)
 	e.holders[o.id] = o.members

@@ -383,6 +383,9 @@ func (e *Engine) pumpWrite(s *ring.Slot) error {
 		e.sealBlock()
 	}
 	if l.block == nil {
+		if err := e.codec.turn(); err != nil {
+			return err
+		}
 		l.block = e.newBlock(block.TypeData, e.codec.encryption(), e.codec.compression)
 	}
 	epoch := e.epochNow()

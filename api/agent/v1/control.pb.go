@@ -625,29 +625,35 @@ func (x *Peer) GetStores() []string {
 }
 
 type Volume struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Name            string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Size            int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
-	Replicas        int32                  `protobuf:"varint,4,opt,name=replicas,proto3" json:"replicas,omitempty"`
-	Weak            bool                   `protobuf:"varint,5,opt,name=weak,proto3" json:"weak,omitempty"`
-	ExtentSize      uint32                 `protobuf:"varint,6,opt,name=extent_size,json=extentSize,proto3" json:"extent_size,omitempty"`
-	Compression     Compression            `protobuf:"varint,7,opt,name=compression,proto3,enum=mynetwork.agent.v1.Compression" json:"compression,omitempty"`
-	Encrypted       bool                   `protobuf:"varint,8,opt,name=encrypted,proto3" json:"encrypted,omitempty"`
-	Parent          string                 `protobuf:"bytes,9,opt,name=parent,proto3" json:"parent,omitempty"` // id of the volume it is a clone of; empty: none
-	ParentSnapshot  string                 `protobuf:"bytes,10,opt,name=parent_snapshot,json=parentSnapshot,proto3" json:"parent_snapshot,omitempty"`
-	Snapshots       []*Snapshot            `protobuf:"bytes,11,rep,name=snapshots,proto3" json:"snapshots,omitempty"` // of a volume that is open here
-	State           VolumeState            `protobuf:"varint,12,opt,name=state,proto3,enum=mynetwork.agent.v1.VolumeState" json:"state,omitempty"`
-	HolderNode      string                 `protobuf:"bytes,13,opt,name=holder_node,json=holderNode,proto3" json:"holder_node,omitempty"` // who has it attached, as far as is known
-	Device          string                 `protobuf:"bytes,14,opt,name=device,proto3" json:"device,omitempty"`                           // path
-	DeviceKind      DeviceKind             `protobuf:"varint,15,opt,name=device_kind,json=deviceKind,proto3,enum=mynetwork.agent.v1.DeviceKind" json:"device_kind,omitempty"`
-	Failure         string                 `protobuf:"bytes,16,opt,name=failure,proto3" json:"failure,omitempty"` // why the engine ended
-	Epoch           string                 `protobuf:"bytes,17,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Open            *OpenVolume            `protobuf:"bytes,18,opt,name=open,proto3" json:"open,omitempty"` // set if it is open on this node
-	CreatedUnix     int64                  `protobuf:"varint,19,opt,name=created_unix,json=createdUnix,proto3" json:"created_unix,omitempty"`
-	DeviceTransport string                 `protobuf:"bytes,20,opt,name=device_transport,json=deviceTransport,proto3" json:"device_transport,omitempty"` // how the device's requests travel, and why so, for people; empty where there is no choice
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Id                string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name              string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Size              int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	Replicas          int32                  `protobuf:"varint,4,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	Weak              bool                   `protobuf:"varint,5,opt,name=weak,proto3" json:"weak,omitempty"`
+	ExtentSize        uint32                 `protobuf:"varint,6,opt,name=extent_size,json=extentSize,proto3" json:"extent_size,omitempty"`
+	Compression       Compression            `protobuf:"varint,7,opt,name=compression,proto3,enum=mynetwork.agent.v1.Compression" json:"compression,omitempty"`
+	Encrypted         bool                   `protobuf:"varint,8,opt,name=encrypted,proto3" json:"encrypted,omitempty"`
+	Parent            string                 `protobuf:"bytes,9,opt,name=parent,proto3" json:"parent,omitempty"` // id of the volume it is a clone of; empty: none
+	ParentSnapshot    string                 `protobuf:"bytes,10,opt,name=parent_snapshot,json=parentSnapshot,proto3" json:"parent_snapshot,omitempty"`
+	Snapshots         []*Snapshot            `protobuf:"bytes,11,rep,name=snapshots,proto3" json:"snapshots,omitempty"` // of a volume that is open here
+	State             VolumeState            `protobuf:"varint,12,opt,name=state,proto3,enum=mynetwork.agent.v1.VolumeState" json:"state,omitempty"`
+	HolderNode        string                 `protobuf:"bytes,13,opt,name=holder_node,json=holderNode,proto3" json:"holder_node,omitempty"` // who has it attached, as far as is known
+	Device            string                 `protobuf:"bytes,14,opt,name=device,proto3" json:"device,omitempty"`                           // path
+	DeviceKind        DeviceKind             `protobuf:"varint,15,opt,name=device_kind,json=deviceKind,proto3,enum=mynetwork.agent.v1.DeviceKind" json:"device_kind,omitempty"`
+	Failure           string                 `protobuf:"bytes,16,opt,name=failure,proto3" json:"failure,omitempty"` // why the engine ended
+	Epoch             string                 `protobuf:"bytes,17,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Open              *OpenVolume            `protobuf:"bytes,18,opt,name=open,proto3" json:"open,omitempty"` // set if it is open on this node
+	CreatedUnix       int64                  `protobuf:"varint,19,opt,name=created_unix,json=createdUnix,proto3" json:"created_unix,omitempty"`
+	DeviceTransport   string                 `protobuf:"bytes,20,opt,name=device_transport,json=deviceTransport,proto3" json:"device_transport,omitempty"` // how the device's requests travel, and why so, for people; empty where there is no choice
+	ClaimNamespace    string                 `protobuf:"bytes,21,opt,name=claim_namespace,json=claimNamespace,proto3" json:"claim_namespace,omitempty"`    // of the PersistentVolumeClaim that it was made for; empty: none
+	ClaimName         string                 `protobuf:"bytes,22,opt,name=claim_name,json=claimName,proto3" json:"claim_name,omitempty"`
+	MaxIops           int64                  `protobuf:"varint,23,opt,name=max_iops,json=maxIops,proto3" json:"max_iops,omitempty"` // 0: no limit
+	MaxBytesPerSecond int64                  `protobuf:"varint,24,opt,name=max_bytes_per_second,json=maxBytesPerSecond,proto3" json:"max_bytes_per_second,omitempty"`
+	Used              int64                  `protobuf:"varint,25,opt,name=used,proto3" json:"used,omitempty"`     // bytes stored, counted once, as far as is known; 0: not known
+	Copies            int32                  `protobuf:"varint,26,opt,name=copies,proto3" json:"copies,omitempty"` // the fewest good copies that any part has, as far as is known; 0: not known
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Volume) Reset() {
@@ -818,6 +824,48 @@ func (x *Volume) GetDeviceTransport() string {
 		return x.DeviceTransport
 	}
 	return ""
+}
+
+func (x *Volume) GetClaimNamespace() string {
+	if x != nil {
+		return x.ClaimNamespace
+	}
+	return ""
+}
+
+func (x *Volume) GetClaimName() string {
+	if x != nil {
+		return x.ClaimName
+	}
+	return ""
+}
+
+func (x *Volume) GetMaxIops() int64 {
+	if x != nil {
+		return x.MaxIops
+	}
+	return 0
+}
+
+func (x *Volume) GetMaxBytesPerSecond() int64 {
+	if x != nil {
+		return x.MaxBytesPerSecond
+	}
+	return 0
+}
+
+func (x *Volume) GetUsed() int64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *Volume) GetCopies() int32 {
+	if x != nil {
+		return x.Copies
+	}
+	return 0
 }
 
 // OpenVolume is what only the node that has the volume open knows.
@@ -2522,6 +2570,262 @@ func (x *Rebuilt) GetProblem() string {
 	return ""
 }
 
+type ListOrphansRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOrphansRequest) Reset() {
+	*x = ListOrphansRequest{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOrphansRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOrphansRequest) ProtoMessage() {}
+
+func (x *ListOrphansRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOrphansRequest.ProtoReflect.Descriptor instead.
+func (*ListOrphansRequest) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{34}
+}
+
+type ListOrphansResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Orphans       []*Orphan              `protobuf:"bytes,1,rep,name=orphans,proto3" json:"orphans,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOrphansResponse) Reset() {
+	*x = ListOrphansResponse{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOrphansResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOrphansResponse) ProtoMessage() {}
+
+func (x *ListOrphansResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOrphansResponse.ProtoReflect.Descriptor instead.
+func (*ListOrphansResponse) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ListOrphansResponse) GetOrphans() []*Orphan {
+	if x != nil {
+		return x.Orphans
+	}
+	return nil
+}
+
+type Orphan struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"` // id
+	Size          int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`    // bytes; 0: not known
+	Replicas      int32                  `protobuf:"varint,3,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	Encrypted     bool                   `protobuf:"varint,4,opt,name=encrypted,proto3" json:"encrypted,omitempty"`
+	Parent        string                 `protobuf:"bytes,5,opt,name=parent,proto3" json:"parent,omitempty"`       // id
+	Snapshots     []string               `protobuf:"bytes,6,rep,name=snapshots,proto3" json:"snapshots,omitempty"` // names
+	Epoch         string                 `protobuf:"bytes,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Extent        string                 `protobuf:"bytes,8,opt,name=extent,proto3" json:"extent,omitempty"`   // the anchor: newest extent found
+	Problem       string                 `protobuf:"bytes,9,opt,name=problem,proto3" json:"problem,omitempty"` // why it cannot be adopted as it is; empty: it can
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Orphan) Reset() {
+	*x = Orphan{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Orphan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Orphan) ProtoMessage() {}
+
+func (x *Orphan) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Orphan.ProtoReflect.Descriptor instead.
+func (*Orphan) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *Orphan) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *Orphan) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Orphan) GetReplicas() int32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return 0
+}
+
+func (x *Orphan) GetEncrypted() bool {
+	if x != nil {
+		return x.Encrypted
+	}
+	return false
+}
+
+func (x *Orphan) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *Orphan) GetSnapshots() []string {
+	if x != nil {
+		return x.Snapshots
+	}
+	return nil
+}
+
+func (x *Orphan) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
+}
+
+func (x *Orphan) GetExtent() string {
+	if x != nil {
+		return x.Extent
+	}
+	return ""
+}
+
+func (x *Orphan) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+type AdoptVolumeRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Volume         string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"` // id
+	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	ClaimNamespace string                 `protobuf:"bytes,3,opt,name=claim_namespace,json=claimNamespace,proto3" json:"claim_namespace,omitempty"`
+	ClaimName      string                 `protobuf:"bytes,4,opt,name=claim_name,json=claimName,proto3" json:"claim_name,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *AdoptVolumeRequest) Reset() {
+	*x = AdoptVolumeRequest{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptVolumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptVolumeRequest) ProtoMessage() {}
+
+func (x *AdoptVolumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptVolumeRequest.ProtoReflect.Descriptor instead.
+func (*AdoptVolumeRequest) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *AdoptVolumeRequest) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *AdoptVolumeRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AdoptVolumeRequest) GetClaimNamespace() string {
+	if x != nil {
+		return x.ClaimNamespace
+	}
+	return ""
+}
+
+func (x *AdoptVolumeRequest) GetClaimName() string {
+	if x != nil {
+		return x.ClaimName
+	}
+	return ""
+}
+
 type HoldVolumeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
@@ -2532,7 +2836,7 @@ type HoldVolumeRequest struct {
 
 func (x *HoldVolumeRequest) Reset() {
 	*x = HoldVolumeRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[34]
+	mi := &file_api_agent_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2544,7 +2848,7 @@ func (x *HoldVolumeRequest) String() string {
 func (*HoldVolumeRequest) ProtoMessage() {}
 
 func (x *HoldVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[34]
+	mi := &file_api_agent_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2557,7 +2861,7 @@ func (x *HoldVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldVolumeRequest.ProtoReflect.Descriptor instead.
 func (*HoldVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *HoldVolumeRequest) GetVolume() string {
@@ -2583,7 +2887,7 @@ type HoldVolumeResponse struct {
 
 func (x *HoldVolumeResponse) Reset() {
 	*x = HoldVolumeResponse{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[35]
+	mi := &file_api_agent_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2595,7 +2899,7 @@ func (x *HoldVolumeResponse) String() string {
 func (*HoldVolumeResponse) ProtoMessage() {}
 
 func (x *HoldVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[35]
+	mi := &file_api_agent_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2608,7 +2912,7 @@ func (x *HoldVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldVolumeResponse.ProtoReflect.Descriptor instead.
 func (*HoldVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *HoldVolumeResponse) GetToken() string {
@@ -2628,7 +2932,7 @@ type ReleaseVolumeRequest struct {
 
 func (x *ReleaseVolumeRequest) Reset() {
 	*x = ReleaseVolumeRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[36]
+	mi := &file_api_agent_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2640,7 +2944,7 @@ func (x *ReleaseVolumeRequest) String() string {
 func (*ReleaseVolumeRequest) ProtoMessage() {}
 
 func (x *ReleaseVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[36]
+	mi := &file_api_agent_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2653,7 +2957,7 @@ func (x *ReleaseVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseVolumeRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ReleaseVolumeRequest) GetVolume() string {
@@ -2678,7 +2982,7 @@ type ReleaseVolumeResponse struct {
 
 func (x *ReleaseVolumeResponse) Reset() {
 	*x = ReleaseVolumeResponse{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[37]
+	mi := &file_api_agent_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2690,7 +2994,7 @@ func (x *ReleaseVolumeResponse) String() string {
 func (*ReleaseVolumeResponse) ProtoMessage() {}
 
 func (x *ReleaseVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[37]
+	mi := &file_api_agent_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2703,7 +3007,7 @@ func (x *ReleaseVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseVolumeResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 type ModifyVolumeRequest struct {
@@ -2720,7 +3024,7 @@ type ModifyVolumeRequest struct {
 
 func (x *ModifyVolumeRequest) Reset() {
 	*x = ModifyVolumeRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[38]
+	mi := &file_api_agent_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2732,7 +3036,7 @@ func (x *ModifyVolumeRequest) String() string {
 func (*ModifyVolumeRequest) ProtoMessage() {}
 
 func (x *ModifyVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[38]
+	mi := &file_api_agent_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2745,7 +3049,7 @@ func (x *ModifyVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyVolumeRequest.ProtoReflect.Descriptor instead.
 func (*ModifyVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ModifyVolumeRequest) GetVolume() string {
@@ -2801,7 +3105,7 @@ type FenceVolumeRequest struct {
 
 func (x *FenceVolumeRequest) Reset() {
 	*x = FenceVolumeRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[39]
+	mi := &file_api_agent_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2813,7 +3117,7 @@ func (x *FenceVolumeRequest) String() string {
 func (*FenceVolumeRequest) ProtoMessage() {}
 
 func (x *FenceVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[39]
+	mi := &file_api_agent_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2826,7 +3130,7 @@ func (x *FenceVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceVolumeRequest.ProtoReflect.Descriptor instead.
 func (*FenceVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *FenceVolumeRequest) GetVolume() string {
@@ -2860,7 +3164,7 @@ type FenceVolumeResponse struct {
 
 func (x *FenceVolumeResponse) Reset() {
 	*x = FenceVolumeResponse{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[40]
+	mi := &file_api_agent_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2872,7 +3176,7 @@ func (x *FenceVolumeResponse) String() string {
 func (*FenceVolumeResponse) ProtoMessage() {}
 
 func (x *FenceVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[40]
+	mi := &file_api_agent_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2885,7 +3189,7 @@ func (x *FenceVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceVolumeResponse.ProtoReflect.Descriptor instead.
 func (*FenceVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *FenceVolumeResponse) GetEpochNumber() uint64 {
@@ -2911,7 +3215,7 @@ type PutLayoutRequest struct {
 
 func (x *PutLayoutRequest) Reset() {
 	*x = PutLayoutRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[41]
+	mi := &file_api_agent_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2923,7 +3227,7 @@ func (x *PutLayoutRequest) String() string {
 func (*PutLayoutRequest) ProtoMessage() {}
 
 func (x *PutLayoutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[41]
+	mi := &file_api_agent_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2936,7 +3240,7 @@ func (x *PutLayoutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutLayoutRequest.ProtoReflect.Descriptor instead.
 func (*PutLayoutRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *PutLayoutRequest) GetBody() []byte {
@@ -2954,7 +3258,7 @@ type PutLayoutResponse struct {
 
 func (x *PutLayoutResponse) Reset() {
 	*x = PutLayoutResponse{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[42]
+	mi := &file_api_agent_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2966,7 +3270,7 @@ func (x *PutLayoutResponse) String() string {
 func (*PutLayoutResponse) ProtoMessage() {}
 
 func (x *PutLayoutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[42]
+	mi := &file_api_agent_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2979,7 +3283,7 @@ func (x *PutLayoutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutLayoutResponse.ProtoReflect.Descriptor instead.
 func (*PutLayoutResponse) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 type GetLayoutRequest struct {
@@ -2991,7 +3295,7 @@ type GetLayoutRequest struct {
 
 func (x *GetLayoutRequest) Reset() {
 	*x = GetLayoutRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[43]
+	mi := &file_api_agent_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3003,7 +3307,7 @@ func (x *GetLayoutRequest) String() string {
 func (*GetLayoutRequest) ProtoMessage() {}
 
 func (x *GetLayoutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[43]
+	mi := &file_api_agent_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3016,7 +3320,7 @@ func (x *GetLayoutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLayoutRequest.ProtoReflect.Descriptor instead.
 func (*GetLayoutRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetLayoutRequest) GetHash() []byte {
@@ -3035,7 +3339,7 @@ type GetLayoutResponse struct {
 
 func (x *GetLayoutResponse) Reset() {
 	*x = GetLayoutResponse{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[44]
+	mi := &file_api_agent_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3047,7 +3351,7 @@ func (x *GetLayoutResponse) String() string {
 func (*GetLayoutResponse) ProtoMessage() {}
 
 func (x *GetLayoutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[44]
+	mi := &file_api_agent_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3060,7 +3364,7 @@ func (x *GetLayoutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLayoutResponse.ProtoReflect.Descriptor instead.
 func (*GetLayoutResponse) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetLayoutResponse) GetBody() []byte {
@@ -3081,7 +3385,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[45]
+	mi := &file_api_agent_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3093,7 +3397,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[45]
+	mi := &file_api_agent_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3106,7 +3410,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *EventsRequest) GetFollow() bool {
@@ -3144,7 +3448,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[46]
+	mi := &file_api_agent_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3156,7 +3460,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[46]
+	mi := &file_api_agent_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3169,7 +3473,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Event) GetUnixNanos() int64 {
@@ -3255,7 +3559,7 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"rtt_micros\x18\x05 \x01(\x03R\trttMicros\x12\x1c\n" +
 	"\tbandwidth\x18\x06 \x01(\x01R\tbandwidth\x12\x1a\n" +
 	"\bfailures\x18\a \x01(\x04R\bfailures\x12\x16\n" +
-	"\x06stores\x18\b \x03(\tR\x06stores\"\xd2\x05\n" +
+	"\x06stores\x18\b \x03(\tR\x06stores\"\x92\a\n" +
 	"\x06Volume\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -3280,7 +3584,14 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x05epoch\x18\x11 \x01(\tR\x05epoch\x122\n" +
 	"\x04open\x18\x12 \x01(\v2\x1e.mynetwork.agent.v1.OpenVolumeR\x04open\x12!\n" +
 	"\fcreated_unix\x18\x13 \x01(\x03R\vcreatedUnix\x12)\n" +
-	"\x10device_transport\x18\x14 \x01(\tR\x0fdeviceTransport\"\xab\x03\n" +
+	"\x10device_transport\x18\x14 \x01(\tR\x0fdeviceTransport\x12'\n" +
+	"\x0fclaim_namespace\x18\x15 \x01(\tR\x0eclaimNamespace\x12\x1d\n" +
+	"\n" +
+	"claim_name\x18\x16 \x01(\tR\tclaimName\x12\x19\n" +
+	"\bmax_iops\x18\x17 \x01(\x03R\amaxIops\x12/\n" +
+	"\x14max_bytes_per_second\x18\x18 \x01(\x03R\x11maxBytesPerSecond\x12\x12\n" +
+	"\x04used\x18\x19 \x01(\x03R\x04used\x12\x16\n" +
+	"\x06copies\x18\x1a \x01(\x05R\x06copies\"\xab\x03\n" +
 	"\n" +
 	"OpenVolume\x12\x1c\n" +
 	"\tcommitted\x18\x01 \x01(\x04R\tcommitted\x12\x1a\n" +
@@ -3409,7 +3720,26 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x05epoch\x18\x02 \x01(\tR\x05epoch\x12\x16\n" +
 	"\x06extent\x18\x03 \x01(\tR\x06extent\x12\x18\n" +
 	"\awritten\x18\x04 \x01(\bR\awritten\x12\x18\n" +
-	"\aproblem\x18\x05 \x01(\tR\aproblem\"J\n" +
+	"\aproblem\x18\x05 \x01(\tR\aproblem\"\x14\n" +
+	"\x12ListOrphansRequest\"K\n" +
+	"\x13ListOrphansResponse\x124\n" +
+	"\aorphans\x18\x01 \x03(\v2\x1a.mynetwork.agent.v1.OrphanR\aorphans\"\xec\x01\n" +
+	"\x06Orphan\x12\x16\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x1a\n" +
+	"\breplicas\x18\x03 \x01(\x05R\breplicas\x12\x1c\n" +
+	"\tencrypted\x18\x04 \x01(\bR\tencrypted\x12\x16\n" +
+	"\x06parent\x18\x05 \x01(\tR\x06parent\x12\x1c\n" +
+	"\tsnapshots\x18\x06 \x03(\tR\tsnapshots\x12\x14\n" +
+	"\x05epoch\x18\a \x01(\tR\x05epoch\x12\x16\n" +
+	"\x06extent\x18\b \x01(\tR\x06extent\x12\x18\n" +
+	"\aproblem\x18\t \x01(\tR\aproblem\"\x88\x01\n" +
+	"\x12AdoptVolumeRequest\x12\x16\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12'\n" +
+	"\x0fclaim_namespace\x18\x03 \x01(\tR\x0eclaimNamespace\x12\x1d\n" +
+	"\n" +
+	"claim_name\x18\x04 \x01(\tR\tclaimName\"J\n" +
 	"\x11HoldVolumeRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x1d\n" +
 	"\n" +
@@ -3473,7 +3803,7 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x15VOLUME_STATE_ATTACHED\x10\x02\x12\x1a\n" +
 	"\x16VOLUME_STATE_ELSEWHERE\x10\x03\x12\x17\n" +
 	"\x13VOLUME_STATE_FAILED\x10\x04\x12\x18\n" +
-	"\x14VOLUME_STATE_DELETED\x10\x052\xf4\x10\n" +
+	"\x14VOLUME_STATE_DELETED\x10\x052\xa7\x12\n" +
 	"\x05Agent\x12I\n" +
 	"\x04Info\x12\x1f.mynetwork.agent.v1.InfoRequest\x1a .mynetwork.agent.v1.InfoResponse\x12O\n" +
 	"\x06Status\x12!.mynetwork.agent.v1.StatusRequest\x1a\".mynetwork.agent.v1.StatusResponse\x12S\n" +
@@ -3492,7 +3822,9 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x04Fsck\x12\x1f.mynetwork.agent.v1.FsckRequest\x1a\x1c.mynetwork.agent.v1.Progress0\x01\x12S\n" +
 	"\n" +
 	"ScrubStore\x12%.mynetwork.agent.v1.ScrubStoreRequest\x1a\x1c.mynetwork.agent.v1.Progress0\x01\x12j\n" +
-	"\x0fRebuildRegistry\x12*.mynetwork.agent.v1.RebuildRegistryRequest\x1a+.mynetwork.agent.v1.RebuildRegistryResponse\x12[\n" +
+	"\x0fRebuildRegistry\x12*.mynetwork.agent.v1.RebuildRegistryRequest\x1a+.mynetwork.agent.v1.RebuildRegistryResponse\x12^\n" +
+	"\vListOrphans\x12&.mynetwork.agent.v1.ListOrphansRequest\x1a'.mynetwork.agent.v1.ListOrphansResponse\x12Q\n" +
+	"\vAdoptVolume\x12&.mynetwork.agent.v1.AdoptVolumeRequest\x1a\x1a.mynetwork.agent.v1.Volume\x12[\n" +
 	"\n" +
 	"HoldVolume\x12%.mynetwork.agent.v1.HoldVolumeRequest\x1a&.mynetwork.agent.v1.HoldVolumeResponse\x12d\n" +
 	"\rReleaseVolume\x12(.mynetwork.agent.v1.ReleaseVolumeRequest\x1a).mynetwork.agent.v1.ReleaseVolumeResponse\x12S\n" +
@@ -3515,7 +3847,7 @@ func file_api_agent_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_api_agent_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_api_agent_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_api_agent_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_api_agent_v1_control_proto_goTypes = []any{
 	(DeviceKind)(0),                 // 0: mynetwork.agent.v1.DeviceKind
 	(Compression)(0),                // 1: mynetwork.agent.v1.Compression
@@ -3554,96 +3886,105 @@ var file_api_agent_v1_control_proto_goTypes = []any{
 	(*RebuildRegistryRequest)(nil),  // 34: mynetwork.agent.v1.RebuildRegistryRequest
 	(*RebuildRegistryResponse)(nil), // 35: mynetwork.agent.v1.RebuildRegistryResponse
 	(*Rebuilt)(nil),                 // 36: mynetwork.agent.v1.Rebuilt
-	(*HoldVolumeRequest)(nil),       // 37: mynetwork.agent.v1.HoldVolumeRequest
-	(*HoldVolumeResponse)(nil),      // 38: mynetwork.agent.v1.HoldVolumeResponse
-	(*ReleaseVolumeRequest)(nil),    // 39: mynetwork.agent.v1.ReleaseVolumeRequest
-	(*ReleaseVolumeResponse)(nil),   // 40: mynetwork.agent.v1.ReleaseVolumeResponse
-	(*ModifyVolumeRequest)(nil),     // 41: mynetwork.agent.v1.ModifyVolumeRequest
-	(*FenceVolumeRequest)(nil),      // 42: mynetwork.agent.v1.FenceVolumeRequest
-	(*FenceVolumeResponse)(nil),     // 43: mynetwork.agent.v1.FenceVolumeResponse
-	(*PutLayoutRequest)(nil),        // 44: mynetwork.agent.v1.PutLayoutRequest
-	(*PutLayoutResponse)(nil),       // 45: mynetwork.agent.v1.PutLayoutResponse
-	(*GetLayoutRequest)(nil),        // 46: mynetwork.agent.v1.GetLayoutRequest
-	(*GetLayoutResponse)(nil),       // 47: mynetwork.agent.v1.GetLayoutResponse
-	(*EventsRequest)(nil),           // 48: mynetwork.agent.v1.EventsRequest
-	(*Event)(nil),                   // 49: mynetwork.agent.v1.Event
-	nil,                             // 50: mynetwork.agent.v1.StatusResponse.CountersEntry
-	nil,                             // 51: mynetwork.agent.v1.OpenVolume.CountersEntry
-	nil,                             // 52: mynetwork.agent.v1.FsckRequest.EncryptionKeysEntry
+	(*ListOrphansRequest)(nil),      // 37: mynetwork.agent.v1.ListOrphansRequest
+	(*ListOrphansResponse)(nil),     // 38: mynetwork.agent.v1.ListOrphansResponse
+	(*Orphan)(nil),                  // 39: mynetwork.agent.v1.Orphan
+	(*AdoptVolumeRequest)(nil),      // 40: mynetwork.agent.v1.AdoptVolumeRequest
+	(*HoldVolumeRequest)(nil),       // 41: mynetwork.agent.v1.HoldVolumeRequest
+	(*HoldVolumeResponse)(nil),      // 42: mynetwork.agent.v1.HoldVolumeResponse
+	(*ReleaseVolumeRequest)(nil),    // 43: mynetwork.agent.v1.ReleaseVolumeRequest
+	(*ReleaseVolumeResponse)(nil),   // 44: mynetwork.agent.v1.ReleaseVolumeResponse
+	(*ModifyVolumeRequest)(nil),     // 45: mynetwork.agent.v1.ModifyVolumeRequest
+	(*FenceVolumeRequest)(nil),      // 46: mynetwork.agent.v1.FenceVolumeRequest
+	(*FenceVolumeResponse)(nil),     // 47: mynetwork.agent.v1.FenceVolumeResponse
+	(*PutLayoutRequest)(nil),        // 48: mynetwork.agent.v1.PutLayoutRequest
+	(*PutLayoutResponse)(nil),       // 49: mynetwork.agent.v1.PutLayoutResponse
+	(*GetLayoutRequest)(nil),        // 50: mynetwork.agent.v1.GetLayoutRequest
+	(*GetLayoutResponse)(nil),       // 51: mynetwork.agent.v1.GetLayoutResponse
+	(*EventsRequest)(nil),           // 52: mynetwork.agent.v1.EventsRequest
+	(*Event)(nil),                   // 53: mynetwork.agent.v1.Event
+	nil,                             // 54: mynetwork.agent.v1.StatusResponse.CountersEntry
+	nil,                             // 55: mynetwork.agent.v1.OpenVolume.CountersEntry
+	nil,                             // 56: mynetwork.agent.v1.FsckRequest.EncryptionKeysEntry
 }
 var file_api_agent_v1_control_proto_depIdxs = []int32{
 	7,  // 0: mynetwork.agent.v1.StatusResponse.stores:type_name -> mynetwork.agent.v1.Store
 	8,  // 1: mynetwork.agent.v1.StatusResponse.peers:type_name -> mynetwork.agent.v1.Peer
 	9,  // 2: mynetwork.agent.v1.StatusResponse.volumes:type_name -> mynetwork.agent.v1.Volume
-	50, // 3: mynetwork.agent.v1.StatusResponse.counters:type_name -> mynetwork.agent.v1.StatusResponse.CountersEntry
+	54, // 3: mynetwork.agent.v1.StatusResponse.counters:type_name -> mynetwork.agent.v1.StatusResponse.CountersEntry
 	1,  // 4: mynetwork.agent.v1.Volume.compression:type_name -> mynetwork.agent.v1.Compression
 	12, // 5: mynetwork.agent.v1.Volume.snapshots:type_name -> mynetwork.agent.v1.Snapshot
 	2,  // 6: mynetwork.agent.v1.Volume.state:type_name -> mynetwork.agent.v1.VolumeState
 	0,  // 7: mynetwork.agent.v1.Volume.device_kind:type_name -> mynetwork.agent.v1.DeviceKind
 	10, // 8: mynetwork.agent.v1.Volume.open:type_name -> mynetwork.agent.v1.OpenVolume
 	11, // 9: mynetwork.agent.v1.OpenVolume.replicas:type_name -> mynetwork.agent.v1.Replica
-	51, // 10: mynetwork.agent.v1.OpenVolume.counters:type_name -> mynetwork.agent.v1.OpenVolume.CountersEntry
+	55, // 10: mynetwork.agent.v1.OpenVolume.counters:type_name -> mynetwork.agent.v1.OpenVolume.CountersEntry
 	1,  // 11: mynetwork.agent.v1.CreateVolumeRequest.compression:type_name -> mynetwork.agent.v1.Compression
 	9,  // 12: mynetwork.agent.v1.ListVolumesResponse.volumes:type_name -> mynetwork.agent.v1.Volume
 	0,  // 13: mynetwork.agent.v1.AttachVolumeRequest.kind:type_name -> mynetwork.agent.v1.DeviceKind
 	9,  // 14: mynetwork.agent.v1.AttachVolumeResponse.volume:type_name -> mynetwork.agent.v1.Volume
-	52, // 15: mynetwork.agent.v1.FsckRequest.encryption_keys:type_name -> mynetwork.agent.v1.FsckRequest.EncryptionKeysEntry
+	56, // 15: mynetwork.agent.v1.FsckRequest.encryption_keys:type_name -> mynetwork.agent.v1.FsckRequest.EncryptionKeysEntry
 	33, // 16: mynetwork.agent.v1.Progress.findings:type_name -> mynetwork.agent.v1.Finding
 	36, // 17: mynetwork.agent.v1.RebuildRegistryResponse.volumes:type_name -> mynetwork.agent.v1.Rebuilt
-	1,  // 18: mynetwork.agent.v1.ModifyVolumeRequest.compression:type_name -> mynetwork.agent.v1.Compression
-	3,  // 19: mynetwork.agent.v1.Agent.Info:input_type -> mynetwork.agent.v1.InfoRequest
-	5,  // 20: mynetwork.agent.v1.Agent.Status:input_type -> mynetwork.agent.v1.StatusRequest
-	13, // 21: mynetwork.agent.v1.Agent.CreateVolume:input_type -> mynetwork.agent.v1.CreateVolumeRequest
-	14, // 22: mynetwork.agent.v1.Agent.ListVolumes:input_type -> mynetwork.agent.v1.ListVolumesRequest
-	16, // 23: mynetwork.agent.v1.Agent.InspectVolume:input_type -> mynetwork.agent.v1.InspectVolumeRequest
-	17, // 24: mynetwork.agent.v1.Agent.AttachVolume:input_type -> mynetwork.agent.v1.AttachVolumeRequest
-	19, // 25: mynetwork.agent.v1.Agent.DetachVolume:input_type -> mynetwork.agent.v1.DetachVolumeRequest
-	21, // 26: mynetwork.agent.v1.Agent.ResizeVolume:input_type -> mynetwork.agent.v1.ResizeVolumeRequest
-	22, // 27: mynetwork.agent.v1.Agent.CreateSnapshot:input_type -> mynetwork.agent.v1.CreateSnapshotRequest
-	23, // 28: mynetwork.agent.v1.Agent.DeleteSnapshot:input_type -> mynetwork.agent.v1.DeleteSnapshotRequest
-	25, // 29: mynetwork.agent.v1.Agent.RollbackVolume:input_type -> mynetwork.agent.v1.RollbackVolumeRequest
-	26, // 30: mynetwork.agent.v1.Agent.CloneVolume:input_type -> mynetwork.agent.v1.CloneVolumeRequest
-	27, // 31: mynetwork.agent.v1.Agent.DeleteVolume:input_type -> mynetwork.agent.v1.DeleteVolumeRequest
-	29, // 32: mynetwork.agent.v1.Agent.ScrubVolume:input_type -> mynetwork.agent.v1.ScrubVolumeRequest
-	30, // 33: mynetwork.agent.v1.Agent.Fsck:input_type -> mynetwork.agent.v1.FsckRequest
-	31, // 34: mynetwork.agent.v1.Agent.ScrubStore:input_type -> mynetwork.agent.v1.ScrubStoreRequest
-	34, // 35: mynetwork.agent.v1.Agent.RebuildRegistry:input_type -> mynetwork.agent.v1.RebuildRegistryRequest
-	37, // 36: mynetwork.agent.v1.Agent.HoldVolume:input_type -> mynetwork.agent.v1.HoldVolumeRequest
-	39, // 37: mynetwork.agent.v1.Agent.ReleaseVolume:input_type -> mynetwork.agent.v1.ReleaseVolumeRequest
-	41, // 38: mynetwork.agent.v1.Agent.ModifyVolume:input_type -> mynetwork.agent.v1.ModifyVolumeRequest
-	42, // 39: mynetwork.agent.v1.Agent.FenceVolume:input_type -> mynetwork.agent.v1.FenceVolumeRequest
-	44, // 40: mynetwork.agent.v1.Agent.PutLayout:input_type -> mynetwork.agent.v1.PutLayoutRequest
-	46, // 41: mynetwork.agent.v1.Agent.GetLayout:input_type -> mynetwork.agent.v1.GetLayoutRequest
-	48, // 42: mynetwork.agent.v1.Agent.Events:input_type -> mynetwork.agent.v1.EventsRequest
-	4,  // 43: mynetwork.agent.v1.Agent.Info:output_type -> mynetwork.agent.v1.InfoResponse
-	6,  // 44: mynetwork.agent.v1.Agent.Status:output_type -> mynetwork.agent.v1.StatusResponse
-	9,  // 45: mynetwork.agent.v1.Agent.CreateVolume:output_type -> mynetwork.agent.v1.Volume
-	15, // 46: mynetwork.agent.v1.Agent.ListVolumes:output_type -> mynetwork.agent.v1.ListVolumesResponse
-	9,  // 47: mynetwork.agent.v1.Agent.InspectVolume:output_type -> mynetwork.agent.v1.Volume
-	18, // 48: mynetwork.agent.v1.Agent.AttachVolume:output_type -> mynetwork.agent.v1.AttachVolumeResponse
-	20, // 49: mynetwork.agent.v1.Agent.DetachVolume:output_type -> mynetwork.agent.v1.DetachVolumeResponse
-	9,  // 50: mynetwork.agent.v1.Agent.ResizeVolume:output_type -> mynetwork.agent.v1.Volume
-	12, // 51: mynetwork.agent.v1.Agent.CreateSnapshot:output_type -> mynetwork.agent.v1.Snapshot
-	24, // 52: mynetwork.agent.v1.Agent.DeleteSnapshot:output_type -> mynetwork.agent.v1.DeleteSnapshotResponse
-	9,  // 53: mynetwork.agent.v1.Agent.RollbackVolume:output_type -> mynetwork.agent.v1.Volume
-	9,  // 54: mynetwork.agent.v1.Agent.CloneVolume:output_type -> mynetwork.agent.v1.Volume
-	28, // 55: mynetwork.agent.v1.Agent.DeleteVolume:output_type -> mynetwork.agent.v1.DeleteVolumeResponse
-	32, // 56: mynetwork.agent.v1.Agent.ScrubVolume:output_type -> mynetwork.agent.v1.Progress
-	32, // 57: mynetwork.agent.v1.Agent.Fsck:output_type -> mynetwork.agent.v1.Progress
-	32, // 58: mynetwork.agent.v1.Agent.ScrubStore:output_type -> mynetwork.agent.v1.Progress
-	35, // 59: mynetwork.agent.v1.Agent.RebuildRegistry:output_type -> mynetwork.agent.v1.RebuildRegistryResponse
-	38, // 60: mynetwork.agent.v1.Agent.HoldVolume:output_type -> mynetwork.agent.v1.HoldVolumeResponse
-	40, // 61: mynetwork.agent.v1.Agent.ReleaseVolume:output_type -> mynetwork.agent.v1.ReleaseVolumeResponse
-	9,  // 62: mynetwork.agent.v1.Agent.ModifyVolume:output_type -> mynetwork.agent.v1.Volume
-	43, // 63: mynetwork.agent.v1.Agent.FenceVolume:output_type -> mynetwork.agent.v1.FenceVolumeResponse
-	45, // 64: mynetwork.agent.v1.Agent.PutLayout:output_type -> mynetwork.agent.v1.PutLayoutResponse
-	47, // 65: mynetwork.agent.v1.Agent.GetLayout:output_type -> mynetwork.agent.v1.GetLayoutResponse
-	49, // 66: mynetwork.agent.v1.Agent.Events:output_type -> mynetwork.agent.v1.Event
-	43, // [43:67] is the sub-list for method output_type
-	19, // [19:43] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	39, // 18: mynetwork.agent.v1.ListOrphansResponse.orphans:type_name -> mynetwork.agent.v1.Orphan
+	1,  // 19: mynetwork.agent.v1.ModifyVolumeRequest.compression:type_name -> mynetwork.agent.v1.Compression
+	3,  // 20: mynetwork.agent.v1.Agent.Info:input_type -> mynetwork.agent.v1.InfoRequest
+	5,  // 21: mynetwork.agent.v1.Agent.Status:input_type -> mynetwork.agent.v1.StatusRequest
+	13, // 22: mynetwork.agent.v1.Agent.CreateVolume:input_type -> mynetwork.agent.v1.CreateVolumeRequest
+	14, // 23: mynetwork.agent.v1.Agent.ListVolumes:input_type -> mynetwork.agent.v1.ListVolumesRequest
+	16, // 24: mynetwork.agent.v1.Agent.InspectVolume:input_type -> mynetwork.agent.v1.InspectVolumeRequest
+	17, // 25: mynetwork.agent.v1.Agent.AttachVolume:input_type -> mynetwork.agent.v1.AttachVolumeRequest
+	19, // 26: mynetwork.agent.v1.Agent.DetachVolume:input_type -> mynetwork.agent.v1.DetachVolumeRequest
+	21, // 27: mynetwork.agent.v1.Agent.ResizeVolume:input_type -> mynetwork.agent.v1.ResizeVolumeRequest
+	22, // 28: mynetwork.agent.v1.Agent.CreateSnapshot:input_type -> mynetwork.agent.v1.CreateSnapshotRequest
+	23, // 29: mynetwork.agent.v1.Agent.DeleteSnapshot:input_type -> mynetwork.agent.v1.DeleteSnapshotRequest
+	25, // 30: mynetwork.agent.v1.Agent.RollbackVolume:input_type -> mynetwork.agent.v1.RollbackVolumeRequest
+	26, // 31: mynetwork.agent.v1.Agent.CloneVolume:input_type -> mynetwork.agent.v1.CloneVolumeRequest
+	27, // 32: mynetwork.agent.v1.Agent.DeleteVolume:input_type -> mynetwork.agent.v1.DeleteVolumeRequest
+	29, // 33: mynetwork.agent.v1.Agent.ScrubVolume:input_type -> mynetwork.agent.v1.ScrubVolumeRequest
+	30, // 34: mynetwork.agent.v1.Agent.Fsck:input_type -> mynetwork.agent.v1.FsckRequest
+	31, // 35: mynetwork.agent.v1.Agent.ScrubStore:input_type -> mynetwork.agent.v1.ScrubStoreRequest
+	34, // 36: mynetwork.agent.v1.Agent.RebuildRegistry:input_type -> mynetwork.agent.v1.RebuildRegistryRequest
+	37, // 37: mynetwork.agent.v1.Agent.ListOrphans:input_type -> mynetwork.agent.v1.ListOrphansRequest
+	40, // 38: mynetwork.agent.v1.Agent.AdoptVolume:input_type -> mynetwork.agent.v1.AdoptVolumeRequest
+	41, // 39: mynetwork.agent.v1.Agent.HoldVolume:input_type -> mynetwork.agent.v1.HoldVolumeRequest
+	43, // 40: mynetwork.agent.v1.Agent.ReleaseVolume:input_type -> mynetwork.agent.v1.ReleaseVolumeRequest
+	45, // 41: mynetwork.agent.v1.Agent.ModifyVolume:input_type -> mynetwork.agent.v1.ModifyVolumeRequest
+	46, // 42: mynetwork.agent.v1.Agent.FenceVolume:input_type -> mynetwork.agent.v1.FenceVolumeRequest
+	48, // 43: mynetwork.agent.v1.Agent.PutLayout:input_type -> mynetwork.agent.v1.PutLayoutRequest
+	50, // 44: mynetwork.agent.v1.Agent.GetLayout:input_type -> mynetwork.agent.v1.GetLayoutRequest
+	52, // 45: mynetwork.agent.v1.Agent.Events:input_type -> mynetwork.agent.v1.EventsRequest
+	4,  // 46: mynetwork.agent.v1.Agent.Info:output_type -> mynetwork.agent.v1.InfoResponse
+	6,  // 47: mynetwork.agent.v1.Agent.Status:output_type -> mynetwork.agent.v1.StatusResponse
+	9,  // 48: mynetwork.agent.v1.Agent.CreateVolume:output_type -> mynetwork.agent.v1.Volume
+	15, // 49: mynetwork.agent.v1.Agent.ListVolumes:output_type -> mynetwork.agent.v1.ListVolumesResponse
+	9,  // 50: mynetwork.agent.v1.Agent.InspectVolume:output_type -> mynetwork.agent.v1.Volume
+	18, // 51: mynetwork.agent.v1.Agent.AttachVolume:output_type -> mynetwork.agent.v1.AttachVolumeResponse
+	20, // 52: mynetwork.agent.v1.Agent.DetachVolume:output_type -> mynetwork.agent.v1.DetachVolumeResponse
+	9,  // 53: mynetwork.agent.v1.Agent.ResizeVolume:output_type -> mynetwork.agent.v1.Volume
+	12, // 54: mynetwork.agent.v1.Agent.CreateSnapshot:output_type -> mynetwork.agent.v1.Snapshot
+	24, // 55: mynetwork.agent.v1.Agent.DeleteSnapshot:output_type -> mynetwork.agent.v1.DeleteSnapshotResponse
+	9,  // 56: mynetwork.agent.v1.Agent.RollbackVolume:output_type -> mynetwork.agent.v1.Volume
+	9,  // 57: mynetwork.agent.v1.Agent.CloneVolume:output_type -> mynetwork.agent.v1.Volume
+	28, // 58: mynetwork.agent.v1.Agent.DeleteVolume:output_type -> mynetwork.agent.v1.DeleteVolumeResponse
+	32, // 59: mynetwork.agent.v1.Agent.ScrubVolume:output_type -> mynetwork.agent.v1.Progress
+	32, // 60: mynetwork.agent.v1.Agent.Fsck:output_type -> mynetwork.agent.v1.Progress
+	32, // 61: mynetwork.agent.v1.Agent.ScrubStore:output_type -> mynetwork.agent.v1.Progress
+	35, // 62: mynetwork.agent.v1.Agent.RebuildRegistry:output_type -> mynetwork.agent.v1.RebuildRegistryResponse
+	38, // 63: mynetwork.agent.v1.Agent.ListOrphans:output_type -> mynetwork.agent.v1.ListOrphansResponse
+	9,  // 64: mynetwork.agent.v1.Agent.AdoptVolume:output_type -> mynetwork.agent.v1.Volume
+	42, // 65: mynetwork.agent.v1.Agent.HoldVolume:output_type -> mynetwork.agent.v1.HoldVolumeResponse
+	44, // 66: mynetwork.agent.v1.Agent.ReleaseVolume:output_type -> mynetwork.agent.v1.ReleaseVolumeResponse
+	9,  // 67: mynetwork.agent.v1.Agent.ModifyVolume:output_type -> mynetwork.agent.v1.Volume
+	47, // 68: mynetwork.agent.v1.Agent.FenceVolume:output_type -> mynetwork.agent.v1.FenceVolumeResponse
+	49, // 69: mynetwork.agent.v1.Agent.PutLayout:output_type -> mynetwork.agent.v1.PutLayoutResponse
+	51, // 70: mynetwork.agent.v1.Agent.GetLayout:output_type -> mynetwork.agent.v1.GetLayoutResponse
+	53, // 71: mynetwork.agent.v1.Agent.Events:output_type -> mynetwork.agent.v1.Event
+	46, // [46:72] is the sub-list for method output_type
+	20, // [20:46] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_api_agent_v1_control_proto_init() }
@@ -3651,14 +3992,14 @@ func file_api_agent_v1_control_proto_init() {
 	if File_api_agent_v1_control_proto != nil {
 		return
 	}
-	file_api_agent_v1_control_proto_msgTypes[38].OneofWrappers = []any{}
+	file_api_agent_v1_control_proto_msgTypes[42].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_agent_v1_control_proto_rawDesc), len(file_api_agent_v1_control_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   50,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

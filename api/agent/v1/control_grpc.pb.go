@@ -51,6 +51,8 @@ const (
 	Agent_Fsck_FullMethodName            = "/mynetwork.agent.v1.Agent/Fsck"
 	Agent_ScrubStore_FullMethodName      = "/mynetwork.agent.v1.Agent/ScrubStore"
 	Agent_RebuildRegistry_FullMethodName = "/mynetwork.agent.v1.Agent/RebuildRegistry"
+	Agent_ListOrphans_FullMethodName     = "/mynetwork.agent.v1.Agent/ListOrphans"
+	Agent_AdoptVolume_FullMethodName     = "/mynetwork.agent.v1.Agent/AdoptVolume"
 	Agent_HoldVolume_FullMethodName      = "/mynetwork.agent.v1.Agent/HoldVolume"
 	Agent_ReleaseVolume_FullMethodName   = "/mynetwork.agent.v1.Agent/ReleaseVolume"
 	Agent_ModifyVolume_FullMethodName    = "/mynetwork.agent.v1.Agent/ModifyVolume"
@@ -95,6 +97,12 @@ type AgentClient interface {
 	ScrubStore(ctx context.Context, in *ScrubStoreRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Progress], error)
 	// RebuildRegistry makes the entries that the registry lacks from what the stores of the network hold.
 	RebuildRegistry(ctx context.Context, in *RebuildRegistryRequest, opts ...grpc.CallOption) (*RebuildRegistryResponse, error)
+	// ListOrphans lists the volumes that the stores of the network hold, that no entry of the registry names, and that nobody has deleted.
+	// They are kept until somebody adopts them.
+	ListOrphans(ctx context.Context, in *ListOrphansRequest, opts ...grpc.CallOption) (*ListOrphansResponse, error)
+	// AdoptVolume makes the registry's entry of an orphan, under a name. Ancestors that are orphans too are adopted under names of their
+	// own. Repeating it returns the volume that is there.
+	AdoptVolume(ctx context.Context, in *AdoptVolumeRequest, opts ...grpc.CallOption) (*Volume, error)
 	// HoldVolume holds back the completion of writes to a volume that is open here until ReleaseVolume or, at the latest, until
 	// timeout_ms have passed: several volumes that are held show one moment. A snapshot with the hold's token fails with
 	// FAILED_PRECONDITION if the hold was ever interrupted.
@@ -317,6 +325,26 @@ func (c *agentClient) RebuildRegistry(ctx context.Context, in *RebuildRegistryRe
 	return out, nil
 }
 
+func (c *agentClient) ListOrphans(ctx context.Context, in *ListOrphansRequest, opts ...grpc.CallOption) (*ListOrphansResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListOrphansResponse)
+	err := c.cc.Invoke(ctx, Agent_ListOrphans_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentClient) AdoptVolume(ctx context.Context, in *AdoptVolumeRequest, opts ...grpc.CallOption) (*Volume, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Volume)
+	err := c.cc.Invoke(ctx, Agent_AdoptVolume_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentClient) HoldVolume(ctx context.Context, in *HoldVolumeRequest, opts ...grpc.CallOption) (*HoldVolumeResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(HoldVolumeResponse)
@@ -431,6 +459,12 @@ type AgentServer interface {
 	ScrubStore(*ScrubStoreRequest, grpc.ServerStreamingServer[Progress]) error
 	// RebuildRegistry makes the entries that the registry lacks from what the stores of the network hold.
 	RebuildRegistry(context.Context, *RebuildRegistryRequest) (*RebuildRegistryResponse, error)
+	// ListOrphans lists the volumes that the stores of the network hold, that no entry of the registry names, and that nobody has deleted.
+	// They are kept until somebody adopts them.
+	ListOrphans(context.Context, *ListOrphansRequest) (*ListOrphansResponse, error)
+	// AdoptVolume makes the registry's entry of an orphan, under a name. Ancestors that are orphans too are adopted under names of their
+	// own. Repeating it returns the volume that is there.
+	AdoptVolume(context.Context, *AdoptVolumeRequest) (*Volume, error)
 	// HoldVolume holds back the completion of writes to a volume that is open here until ReleaseVolume or, at the latest, until
 	// timeout_ms have passed: several volumes that are held show one moment. A snapshot with the hold's token fails with
 	// FAILED_PRECONDITION if the hold was ever interrupted.
@@ -506,6 +540,12 @@ func (UnimplementedAgentServer) ScrubStore(*ScrubStoreRequest, grpc.ServerStream
 }
 func (UnimplementedAgentServer) RebuildRegistry(context.Context, *RebuildRegistryRequest) (*RebuildRegistryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RebuildRegistry not implemented")
+}
+func (UnimplementedAgentServer) ListOrphans(context.Context, *ListOrphansRequest) (*ListOrphansResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListOrphans not implemented")
+}
+func (UnimplementedAgentServer) AdoptVolume(context.Context, *AdoptVolumeRequest) (*Volume, error) {
+	return nil, status.Error(codes.Unimplemented, "method AdoptVolume not implemented")
 }
 func (UnimplementedAgentServer) HoldVolume(context.Context, *HoldVolumeRequest) (*HoldVolumeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method HoldVolume not implemented")
@@ -834,6 +874,42 @@ func _Agent_RebuildRegistry_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Agent_ListOrphans_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListOrphansRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).ListOrphans(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_ListOrphans_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).ListOrphans(ctx, req.(*ListOrphansRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Agent_AdoptVolume_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AdoptVolumeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).AdoptVolume(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_AdoptVolume_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).AdoptVolume(ctx, req.(*AdoptVolumeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Agent_HoldVolume_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(HoldVolumeRequest)
 	if err := dec(in); err != nil {
@@ -1015,6 +1091,14 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RebuildRegistry",
 			Handler:    _Agent_RebuildRegistry_Handler,
+		},
+		{
+			MethodName: "ListOrphans",
+			Handler:    _Agent_ListOrphans_Handler,
+		},
+		{
+			MethodName: "AdoptVolume",
+			Handler:    _Agent_AdoptVolume_Handler,
 		},
 		{
 			MethodName: "HoldVolume",

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"mynetwork.io/mynetwork/nodeagent/agent/gate"
 	"mynetwork.io/mynetwork/nodeagent/agent/grants"
 	"mynetwork.io/mynetwork/nodeagent/agent/layouts"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
@@ -39,6 +40,9 @@ func TestCodes(t *testing.T) {
 		registry.ErrNotFound:     codes.NotFound,
 		registry.ErrDeleted:      codes.NotFound,
 		registry.ErrExists:       codes.AlreadyExists,
+		gate.ErrOver:             codes.FailedPrecondition,
+		gate.ErrHeld:             codes.FailedPrecondition,
+		volumes.ErrDetached:      codes.FailedPrecondition,
 		grants.ErrRefused:        codes.FailedPrecondition,
 		grants.ErrNoAnswer:       codes.Unavailable,
 		registry.ErrAway:         codes.Unavailable,

@@ -25,6 +25,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/export/socket"
 	"mynetwork.io/mynetwork/nodeagent/peer"
+	"mynetwork.io/mynetwork/nodeagent/registry"
 )
 
 // Checker checks volumes and stores; progress is told now and then, and last with Done set.
@@ -167,7 +168,7 @@ func (s *Server) CreateVolume(_ context.Context, r *agentv1.CreateVolumeRequest)
 		return nil, status.Errorf(codes.InvalidArgument, "volume %q: %d replicas, compression %d", r.Name, r.Replicas, r.Compression)
 	}
 	i, err := s.parts.Volumes.Create(volumes.CreateRequest{Name: r.Name, Size: r.Size, Replicas: int(r.Replicas), Weak: r.Weak, Extent: r.ExtentSize,
-		Compression: block.Compression(r.Compression), Key: r.EncryptionKey})
+		Compression: block.Compression(r.Compression), Key: r.EncryptionKey, Claim: registry.Claim{Namespace: r.ClaimNamespace, Name: r.ClaimName}})
 	return s.reply(&i, err)
 }
 
@@ -219,7 +220,7 @@ func (s *Server) ResizeVolume(ctx context.Context, r *agentv1.ResizeVolumeReques
 
 // CreateSnapshot implements agentv1.AgentServer.
 func (s *Server) CreateSnapshot(ctx context.Context, r *agentv1.CreateSnapshotRequest) (*agentv1.Snapshot, error) {
-	snap, v, err := s.parts.Volumes.CreateSnapshot(ctx, r.Volume, r.Name, r.EncryptionKey)
+	snap, v, err := s.parts.Volumes.CreateSnapshot(ctx, r.Volume, r.Name, r.Hold, r.EncryptionKey)
 	if err != nil {
 		return nil, err
 	}
@@ -238,23 +239,15 @@ func (s *Server) RollbackVolume(ctx context.Context, r *agentv1.RollbackVolumeRe
 }
 
 // CloneVolume implements agentv1.AgentServer.
-func (s *Server) CloneVolume(ctx context.Context, r *agentv1.CloneVolumeRequest) (*agentv1.Volume, error) {
-	i, err := s.parts.Volumes.Clone(ctx, r.Volume, r.Snapshot, r.Name, r.Size, r.EncryptionKey)
+func (s *Server) CloneVolume(_ context.Context, r *agentv1.CloneVolumeRequest) (*agentv1.Volume, error) {
+	i, err := s.parts.Volumes.Clone(volumes.CloneRequest{Parent: r.Volume, Snapshot: r.Snapshot, Name: r.Name, Size: r.Size, Key: r.EncryptionKey,
+		Claim: registry.Claim{Namespace: r.ClaimNamespace, Name: r.ClaimName}})
 	return s.reply(&i, err)
 }
 
 // DeleteVolume implements agentv1.AgentServer.
 func (s *Server) DeleteVolume(ctx context.Context, r *agentv1.DeleteVolumeRequest) (*agentv1.DeleteVolumeResponse, error) {
 	return &agentv1.DeleteVolumeResponse{}, s.parts.Volumes.Delete(ctx, r.Volume)
-}
-
-// FenceVolume implements agentv1.AgentServer.
-func (s *Server) FenceVolume(ctx context.Context, r *agentv1.FenceVolumeRequest) (*agentv1.FenceVolumeResponse, error) {
-	now, fenced, err := s.parts.Volumes.Fence(ctx, r.Volume, r.Node, r.EpochNumber)
-	if err != nil {
-		return nil, err
-	}
-	return &agentv1.FenceVolumeResponse{EpochNumber: now, Fenced: fenced}, nil
 }
 
 // ScrubVolume implements agentv1.AgentServer.

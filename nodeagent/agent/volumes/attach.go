@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"mynetwork.io/mynetwork/nodeagent/agent/gate"
 	"mynetwork.io/mynetwork/nodeagent/agent/transport"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
@@ -24,7 +25,8 @@ type attachment struct {
 	cut  *transport.Cut
 	eng  *volume.Engine
 	ring *memory
-	key  *memory // of an encrypted volume, else nil
+	key  *memory    // of an encrypted volume, else nil
+	gate *gate.Gate // what the device serves; set with eng
 
 	mu      sync.Mutex
 	dev     export.Device // nil: none yet, or none any more
@@ -194,7 +196,7 @@ func (m *Manager) attach(s *slot, a *attachment, force bool) error {
 	mt := meta{Version: metaVersion, Node: m.opt.Node, Volume: a.rec.ID.String(), Kind: a.kind, Key: a.key != nil}
 	d, err := export.Device(nil), error(nil)
 	if mt.Record, err = m.recordNow(a); err == nil {
-		d, err = m.makeDevice(m.ctx, backend{a.eng, &a.frozen}, name, mt, a.descriptors())
+		d, err = m.makeDevice(m.ctx, a.gate, name, mt, a.descriptors())
 	}
 	if err != nil {
 		err = fmt.Errorf("make the device of volume %q: %w", a.rec.Name, err)
@@ -245,9 +247,15 @@ func (m *Manager) openEngine(ctx context.Context, a *attachment, force bool) err
 	if err != nil {
 		return err
 	}
-	a.eng = e
+	a.serve(e, &r)
 	m.noteHolder(a)
 	return nil
+}
+
+// serve takes the engine that has been opened, and what the record says of its device.
+func (a *attachment) serve(e *volume.Engine, r *registry.Record) {
+	a.eng, a.gate = e, gate.New(backend{e, &a.frozen})
+	a.gate.SetLimits(r.Limits.IOPS, r.Limits.BytesPerSecond)
 }
 
 // noteHolder writes who has the volume.

@@ -21,6 +21,7 @@ type CreateRequest struct {
 	Extent      uint32
 	Compression block.Compression
 	Key         []byte // 32 bytes; empty: not encrypted
+	Claim       registry.Claim
 }
 
 // defaultReplicas is R of a volume that does not say.
@@ -51,7 +52,7 @@ func (m *Manager) Create(req CreateRequest) (Info, error) {
 		return Info{}, fmt.Errorf("volume %q: extents of %d bytes, from %d to %d are possible: %w", req.Name, req.Extent, minExtent, maxExtent, ErrInvalid)
 	}
 	r := registry.Record{ID: block.VolumeID(newID()), Name: req.Name, Size: req.Size, Replicas: req.Replicas, Weak: req.Weak, Extent: req.Extent,
-		Compression: req.Compression, Created: now()}
+		Compression: req.Compression, Created: now(), Claim: req.Claim}
 	if len(req.Key) > 0 {
 		r.Encrypted, r.KeyCheck = true, keyCheck(req.Key, r.ID)
 	}
@@ -77,8 +78,18 @@ func (m *Manager) create(r registry.Record, same func(have *registry.Record) boo
 	return m.Inspect(r.ID.String())
 }
 
-// Clone makes a volume that starts from a snapshot. size 0 is the snapshot's.
-func (m *Manager) Clone(ctx context.Context, parent, snapshot, name string, size int64, key []byte) (out Info, err error) {
+// CloneRequest says what to clone.
+type CloneRequest struct {
+	Parent, Snapshot string
+	Name             string
+	Size             int64 // bytes; 0: the snapshot's
+	Key              []byte
+	Claim            registry.Claim
+}
+
+// Clone makes a volume that starts from a snapshot.
+func (m *Manager) Clone(req CloneRequest) (out Info, err error) {
+	parent, snapshot, name, size, key := req.Parent, req.Snapshot, req.Name, req.Size, req.Key
 	err = m.locked(parent, func(p *registry.Record, s *slot) error {
 		if err := checkKey(p, key); err != nil {
 			return err
@@ -106,7 +117,7 @@ func (m *Manager) Clone(ctx context.Context, parent, snapshot, name string, size
 			return fmt.Errorf("clone %q of %d bytes, the snapshot has %d: %w", name, size, snap.Size, ErrInvalid)
 		}
 		r := registry.Record{ID: block.VolumeID(newID()), Name: name, Size: size, Replicas: p.Replicas, Weak: p.Weak, Extent: p.Extent,
-			Compression: p.Compression, Encrypted: p.Encrypted, Parent: p.ID, Snapshot: snap.ID, Created: now()}
+			Compression: p.Compression, Encrypted: p.Encrypted, Parent: p.ID, Snapshot: snap.ID, Created: now(), Claim: req.Claim}
 		if p.Encrypted {
 			r.KeyCheck = keyCheck(key, r.ID)
 		}
@@ -148,7 +159,8 @@ func (m *Manager) Resize(ctx context.Context, name string, size int64, key []byt
 }
 
 // CreateSnapshot keeps the volume's content as it is now. Repeating it with a name that is there gives that snapshot.
-func (m *Manager) CreateSnapshot(ctx context.Context, name, snapshot string, key []byte) (out journal.SnapshotRoot, id block.VolumeID, err error) {
+// With the token of a hold it is of the moment that is held, or an error.
+func (m *Manager) CreateSnapshot(ctx context.Context, name, snapshot, hold string, key []byte) (out journal.SnapshotRoot, id block.VolumeID, err error) {
 	if snapshot == "" || len(snapshot) > journal.MaxName {
 		return out, id, fmt.Errorf("snapshot name %q: 1 to %d bytes: %w", snapshot, journal.MaxName, ErrInvalid)
 	}
@@ -157,9 +169,10 @@ func (m *Manager) CreateSnapshot(ctx context.Context, name, snapshot string, key
 		return m.withEngine(ctx, r, s, key, func(e *volume.Engine) error {
 			var ok bool
 			if out, ok = snapshotNamed(e, snapshot); ok {
-				return nil
+				return s.sameMoment(r, snapshot, hold)
 			}
-			if err := e.Snapshot(journal.Snapshot{ID: newID(), Created: now(), Name: snapshot}); err != nil {
+			made := journal.Snapshot{ID: newID(), Created: now(), Name: snapshot}
+			if err := s.heldSnapshot(r, hold, made, e); err != nil {
 				return err
 			}
 			if out, ok = snapshotNamed(e, snapshot); !ok {

@@ -71,6 +71,7 @@ func (m *Manager) findOpen(name string) (registry.Record, error) {
 }
 
 func (m *Manager) detach(s *slot, a *attachment, force bool) error {
+	a.gate.Break()
 	if d := a.device(); d != nil {
 		if force && a.eng.Err() == nil {
 			m.opt.Log.Warn("detaching without waiting for a quorum", "volume", a.rec.Name)
@@ -158,6 +159,7 @@ func (m *Manager) Close(ctx context.Context, leave bool) error {
 			continue
 		}
 		stop := context.AfterFunc(ctx, func() { _ = a.eng.Close(false) })
+		a.gate.Break()
 		if d := a.device(); d != nil {
 			err = errors.Join(err, d.Close(ctx))
 		}

@@ -127,7 +127,9 @@ func (m *Manager) resume(s *slot, a *attachment, k *kept, name string) error {
 		err = m.present(ctx, &a.rec)
 	}
 	for err == nil {
-		if a.eng, err = volume.Open(m.deps(a.env, a.cut), a.spec(), volume.Options{Ring: a.ring.b, Anchor: a.rec.Fact.Anchor}); err == nil {
+		var e *volume.Engine
+		if e, err = volume.Open(m.deps(a.env, a.cut), a.spec(), volume.Options{Ring: a.ring.b, Anchor: a.rec.Fact.Anchor}); err == nil {
+			a.serve(e, &a.rec)
 			break
 		}
 		if lost(err) || m.ctx.Err() != nil {
@@ -154,7 +156,7 @@ func (m *Manager) resume(s *slot, a *attachment, k *kept, name string) error {
 		err := fmt.Errorf("its device has ended: %s", k.why)
 		return errors.Join(err, m.closeEngine(a, true, func() { m.setOpen(s, nil) }), m.discard(name, k))
 	}
-	d, err := m.resumeDevice(backend{a.eng, &a.frozen}, name, k)
+	d, err := m.resumeDevice(a.gate, name, k)
 	if err != nil {
 		return err
 	}

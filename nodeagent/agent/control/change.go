@@ -1,0 +1,57 @@
+package control
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
+	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+)
+
+// FenceVolume implements agentv1.AgentServer.
+func (s *Server) FenceVolume(ctx context.Context, r *agentv1.FenceVolumeRequest) (*agentv1.FenceVolumeResponse, error) {
+	now, fenced, err := s.parts.Volumes.Fence(ctx, r.Volume, r.Node, r.EpochNumber)
+	if err != nil {
+		return nil, err
+	}
+	return &agentv1.FenceVolumeResponse{EpochNumber: now, Fenced: fenced}, nil
+}
+
+// HoldVolume implements agentv1.AgentServer.
+func (s *Server) HoldVolume(ctx context.Context, r *agentv1.HoldVolumeRequest) (*agentv1.HoldVolumeResponse, error) {
+	if r.TimeoutMs < 0 || r.TimeoutMs > volumes.MaxHold.Milliseconds() {
+		return nil, status.Errorf(codes.InvalidArgument, "volume %q: a hold of %d ms, 0 (the default) to %d are possible", r.Volume, r.TimeoutMs, volumes.MaxHold.Milliseconds())
+	}
+	token, err := s.parts.Volumes.Hold(ctx, r.Volume, time.Duration(r.TimeoutMs)*time.Millisecond)
+	if err != nil {
+		return nil, err
+	}
+	return &agentv1.HoldVolumeResponse{Token: token}, nil
+}
+
+// ReleaseVolume implements agentv1.AgentServer.
+func (s *Server) ReleaseVolume(_ context.Context, r *agentv1.ReleaseVolumeRequest) (*agentv1.ReleaseVolumeResponse, error) {
+	return &agentv1.ReleaseVolumeResponse{}, s.parts.Volumes.Release(r.Volume, r.Token)
+}
+
+// ModifyVolume implements agentv1.AgentServer.
+func (s *Server) ModifyVolume(ctx context.Context, r *agentv1.ModifyVolumeRequest) (*agentv1.Volume, error) {
+	q := volumes.ModifyRequest{Volume: r.Volume, Weak: r.Weak, IOPS: r.MaxIops, BytesPerSecond: r.MaxBytesPerSecond}
+	if r.Replicas != nil {
+		n := int(*r.Replicas)
+		q.Replicas = &n
+	}
+	if r.Compression != nil {
+		if *r.Compression < 0 || *r.Compression > agentv1.Compression(block.CompressionZstd) {
+			return nil, status.Errorf(codes.InvalidArgument, "volume %q: compression %d", r.Volume, *r.Compression)
+		}
+		c := block.Compression(*r.Compression)
+		q.Compression = &c
+	}
+	i, err := s.parts.Volumes.Modify(ctx, q)
+	return s.reply(&i, err)
+}

@@ -1,0 +1,59 @@
+package volume
+
+import (
+	"fmt"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+)
+
+// Modify changes, while the volume is in use, on how many nodes each byte is wanted, and how pages are compressed that are written from
+// the next block on. With more replicas a new extent is opened at once, as soon as there are enough nodes, and closed ones get their
+// copies by repair; with fewer, what is there stays until cleaning writes it anew. Whether a flush may be answered by one replica
+// can not be changed.
+func (e *Engine) Modify(replicas int, c block.Compression) error {
+	if replicas < 1 || replicas > journal.MaxMembers {
+		return einval(fmt.Errorf("volume %s: %d replicas, 1 to %d are possible: %w", e.spec.ID, replicas, journal.MaxMembers, ErrRange))
+	}
+	if c > block.CompressionZstd {
+		return einval(fmt.Errorf("volume %s: unknown compression %d: %w", e.spec.ID, c, ErrRange))
+	}
+	e.jmu.Lock()
+	e.codec.want = c
+	e.jmu.Unlock()
+	e.mu.Lock()
+	e.spec.Replicas = replicas
+	err := e.failed
+	e.mu.Unlock()
+	e.heal.Notify()
+	e.repair.Notify()
+	return err
+}
+
+// copies is R as it is wanted now.
+func (e *Engine) copies() int {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.spec.Replicas
+}
+
+// retarget has closed extents want as many replicas as the volume does, but not fewer than their own quorum: the directory does not
+// know such extents.
+func (e *Engine) retarget() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r := uint8(e.spec.Replicas)
+	for o := range e.cat.extents {
+		x := e.cat.extents[o]
+		want := max(r, x.Quorum)
+		if x.State != blockmap.ExtentClosed || x.Replicas == want {
+			continue
+		}
+		if want > x.Replicas {
+			x.Flags |= extentDegraded
+		}
+		x.Replicas = want
+		e.cat.setExtent(uint32(o), x)
+	}
+}
