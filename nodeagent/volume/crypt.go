@@ -48,21 +48,21 @@ func newCodec(group []byte, compression block.Compression) (*codec, error) {
 	if group != nil && len(group) != 32 {
 		return nil, fmt.Errorf("encryption key of %d bytes, AES-256 needs 32", len(group))
 	}
-	c := &codec{group: group, want: compression, aeads: make(map[keyName]cipher.AEAD), macs: make(map[block.VolumeID]*blake3.Hasher)}
+	c := &codec{group: group, compression: compression, aeads: make(map[keyName]cipher.AEAD), macs: make(map[block.VolumeID]*blake3.Hasher)}
 	var err error
 	if c.dec, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(1<<20)); err != nil {
 		return nil, err
 	}
-	return c, c.turn()
+	return c, c.setWant(compression)
 }
 
-// turn goes over to the compression that is wanted. It is for the beginning of a block: all pages of one are of one kind.
-func (c *codec) turn() (err error) {
-	if c.want == block.CompressionZstd && c.enc == nil {
+// setWant sets the compression of the blocks that are begun from now on.
+func (c *codec) setWant(want block.Compression) (err error) {
+	if want == block.CompressionZstd && c.enc == nil {
 		c.enc, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false))
 	}
 	if err == nil {
-		c.compression = c.want
+		c.want = want
 	}
 	return err
 }

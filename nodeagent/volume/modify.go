@@ -20,15 +20,24 @@ func (e *Engine) Modify(replicas int, c block.Compression) error {
 		return einval(fmt.Errorf("volume %s: unknown compression %d: %w", e.spec.ID, c, ErrRange))
 	}
 	e.jmu.Lock()
-	e.codec.want = c
+	err := e.codec.setWant(c)
 	e.jmu.Unlock()
+	if err != nil {
+		return fmt.Errorf("volume %s: %w", e.spec.ID, err)
+	}
 	e.mu.Lock()
 	e.spec.Replicas = replicas
-	err := e.failed
+	err = e.failed
 	e.mu.Unlock()
 	e.heal.Notify()
 	e.repair.Notify()
 	return err
+}
+
+// newDataBlock begins a block of content. All its pages are compressed in one way. The caller holds jmu.
+func (e *Engine) newDataBlock() *openBlock {
+	e.codec.compression = e.codec.want
+	return e.newBlock(block.TypeData, e.codec.encryption(), e.codec.compression)
 }
 
 // copies is R as it is wanted now.

@@ -383,10 +383,7 @@ func (e *Engine) pumpWrite(s *ring.Slot) error {
 		e.sealBlock()
 	}
 	if l.block == nil {
-		if err := e.codec.turn(); err != nil {
-			return err
-		}
-		l.block = e.newBlock(block.TypeData, e.codec.encryption(), e.codec.compression)
+		l.block = e.newDataBlock()
 	}
 	epoch := e.epochNow()
 	l.rows, l.cipher = l.rows[:0], l.cipher[:0]
