@@ -78,10 +78,13 @@ func placeable(free []int64, copies int) int64 {
 	return 0
 }
 
-// room is the free space of each node of a network, in bytes.
+// room is the free space of each node of a network that has stores, in bytes.
 func room(states []*agentv1.StatusResponse) (free []int64) {
 	for _, s := range states {
 		n := int64(0)
+		if len(s.Stores) == 0 {
+			continue
+		}
 		for _, st := range s.Stores {
 			if st.Quarantined == "" {
 				n += max(0, st.Capacity/100*usable-st.Used)
@@ -127,11 +130,16 @@ func (d *Controller) GetCapacity(ctx context.Context, r *csi.GetCapacityRequest)
 		if t := r.AccessibleTopology; t != nil && t.Segments[request.TopologyPrefix+n.Name] != request.TopologyValue {
 			continue
 		}
-		states, _, err := d.survey(ctx, n.ID)
+		states, missing, err := d.survey(ctx, n.ID)
 		if err != nil {
 			return nil, err
 		}
-		most = max(most, placeable(room(states), copies))
+		free := room(states)
+		if len(free) < copies {
+			// Not an answer of 0, which would stand until the next survey: the network may be starting.
+			return nil, fmt.Errorf("network %s: %d nodes with stores answer, of %d copies each needs one; away: %q: %w", n.Name, len(free), copies, missing, request.ErrAway)
+		}
+		most = max(most, placeable(free, copies))
 	}
 	return &csi.GetCapacityResponse{AvailableCapacity: most, MaximumVolumeSize: wrapperspb.Int64(most), MinimumVolumeSize: wrapperspb.Int64(request.Least(uses))}, nil
 }

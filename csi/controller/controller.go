@@ -74,8 +74,13 @@ func (d *Controller) DeleteVolume(ctx context.Context, r *csi.DeleteVolumeReques
 	if n := slices.IndexFunc(v.Snapshots, func(s *agentv1.Snapshot) bool { return !handle.IsClone(s.Name) }); n >= 0 && v.State != agentv1.VolumeState_VOLUME_STATE_DELETED {
 		return nil, fmt.Errorf("volume %s has the snapshot %q, which would be lost with it; delete that first: %w", h, v.Snapshots[n].Name, request.ErrPrecondition)
 	}
-	if _, err := a.DeleteVolume(ctx, &agentv1.DeleteVolumeRequest{Volume: h.ID}); err != nil && !request.IsCode(err, codes.NotFound) {
-		return nil, fmt.Errorf("delete volume %s: %w", h, err)
+	_, err = a.DeleteVolume(ctx, &agentv1.DeleteVolumeRequest{Volume: h.ID})
+	if err != nil && !request.IsCode(err, codes.NotFound) {
+		if v.State != agentv1.VolumeState_VOLUME_STATE_DELETED {
+			return nil, fmt.Errorf("delete volume %s: %w", h, err)
+		}
+		// The deletion is final. Agents bring it to stores that are away; nobody need wait for that.
+		d.cfg.Log.Info("a deleted volume's space is not free everywhere yet", "volume", h.String(), "err", err)
 	}
 	d.dropOrigin(ctx, h, v, key)
 	return &csi.DeleteVolumeResponse{}, nil

@@ -24,6 +24,8 @@ var (
 	ErrHeld         = errors.New("volume is held elsewhere")
 	ErrUnsupported  = errors.New("not supported")
 
+	// ErrAway tells that too few nodes answer.
+	ErrAway = errors.New("too few nodes answer: try again")
 	// ErrNetwork is what Agents reports of a network that it does not know, or that has no agent there.
 	ErrNetwork = errors.New("no agent of this network")
 )
@@ -69,7 +71,7 @@ func Code(err error) codes.Code {
 		return codes.Unimplemented
 	case is(mount.ErrDamaged):
 		return codes.DataLoss
-	case is(ErrNetwork):
+	case is(ErrNetwork, ErrAway):
 		return codes.Unavailable
 	case is(context.Canceled):
 		return codes.Canceled

@@ -219,8 +219,13 @@ func (s *Server) Handle(from string, typ Type, body []byte, to Replier) {
 func (s *Server) allow(from string, typ Type, h *Head) error {
 	verb := VerbRead
 	switch typ {
-	case TypeAppend, TypeAppendGC, TypePromise, TypeConfirm, TypeCut, TypeFree:
+	case TypeAppend, TypeAppendGC, TypePromise, TypeConfirm, TypeCut:
 		verb = VerbWrite
+	case TypeFree:
+		verb = VerbWrite
+		if s.store.Deleted(h.Extent.Volume) != nil { // who may delete frees what a deleted volume used: it has no writer any more
+			verb = VerbDelete
+		}
 	case TypePull, TypeRepair:
 		verb = VerbRepair
 	case TypeDrop:

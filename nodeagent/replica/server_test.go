@@ -319,6 +319,36 @@ func TestCutFreeListings(t *testing.T) {
 	}
 }
 
+// deleter allows reading and deleting.
+type deleter struct{}
+
+func (deleter) Allow(_ string, _ block.VolumeID, _ uint64, v Verb) error {
+	if v != VerbRead && v != VerbDelete {
+		return errors.New("no grant")
+	}
+	return nil
+}
+
+// TestFreeDeleted: who may delete frees extents of a volume whose deletion the store keeps, and of no other.
+func TestFreeDeleted(t *testing.T) {
+	w := newWorld(t, 1, small)
+	x := newWriter(e5, 1, s1)
+	w.send(s1, x, 0, 1)
+	w.node[s1].srv.auth = deleter{}
+	if err := w.c.Free(s1, e5, x.x); !errors.Is(err, ErrDenied) {
+		t.Fatalf("of a live volume: %v", err)
+	}
+	if err := w.c.Drop(s1, e6, vol, []byte("signed")); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.c.Free(s1, e6, x.x); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := w.c.Stat(s1, x.x); err != nil || st.Held {
+		t.Fatalf("%+v: %v", st, err)
+	}
+}
+
 // TestConfirm: a closed log counts as of the epoch that went on from it, also after a power cut.
 func TestConfirm(t *testing.T) {
 	w := newWorld(t, 1, small)

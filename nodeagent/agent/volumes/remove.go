@@ -114,7 +114,7 @@ func (m *Manager) confirm(ctx context.Context, r registry.Record) error {
 	if err := m.opt.Members.Ready(ctx); err != nil {
 		return err
 	}
-	if err := m.opt.Grants.Ensure(ctx, r.ID, grant.Read|grant.Write|grant.Delete); err != nil {
+	if err := m.opt.Grants.Ensure(ctx, r.ID, grant.Read|grant.Delete); err != nil {
 		return err
 	}
 	var mu sync.Mutex
