@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -17,13 +18,13 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/events"
 	"mynetwork.io/mynetwork/nodeagent/agent/fsck"
 	"mynetwork.io/mynetwork/nodeagent/agent/grants"
+	"mynetwork.io/mynetwork/nodeagent/agent/holding"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/agent/stores"
 	"mynetwork.io/mynetwork/nodeagent/agent/transport"
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
 	"mynetwork.io/mynetwork/nodeagent/cache"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
-	"mynetwork.io/mynetwork/nodeagent/export/holder"
 	"mynetwork.io/mynetwork/nodeagent/export/mounter"
 	"mynetwork.io/mynetwork/nodeagent/peer"
 	"mynetwork.io/mynetwork/nodeagent/peer/grant"
@@ -64,7 +65,7 @@ type Agent struct {
 	transport *transport.Transport
 	grants    *grants.Keeper
 	server    *peer.Server
-	holder    *holder.Client // nil: none
+	holder    *holding.Holding // nil: none
 	volumes   *volumes.Manager
 	control   *control.Server
 	listener  net.Listener // of the control socket
@@ -104,9 +105,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		return nil
 	})
 	g.run(a.sweep)
-	if err := a.volumes.Recover(ctx); err != nil {
-		cancel(err)
-	}
+	a.resume(ctx, g, cancel)
 	g.run(func(ctx context.Context) error { return a.control.Serve(ctx, a.listener, nil) })
 	if a.kube != nil {
 		g.run(func(ctx context.Context) error { return a.control.Serve(ctx, a.remote, a.trust.creds.ControlConfig()) })
@@ -120,6 +119,22 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		return cause
 	}
 	return nil
+}
+
+// resume goes on with what a former process left to the holder, once there is one, and gives each further holder what it has to have.
+func (a *Agent) resume(ctx context.Context, g *group, fail context.CancelCauseFunc) {
+	recover := func(ctx context.Context) {
+		if err := a.volumes.Recover(ctx); err != nil && ctx.Err() == nil {
+			fail(err)
+		}
+	}
+	if a.holder == nil {
+		return
+	}
+	if a.holder.Up() {
+		recover(ctx)
+	}
+	g.run(func(ctx context.Context) error { a.holder.Run(ctx, recover); return nil })
 }
 
 // start makes the parts, from the disk up. What was made when it fails is ended by close.
@@ -148,8 +163,11 @@ func (a *Agent) start(ctx context.Context) (err error) {
 		}
 	}
 	if c.Holder != "" {
-		if a.holder, err = holder.Dial(ctx, c.Holder); err != nil {
+		a.holder = holding.New(c.Holder, c.Log)
+		if err := a.holder.Connect(ctx); err != nil && a.kube == nil {
 			return err
+		} else if err != nil {
+			c.Log.Warn("this node's holder does not run yet: nothing is attached before it does", "err", err)
 		}
 	}
 	if err := a.startVolumes(); err != nil {
@@ -206,6 +224,10 @@ func (a *Agent) startData() (err error) {
 	a.stores.Start(grants.Reader{Transport: a.transport, Keeper: a.grants})
 	a.members.Heard(c.Node, a.stores.Announce())
 	a.server, err = peer.NewServer(a.trust.creds, a.handler(), set, peer.ServerOptions{Grants: presented, Rejected: func(remote net.Addr, err error) {
+		if errors.Is(err, io.EOF) { // who looks whether the port is there, as a kubelet does
+			c.Log.Debug("a connection ended before it began", "from", remote)
+			return
+		}
 		a.refused.Add(1)
 		c.Log.Warn("a connection was refused", "from", remote, "err", err)
 	}})
@@ -222,7 +244,7 @@ func (a *Agent) startVolumes() error {
 		Local: a.stores.Local, Grants: a.grants, DeviceDir: filepath.Join(c.Dir, "devices"), FuseTransport: c.FuseTransport, RingBytes: c.RingBytes, Deletions: a.trust.deletions,
 		Events: a.events, Log: c.Log}
 	if a.holder != nil {
-		opt.Keeper = steady{a.holder}
+		opt.Keeper = a.holder
 	}
 	if c.Mounter != "" {
 		m, err := mounter.Dial(c.Mounter)
@@ -256,7 +278,7 @@ func (a *Agent) close() error {
 		_ = a.remote.Close()
 	}
 	if a.volumes != nil {
-		err = errors.Join(err, a.volumes.Close(ctx, a.holder != nil))
+		err = errors.Join(err, a.volumes.Close(ctx, a.holder != nil && a.holder.Up()))
 	}
 	if a.server != nil {
 		brief, cancel := context.WithTimeout(ctx, drainTimeout)

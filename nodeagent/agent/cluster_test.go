@@ -44,6 +44,8 @@ type cluster struct {
 	key  ed25519.PrivateKey
 	list []Member
 	node map[string]*node
+	// holders stops the holder of a node.
+	holders map[string]func()
 }
 
 // node is one agent, running or not.
@@ -68,7 +70,7 @@ func newCluster(tb testing.TB, n int, withHolder bool) *cluster {
 	dir, err := os.MkdirTemp("", "mn") // short: unix sockets have short paths
 	check(tb, err)
 	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
-	c := &cluster{tb: tb, dir: dir, ca: ca, key: key, node: map[string]*node{}}
+	c := &cluster{tb: tb, dir: dir, ca: ca, key: key, node: map[string]*node{}, holders: map[string]func(){}}
 	for i := range n {
 		c.list = append(c.list, Member{Node: string(rune('a' + i)), Address: freeAddress(tb)})
 	}
@@ -84,7 +86,7 @@ func newCluster(tb testing.TB, n int, withHolder bool) *cluster {
 			Log: slog.New(slog.NewTextHandler(testWriter{tb}, nil)).With("node", m.Node)}
 		if withHolder {
 			cfg.Holder = filepath.Join(own, "h", "s")
-			c.startHolder(cfg.Holder)
+			c.holders[m.Node] = c.startHolder(cfg.Holder)
 		}
 		c.node[m.Node] = &node{c: c, cfg: cfg}
 		c.start(m.Node)
@@ -131,13 +133,15 @@ func freeAddress(tb testing.TB) string {
 	return l.Addr().String()
 }
 
-func (c *cluster) startHolder(path string) {
+func (c *cluster) startHolder(path string) (stop func()) {
 	s, err := holder.NewServer(holder.Options{Socket: path})
 	check(c.tb, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = s.Serve(ctx) })
-	c.tb.Cleanup(func() { cancel(); wg.Wait() })
+	stop = func() { cancel(); wg.Wait() }
+	c.tb.Cleanup(stop)
+	return stop
 }
 
 func (c *cluster) start(name string) *node {

@@ -23,6 +23,7 @@ import (
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
 	"mynetwork.io/mynetwork/nodeagent/export/exporttest"
+	"mynetwork.io/mynetwork/nodeagent/export/holder"
 	"mynetwork.io/mynetwork/nodeagent/peer/identity"
 )
 
@@ -180,3 +181,45 @@ func TestKill(t *testing.T) {
 }
 
 func notifyTerm(c chan os.Signal) { signal.Notify(c, syscall.SIGTERM) }
+
+// TestHolderDies: holders die one after the other under a volume that is written; each new one is given what the agent has, so that
+// the agent may then die too. Control: what no holder was given is lost with the agent.
+func TestHolderDies(t *testing.T) {
+	c := newCluster(t, 3, true)
+	c.create("a", "vol", 8*mib)
+	m := newModel(t, 7, 8*mib)
+	e := c.attach("a", "vol")
+	path := c.node["a"].cfg.Holder
+	for range 3 {
+		m.write(e, 10)
+		c.holders["a"]()
+		m.write(e, 10) // while there is none
+		c.holders["a"] = c.startHolder(path)
+	}
+	eventually(t, "the new holder has the volume", func() error {
+		list, err := c.node["a"].holder.List(t.Context())
+		if err != nil || len(list) != 1 || list[0].State != holder.Owned {
+			return fmt.Errorf("%v, %v: %w", list, err, errNot)
+		}
+		return nil
+	})
+	c.stop("a")
+	c.start("a")
+	eventually(t, "the volume goes on", func() error {
+		if e = c.node["a"].Volumes().Engine("vol"); e == nil {
+			return errNot
+		}
+		return nil
+	})
+	m.verify(e)
+	m.write(e, 10)
+
+	c.stop("a")
+	c.holders["a"]() // both are gone
+	c.holders["a"] = c.startHolder(path)
+	c.start("a")
+	if c.node["a"].Volumes().Engine("vol") != nil {
+		t.Error("a volume goes on that nobody kept")
+	}
+	m.verify(c.attach("a", "vol")) // what was flushed is there all the same
+}
