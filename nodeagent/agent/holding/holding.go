@@ -35,6 +35,7 @@ var ErrAway = errors.New("this node's holder does not run: without it a device w
 
 const (
 	dialPause = 200 * time.Millisecond
+	lookPause = 500 * time.Millisecond // at whether the holder is there: a few microseconds on a unix socket
 	putWait   = 10 * time.Second
 )
 
@@ -107,21 +108,17 @@ func (h *Holding) current() *holder.Client {
 	return h.client
 }
 
-// stays returns when the holder of a client has ended, or ctx has.
+// stays returns when the holder of a client has ended, or ctx has. The client itself is asked: whoever dials a second time may meet
+// the next holder already.
 func (h *Holding) stays(ctx context.Context, c *holder.Client) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	gone := make(chan error, 1)
-	go func() { gone <- holder.Gone(ctx, h.path) }()
-	if _, err := c.List(context.WithoutCancel(ctx)); err != nil { // the client may be of the holder before the one that is watched
-		cancel()
-		<-gone
-		return err
+	for {
+		if _, err := c.List(context.WithoutCancel(ctx)); err != nil {
+			return err
+		}
+		if !pause(ctx, lookPause) {
+			return ctx.Err()
+		}
 	}
-	if err := <-gone; err != nil {
-		return err
-	}
-	return errors.New("its connection has ended")
 }
 
 func (h *Holding) lost(c *holder.Client) {
