@@ -208,12 +208,17 @@ func (c *cleaner) copyExtent(ordinal uint32) error {
 		if err != nil {
 			return err
 		}
-		return c.copyBlock(x, &s, rows)
+		return c.copyBlock(ordinal, x, &s, rows)
 	})
 }
 
-// copyBlock copies the live pages of one block.
-func (c *cleaner) copyBlock(x block.ExtentID, s *journal.Seal, rows []byte) error {
+// copyBlock copies the live pages of one block. A block that is not here any more, because a pass that failed has moved it,
+// is left as it is: its entry says where its pages are now.
+func (c *cleaner) copyBlock(ordinal uint32, x block.ExtentID, s *journal.Seal, rows []byte) error {
+	b, err := reader{e: c.e}.blockEntry(&c.e.cat, c.e.spec.ID, 0, s.Header.Number)
+	if err != nil || b.Kind != blockmap.KindPhysical || b.Extent != ordinal {
+		return err
+	}
 	t, err := block.NewTable(s.Header, rows, s.ID)
 	if err != nil {
 		return err

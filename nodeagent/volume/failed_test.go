@@ -47,7 +47,7 @@ func TestFailureOnTheWay(t *testing.T) {
 			}
 			reads.left.Store(-1)
 			e := open()
-			m := newModel(31, 1<<20)
+			m := newModel(31, 3<<20)
 			must(t, e.Checkpoint())
 			failed := 0
 			for n := int64(1); ; n = n*5/4 + 1 {
