@@ -73,6 +73,12 @@ func Shape(seed uint64) Config {
 	if s.chance(0.2) {
 		c.Compression = block.CompressionZstd
 	}
+	switch odd := s.chance(0.08); { // last, so that the other seeds stay as they were
+	case odd && c.Nodes == 5:
+		c.Replicas = 4
+	case odd:
+		c.Replicas = 1
+	}
 	return c
 }
 

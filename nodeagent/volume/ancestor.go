@@ -1,9 +1,11 @@
 package volume
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
@@ -150,24 +152,30 @@ func (e *Engine) longestLog(x block.ExtentID) (l extentLog, err error) {
 		chain journal.Chain
 	}
 	var copies []copyOf
+	var mu sync.Mutex
 	err = fmt.Errorf("extent %s: %w", x, replica.ErrNotHeld)
-	for _, s := range e.whoHolds(x) {
-		st, serr := e.Client.Stat(s, x)
+	e.each(e.whoHolds(x), func(s block.StoreID) { // at once, and only who is alive: its writer may free it meanwhile
+		st, serr := replica.State{}, replica.ErrUnreachable
+		if e.Placer.Alive(s) {
+			st, serr = e.Client.Stat(s, x)
+		}
+		mu.Lock()
+		defer mu.Unlock()
 		switch {
 		case serr != nil:
 			err = worse(err, serr)
 		case st.Held:
 			copies = append(copies, copyOf{s, st.Chain})
 		}
-	}
-	slices.SortStableFunc(copies, func(a, b copyOf) int {
+	}, nil)
+	slices.SortFunc(copies, func(a, b copyOf) int {
 		switch {
 		case journal.Longer(&a.chain, &b.chain):
 			return -1
 		case journal.Longer(&b.chain, &a.chain):
 			return 1
 		}
-		return 0
+		return bytes.Compare(a.store[:], b.store[:])
 	})
 	for _, c := range copies {
 		var log []byte

@@ -92,7 +92,7 @@ func (e *Engine) fetchLog(x block.ExtentID, seq uint64, h block.Hash) ([]byte, e
 	deadline := e.Env.Now() + 30*time.Second
 	for {
 		var last error
-		for _, s := range e.whoHolds(x) {
+		for _, s := range (reader{e: e}).order(x) { // who is alive first: a take-over waits for this
 			st, err := e.Client.Stat(s, x)
 			if err == nil && !st.Held {
 				err = replica.ErrNotHeld

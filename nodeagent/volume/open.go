@@ -218,6 +218,9 @@ func (e *Engine) openResume(o Options) error {
 		anchor = f.Anchor
 	case anchor.Extent.IsZero():
 		return fmt.Errorf("registry: %w", err)
+	default: // it is read again when the anchor moves
+		f = Fact{Epoch: r.Epoch(), Anchor: anchor}
+		f.Epoch.Session = 0
 	}
 	epoch := r.Epoch()
 	epoch.Session++
