@@ -258,7 +258,7 @@ func (a *Agent) startVolumes() error {
 		Members: a.members, Transport: a.transport, Grants: a.grants, Stores: a.stores, Deleted: a.deleted})
 	parts := control.Parts{Node: c.Node, Version: c.Version, PeerAddress: a.peerAddr.String(), Started: a.started, Volumes: a.volumes,
 		Stores: a.stores, Members: a.members, Health: func(node string) peer.Report { return a.pool.Health(node).Report() }, Cache: a.cache,
-		Events: a.events, Checker: checker, Counters: a.counters, Log: c.Log}
+		Events: a.events, Checker: checker, Orphans: checker, Counters: a.counters, Log: c.Log}
 	if a.kube != nil {
 		parts.Layouts = a.kube.Directory()
 	}

@@ -40,7 +40,9 @@ func (e *Engine) newDataBlock() *openBlock {
 	return e.newBlock(block.TypeData, e.codec.encryption(), e.codec.compression)
 }
 
-// copies is R as it is wanted now.
+// Replicas is R as it is wanted now.
+func (e *Engine) Replicas() int { return e.copies() }
+
 func (e *Engine) copies() int {
 	e.mu.RLock()
 	defer e.mu.RUnlock()

@@ -31,6 +31,11 @@ type volumeView struct {
 	Failure        string         `json:"failure,omitempty"`
 	Epoch          string         `json:"epoch,omitempty"`
 	Created        string         `json:"created,omitempty"`
+	Claim          string         `json:"claim,omitempty"`
+	MaxIOPS        int64          `json:"maxIOPS,omitempty"`
+	MaxRate        int64          `json:"maxBytesPerSecond,omitempty"`
+	Used           int64          `json:"used,omitempty"`
+	Copies         int32          `json:"copies,omitempty"`
 	Snapshots      []snapshotView `json:"snapshots"`
 	Open           *openView      `json:"open,omitempty"`
 }
@@ -84,7 +89,10 @@ func viewVolume(v *agentv1.Volume) volumeView {
 		Compression: short(v.GetCompression().String(), "COMPRESSION_"), Encrypted: v.GetEncrypted(), Parent: v.GetParent(), ParentSnapshot: v.GetParentSnapshot(),
 		State: short(v.GetState().String(), "VOLUME_STATE_"), Node: v.GetHolderNode(), Device: v.GetDevice(), Transport: v.GetDeviceTransport(),
 		DeviceKind: short(v.GetDeviceKind().String(), "DEVICE_KIND_"), Failure: v.GetFailure(), Epoch: v.GetEpoch(), Created: when(v.GetCreatedUnix()),
-		Snapshots: []snapshotView{},
+		MaxIOPS: v.GetMaxIops(), MaxRate: v.GetMaxBytesPerSecond(), Used: v.GetUsed(), Copies: v.GetCopies(), Snapshots: []snapshotView{},
+	}
+	if v.GetClaimName() != "" {
+		out.Claim = v.GetClaimNamespace() + "/" + v.GetClaimName()
 	}
 	for _, s := range v.GetSnapshots() {
 		out.Snapshots = append(out.Snapshots, viewSnapshot(s))
@@ -123,7 +131,9 @@ func (v *volumeView) note() string {
 	add(v.Weak, "weak: flushed writes may be lost with one node")
 	add(v.Encrypted, "encrypted")
 	add(v.Parent != "", "clone")
+	add(v.Claim != "", "claim "+v.Claim)
 	add(v.Open != nil && v.Open.Degraded > 0, "degraded")
+	add(v.Copies > 0 && v.Copies < v.Replicas && (v.Open == nil || v.Open.Degraded == 0), fmt.Sprintf("%d of %d copies", v.Copies, v.Replicas))
 	add(v.Open != nil && v.Open.Full, "full")
 	add(v.Failure != "", v.Failure)
 	return strings.Join(notes, ", ")
@@ -134,7 +144,7 @@ func (v *volumeView) details(r *show.Rows) {
 	for _, f := range [][2]string{
 		{"name", v.Name}, {"id", v.ID}, {"size", size.Format(v.Size)}, {"state", v.State}, {"node", v.Node}, {"device", v.Device}, {"kind", v.DeviceKind}, {"transport", v.Transport},
 		{"replicas", fmt.Sprint(v.Replicas)}, {"compression", v.Compression}, {"encrypted", fmt.Sprint(v.Encrypted)}, {"parent", v.Parent},
-		{"epoch", v.Epoch}, {"created", v.Created}, {"note", v.note()},
+		{"epoch", v.Epoch}, {"created", v.Created}, {"claim", v.Claim}, {"used", sizeOrNone(v.Used)}, {"limit", limits(v.MaxIOPS, v.MaxRate)}, {"note", v.note()},
 	} {
 		if f[1] != "" {
 			r.Add(f[0], f[1])
@@ -159,6 +169,25 @@ func (v *volumeView) details(r *show.Rows) {
 			r.Add(name, fmt.Sprint(o.Counters[name]))
 		}
 	}
+}
+
+// sizeOrNone is empty for what is not known.
+func sizeOrNone(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return size.Format(n)
+}
+
+func limits(iops, rate int64) string {
+	var out []string
+	if iops > 0 {
+		out = append(out, fmt.Sprintf("%d I/Os a second", iops))
+	}
+	if rate > 0 {
+		out = append(out, size.Format(rate)+" a second")
+	}
+	return strings.Join(out, ", ")
 }
 
 func sorted[V any](m map[string]V) []string {

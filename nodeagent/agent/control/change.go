@@ -10,6 +10,7 @@ import (
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/registry"
 )
 
 // FenceVolume implements agentv1.AgentServer.
@@ -36,6 +37,28 @@ func (s *Server) HoldVolume(ctx context.Context, r *agentv1.HoldVolumeRequest) (
 // ReleaseVolume implements agentv1.AgentServer.
 func (s *Server) ReleaseVolume(_ context.Context, r *agentv1.ReleaseVolumeRequest) (*agentv1.ReleaseVolumeResponse, error) {
 	return &agentv1.ReleaseVolumeResponse{}, s.parts.Volumes.Release(r.Volume, r.Token)
+}
+
+// ListOrphans implements agentv1.AgentServer.
+func (s *Server) ListOrphans(ctx context.Context, _ *agentv1.ListOrphansRequest) (*agentv1.ListOrphansResponse, error) {
+	list, err := s.parts.Orphans.Orphans(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &agentv1.ListOrphansResponse{Orphans: list}, nil
+}
+
+// AdoptVolume implements agentv1.AgentServer.
+func (s *Server) AdoptVolume(ctx context.Context, r *agentv1.AdoptVolumeRequest) (*agentv1.Volume, error) {
+	v, err := block.ParseVolumeID(r.Volume)
+	if err != nil {
+		return nil, status.Errorf(codes.InvalidArgument, "volume %q: an orphan is named by its id of 32 hexadecimal digits: %v", r.Volume, err)
+	}
+	if err := s.parts.Orphans.Adopt(ctx, v, r.Name, registry.Claim{Namespace: r.ClaimNamespace, Name: r.ClaimName}); err != nil {
+		return nil, err
+	}
+	i, err := s.parts.Volumes.Inspect(r.Volume)
+	return s.reply(&i, err)
 }
 
 // ModifyVolume implements agentv1.AgentServer.

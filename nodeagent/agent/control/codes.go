@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"mynetwork.io/mynetwork/nodeagent/agent/fsck"
 	"mynetwork.io/mynetwork/nodeagent/agent/gate"
 	"mynetwork.io/mynetwork/nodeagent/agent/grants"
 	"mynetwork.io/mynetwork/nodeagent/agent/layouts"
@@ -45,7 +46,7 @@ func code(err error) codes.Code {
 		return codes.Aborted
 	case is(layouts.ErrInvalid, registry.ErrInvalid, volumes.ErrInvalid, volumes.ErrKind, volumes.ErrKey, volume.ErrUnaligned, volume.ErrRange, export.ErrShrink, export.ErrSize):
 		return codes.InvalidArgument
-	case is(volumes.ErrAttached, volumes.ErrElsewhere, volumes.ErrDetached, gate.ErrHeld, gate.ErrOver, grants.ErrRefused, registry.ErrClones, volume.ErrHeld, volume.ErrInUse, export.ErrBusy, replication.ErrFenced):
+	case is(volumes.ErrAttached, volumes.ErrElsewhere, volumes.ErrDetached, fsck.ErrOrphan, gate.ErrHeld, gate.ErrOver, grants.ErrRefused, registry.ErrClones, volume.ErrHeld, volume.ErrInUse, export.ErrBusy, replication.ErrFenced):
 		return codes.FailedPrecondition
 	case is(registry.ErrCorrupt, volume.ErrLost):
 		return codes.DataLoss

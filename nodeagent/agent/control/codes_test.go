@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"mynetwork.io/mynetwork/nodeagent/agent/fsck"
 	"mynetwork.io/mynetwork/nodeagent/agent/gate"
 	"mynetwork.io/mynetwork/nodeagent/agent/grants"
 	"mynetwork.io/mynetwork/nodeagent/agent/layouts"
@@ -40,6 +41,7 @@ func TestCodes(t *testing.T) {
 		registry.ErrNotFound:     codes.NotFound,
 		registry.ErrDeleted:      codes.NotFound,
 		registry.ErrExists:       codes.AlreadyExists,
+		fsck.ErrOrphan:           codes.FailedPrecondition,
 		gate.ErrOver:             codes.FailedPrecondition,
 		gate.ErrHeld:             codes.FailedPrecondition,
 		volumes.ErrDetached:      codes.FailedPrecondition,

@@ -42,6 +42,12 @@ type Layouts interface {
 	Get(h block.Hash) ([]byte, error)
 }
 
+// Orphans finds volumes that the registry does not know, and gives them a name.
+type Orphans interface {
+	Orphans(ctx context.Context) ([]*agentv1.Orphan, error)
+	Adopt(ctx context.Context, v block.VolumeID, name string, claim registry.Claim) error
+}
+
 // Parts are what the server serves.
 type Parts struct {
 	Node, Version, PeerAddress string
@@ -53,6 +59,7 @@ type Parts struct {
 	Cache                      cache.Cache
 	Events                     *events.Log
 	Checker                    Checker
+	Orphans                    Orphans
 	Counters                   func() map[string]uint64
 	Layouts                    Layouts // nil: the network's layout is fixed
 	Log                        *slog.Logger

@@ -26,14 +26,35 @@ type rebuilt struct {
 	record  registry.Record
 	lineage int
 	create  bool
+	known   bool // the registry has an entry already
 }
 
 // Rebuild implements control.Checker. Of each volume that the stores hold and the registry does not know it makes an
 // entry: named recovered-ID, at the highest epoch that any store has seen, anchored at the newest extent that is certainly
 // part of the journal. Names are lost for good.
 func (c *Checker) Rebuild(ctx context.Context, dryRun bool) ([]*agentv1.Rebuilt, error) {
-	if err := c.opt.Members.Ready(ctx); err != nil {
+	all, err := c.scan(ctx)
+	if err != nil {
 		return nil, err
+	}
+	var out []*agentv1.Rebuilt
+	for _, r := range all {
+		if r.create && !dryRun {
+			if err := c.opt.Registry.Create(r.record); err != nil {
+				r.out.Problem = err.Error()
+			} else {
+				r.out.Written = true
+			}
+		}
+		out = append(out, r.out)
+	}
+	return out, nil
+}
+
+// enough refuses to judge what is deleted without a majority of the nodes.
+func (c *Checker) enough(ctx context.Context) error {
+	if err := c.opt.Members.Ready(ctx); err != nil {
+		return err
 	}
 	states := c.opt.Members.States()
 	alive := 0
@@ -43,7 +64,15 @@ func (c *Checker) Rebuild(ctx context.Context, dryRun bool) ([]*agentv1.Rebuilt,
 		}
 	}
 	if alive < replication.Majority(len(states)) {
-		return nil, fmt.Errorf("%d of %d nodes answer: a deletion might be forgotten: %w", alive, len(states), volumes.ErrMinority)
+		return fmt.Errorf("%d of %d nodes answer: a deletion might be forgotten: %w", alive, len(states), volumes.ErrMinority)
+	}
+	return nil
+}
+
+// scan looks at all volumes that the stores hold, parents before clones.
+func (c *Checker) scan(ctx context.Context) ([]*rebuilt, error) {
+	if err := c.enough(ctx); err != nil {
+		return nil, err
 	}
 	ids, err := c.volumes()
 	if err != nil {
@@ -59,19 +88,8 @@ func (c *Checker) Rebuild(ctx context.Context, dryRun bool) ([]*agentv1.Rebuilt,
 			all = append(all, r)
 		}
 	}
-	slices.SortStableFunc(all, func(a, b *rebuilt) int { return cmp.Compare(a.lineage, b.lineage) }) // parents first
-	var out []*agentv1.Rebuilt
-	for _, r := range all {
-		if r.create && !dryRun {
-			if err := c.opt.Registry.Create(r.record); err != nil {
-				r.out.Problem = err.Error()
-			} else {
-				r.out.Written = true
-			}
-		}
-		out = append(out, r.out)
-	}
-	return out, nil
+	slices.SortStableFunc(all, func(a, b *rebuilt) int { return cmp.Compare(a.lineage, b.lineage) })
+	return all, nil
 }
 
 // volumes lists the volumes that the stores know.
@@ -128,10 +146,10 @@ func (c *Checker) rebuild(ctx context.Context, v block.VolumeID) (*rebuilt, erro
 	have, err := c.opt.Registry.Get(v)
 	switch {
 	case err == nil:
-		r.out.Epoch, r.out.Extent = have.Fact.Epoch.String(), have.Fact.Anchor.Extent.String()
+		r.out.Epoch, r.out.Extent, r.known = have.Fact.Epoch.String(), have.Fact.Anchor.Extent.String(), true
 		return r, nil
 	case !errors.Is(err, registry.ErrNotFound):
-		r.out.Problem = "its entry is not touched: " + err.Error()
+		r.out.Problem, r.known = "its entry is not touched: "+err.Error(), true
 		return r, nil
 	}
 	dead, err := c.deleted(ctx, v)
@@ -204,7 +222,7 @@ func (w *view) anchor() (*extent, error) {
 // record makes the entry of a volume.
 func (w *view) record(anchor *extent) (registry.Record, error) {
 	o := &anchor.open
-	r := registry.Record{ID: w.volume, Name: "recovered-" + w.volume.String()[:8], Replicas: int(o.Replicas), Weak: o.Quorum == 1 && o.Replicas > 1,
+	r := registry.Record{ID: w.volume, Name: recoveredName(w.volume), Replicas: int(o.Replicas), Weak: o.Quorum == 1 && o.Replicas > 1,
 		Extent: o.Capacity, Created: time.Now().Unix()}
 	r.Fact = volume.Fact{Epoch: w.highest(), Anchor: journal.Position{Extent: anchor.id, Members: o.Members}}
 	pages := w.checkpoint.Pages

@@ -260,9 +260,9 @@ func (a *attachment) serve(e *volume.Engine, r *registry.Record) {
 
 // noteHolder writes who has the volume.
 func (m *Manager) noteHolder(a *attachment) {
-	epoch := a.eng.Status().Epoch.Number
+	epoch, use := a.eng.Status().Epoch.Number, a.eng.Usage()
 	_, err := m.opt.Registry.Update(a.rec.ID, func(r *registry.Record) error {
-		r.Holder, r.HolderEpoch = m.opt.Node, epoch
+		r.Holder, r.HolderEpoch, r.Used, r.Copies = m.opt.Node, epoch, use.Bytes, use.Copies
 		return nil
 	})
 	if err != nil {
@@ -283,9 +283,10 @@ func (m *Manager) clearHolder(a *attachment, epoch block.Epoch) {
 	}
 }
 
-// watch tells when a's engine ends by itself.
+// watch tells when a's engine ends by itself, and until then the registry when the number of copies has changed.
 func (m *Manager) watch(a *attachment) {
 	m.wg.Go(func() {
+		m.watchCopies(a)
 		a.eng.Done().Wait()
 		if !a.isClosing() {
 			m.opt.Events.Error("EngineEnded", a.rec.Name, "the volume serves no more here, its device answers EIO; detach it: %v", a.eng.Err())
@@ -341,7 +342,7 @@ func (m *Manager) note(r *registry.Record, e *volume.Engine) {
 	if e.Err() != nil {
 		return
 	}
-	size, snaps := e.Size(), e.Snapshots()
+	size, snaps, use := e.Size(), e.Snapshots(), e.Usage()
 	_, err := m.opt.Registry.Update(r.ID, func(r *registry.Record) error {
 		r.Size = size
 		var list []registry.Snapshot
@@ -353,6 +354,7 @@ func (m *Manager) note(r *registry.Record, e *volume.Engine) {
 			list = append(list, n)
 		}
 		r.Snapshots = list
+		r.Used, r.Copies = use.Bytes, use.Copies
 		return nil
 	})
 	if err != nil {

@@ -121,15 +121,9 @@ func (a *attachment) mapKept(k *kept) (err error) {
 
 // resume opens the engine on the ring that was kept, then serves the device. The slot is this operation's.
 func (m *Manager) resume(s *slot, a *attachment, k *kept, name string) error {
-	ctx := m.ctx
-	err := m.opt.Members.Ready(ctx)
-	if err == nil {
-		err = m.present(ctx, &a.rec)
-	}
+	err := m.opt.Members.Ready(m.ctx)
 	for err == nil {
-		var e *volume.Engine
-		if e, err = volume.Open(m.deps(a.env, a.cut), a.spec(), volume.Options{Ring: a.ring.b, Anchor: a.rec.Fact.Anchor}); err == nil {
-			a.serve(e, &a.rec)
+		if err = m.resumeEngine(a); err == nil {
 			break
 		}
 		if lost(err) || m.ctx.Err() != nil {
@@ -163,6 +157,19 @@ func (m *Manager) resume(s *slot, a *attachment, k *kept, name string) error {
 	a.setDevice(d)
 	m.opt.Events.Info("Resumed", a.rec.Name, "volume goes on in epoch %s", a.eng.Status().Epoch)
 	return nil
+}
+
+// resumeEngine opens the engine on the ring that was kept. What it needs may be away for a while: grants, the registry's record of an
+// ancestor, replicas.
+func (m *Manager) resumeEngine(a *attachment) error {
+	if err := m.present(m.ctx, &a.rec); err != nil {
+		return err
+	}
+	e, err := volume.Open(m.deps(a.env, a.cut), a.spec(), volume.Options{Ring: a.ring.b, Anchor: a.rec.Fact.Anchor})
+	if err == nil {
+		a.serve(e, &a.rec)
+	}
+	return err
 }
 
 // resumePause is between attempts to resume a volume.

@@ -147,7 +147,11 @@ func (m *Manager) confirm(ctx context.Context, r registry.Record) error {
 			return err
 		}
 	}
-	return m.majority(&r, fails)
+	if err := m.majority(&r, fails); err != nil {
+		return err
+	}
+	m.forget(&r)
+	return nil
 }
 
 // dropOn has one store keep the deletion record and free the volume's extents.
@@ -193,9 +197,39 @@ func (m *Manager) majority(r *registry.Record, why error) error {
 	return nil
 }
 
+// tombs lists the deleted volumes.
+func (m *Manager) tombs() ([]registry.Record, error) {
+	if t, ok := m.opt.Registry.(registry.Tombs); ok {
+		return t.Deleted()
+	}
+	return m.opt.Registry.List()
+}
+
+// forget removes the record of a deleted volume once every store that is known, of every node that has or is to have data, keeps the deletion record
+// itself: a repeated delete finds nothing, and is content.
+func (m *Manager) forget(r *registry.Record) {
+	t, ok := m.opt.Registry.(registry.Tombs)
+	if !ok {
+		return
+	}
+	for _, n := range m.opt.Members.States() {
+		if n.Storage && len(n.Stores) == 0 {
+			return // never heard of: it may have a part
+		}
+		for _, s := range n.Stores {
+			if !slices.Contains(r.Deletion.Confirmed, s.ID) {
+				return
+			}
+		}
+	}
+	if err := t.Forget(r); err != nil {
+		m.opt.Log.Info("the record of a deleted volume stays for now", "volume", r.Name, "err", err)
+	}
+}
+
 // Sweep brings deletions to stores that were away. Run it now and then, and when a node is back.
 func (m *Manager) Sweep(ctx context.Context) error {
-	all, err := m.opt.Registry.List()
+	all, err := m.tombs()
 	for _, r := range all {
 		if r.Live() || ctx.Err() != nil {
 			continue
@@ -210,7 +244,9 @@ func (m *Manager) Sweep(ctx context.Context) error {
 			if e := m.confirm(ctx, r); e != nil && !errors.Is(e, ErrMinority) {
 				err = errors.Join(err, e)
 			}
+			continue
 		}
+		m.forget(&r)
 	}
 	return err
 }
