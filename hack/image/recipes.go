@@ -29,17 +29,17 @@ type sources struct {
 	bin       string // directory of the sidecars, pause and agnhost
 }
 
-// recipes are all images, by name.
+// recipes are all images, by name. The names of Kubernetes' test images are those of test/utils/image/manifest.go of 1.36.3.
 func recipes(s sources) map[string]recipe {
 	all := map[string]recipe{
 		"mynetwork": {refs: []string{"registry.local/mynetwork:dev"}, entry: []string{"/mynetwork"}, env: []string{searchPath}, fill: s.product},
-		"pause": {refs: []string{"registry.k8s.io/pause:3.10"}, entry: []string{"/pause"}, fill: func(t *rootfs.Tree) error {
+		"pause": {refs: []string{"registry.k8s.io/pause:3.10", "registry.k8s.io/pause:3.10.2"}, entry: []string{"/pause"}, fill: func(t *rootfs.Tree) error {
 			return t.File("/pause", filepath.Join(s.bin, "pause"))
 		}},
 		"tools": {refs: []string{"registry.local/tools:dev", "registry.k8s.io/e2e-test-images/busybox:1.37.0-1",
-			"registry.k8s.io/e2e-test-images/nginx:1.14-4", "registry.k8s.io/e2e-test-images/jessie-dnsutils:1.7"},
+			"registry.k8s.io/e2e-test-images/nginx:1.15-4", "registry.k8s.io/e2e-test-images/nginx:1.27-0"},
 			env: []string{searchPath + ":" + postgres + "/bin"}, fill: tools},
-		"agnhost": {refs: []string{"registry.k8s.io/e2e-test-images/agnhost:2.56"}, entry: []string{"/agnhost"}, env: []string{searchPath},
+		"agnhost": {refs: []string{"registry.k8s.io/e2e-test-images/agnhost:2.63.0"}, entry: []string{"/agnhost"}, env: []string{searchPath},
 			fill: func(t *rootfs.Tree) error {
 				return errors.Join(programs(t, shell()...), users(t), t.File("/agnhost", filepath.Join(s.bin, "agnhost")))
 			}},

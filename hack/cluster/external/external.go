@@ -130,7 +130,7 @@ func unchosen(specs []spec) (n int) {
 	return n
 }
 
-// reason is why the spec was skipped or failed, in one line.
+// reason is why the spec was skipped or failed, in one line of at most 400 bytes: the log has the whole text.
 func (s spec) reason() string {
 	text := ""
 	if s.Skipped != nil {
@@ -139,7 +139,11 @@ func (s spec) reason() string {
 	if s.Failure != nil {
 		text = s.Failure.Message
 	}
-	return strings.Join(strings.Fields(text), " ")
+	line := strings.Join(strings.Fields(text), " ")
+	if len(line) > 400 {
+		line = strings.ToValidUTF8(line[:400], "") + "..."
+	}
+	return line
 }
 
 // read reads junit.xml as ginkgo writes it.
