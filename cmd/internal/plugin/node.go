@@ -118,7 +118,11 @@ func ServeMounter(ctx context.Context, path, devices string) error {
 	if err != nil {
 		return err
 	}
-	return mounter.NewServer(mounter.ServerOptions{Mounter: mounter.New(devices), Listener: ln, User: v1alpha1.AgentUser}).Serve(ctx)
+	s, err := mounter.NewServer(mounter.ServerOptions{Mounter: mounter.New(devices), Listener: ln, User: v1alpha1.AgentUser})
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	return s.Serve(ctx)
 }
 
 // all runs parts until ctx ends or one of them does, and gives their errors.

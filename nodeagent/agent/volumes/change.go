@@ -171,6 +171,9 @@ func (m *Manager) CreateSnapshot(ctx context.Context, name, snapshot, hold strin
 			if out, ok = snapshotNamed(e, snapshot); ok {
 				return s.sameMoment(r, snapshot, hold)
 			}
+			if hold == "" { // what is held cannot be written back
+				defer m.freeze(ctx, r, s)()
+			}
 			made := journal.Snapshot{ID: newID(), Created: now(), Name: snapshot}
 			if err := s.heldSnapshot(r, hold, made, e); err != nil {
 				return err

@@ -73,9 +73,11 @@ func served(tb testing.TB, dir string) Mounter {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() {
-		done <- mounter.NewServer(mounter.ServerOptions{Mounter: mounter.New(dir), Listener: ln}).Serve(ctx)
-	}()
+	s, err := mounter.NewServer(mounter.ServerOptions{Mounter: mounter.New(dir), Listener: ln})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	go func() { done <- s.Serve(ctx) }()
 	tb.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

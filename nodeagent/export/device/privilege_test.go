@@ -28,8 +28,12 @@ func serveMounter(ctx context.Context, path, dir string) error {
 	if err != nil {
 		return err
 	}
+	s, err := mounter.NewServer(mounter.ServerOptions{Mounter: mounter.New(dir), Listener: ln, User: agentUser})
+	if err != nil {
+		return err
+	}
 	fmt.Println("ready mounter")
-	return mounter.NewServer(mounter.ServerOptions{Mounter: mounter.New(dir), Listener: ln, User: agentUser}).Serve(ctx)
+	return s.Serve(ctx)
 }
 
 // serveHolder is the child "holder".

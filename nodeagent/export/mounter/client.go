@@ -96,6 +96,22 @@ func (c *Client) List(ctx context.Context) ([]Found, error) {
 	return parseFound(a.body)
 }
 
+// Freeze is Freezer.Freeze.
+func (c *Client) Freeze(ctx context.Context, name string) (bool, error) {
+	return c.ice(ctx, tFreeze, name)
+}
+
+// Thaw is Freezer.Thaw.
+func (c *Client) Thaw(ctx context.Context, name string) (bool, error) { return c.ice(ctx, tThaw, name) }
+
+func (c *Client) ice(ctx context.Context, t uint8, name string) (bool, error) {
+	a, err := c.call(ctx, t, name, tFrozen)
+	if err == nil && len(a.body) != 1 {
+		err = fmt.Errorf("%w: short answer", ErrProtocol)
+	}
+	return err == nil && a.body[0] == 1, err
+}
+
 func (c *Client) call(ctx context.Context, t uint8, name string, want uint8) (frame, error) {
 	if err := CheckName(name); err != nil {
 		return frame{}, err

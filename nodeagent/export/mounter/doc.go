@@ -9,6 +9,7 @@
 //
 //	DIR/NAME             the mount of a volume's device
 //	DIR/NAME/volume      its one file, to which a loop device is bound
+//	DIR/.frozen/NAME     empty: the file system on the device stands still
 //	DIR/.loops/NAME      JSON: which loop device that is, and the kernel's number of the binding
 //
 // The record is needed where a mount namespace has ended (a container that was started anew): the loop device's file then lies
@@ -29,6 +30,8 @@
 //	abort    7   name                                     → 128
 //	discard  8   name                                     → 128
 //	list     9   empty                                    → 133: per device: 0 connection u32 · 4 name · loop path
+//	freeze   10  name                                     → 134: 0 whether a file system stands still u8
+//	thaw     11  name                                     → 134: 0 whether it stood still until now u8
 //	error                                                 → 255: 0 code u16 · 2 text
 //
 //	name     0 patience u32 (milliseconds; how long the call may wait) · 4 length u8 · 5 bytes
@@ -41,6 +44,7 @@
 //  3. A call that waits for whoever serves the device ends with its context: its connection is then aborted, as it is of no use.
 //  4. Only the users that the server was told reach it, and its socket cannot be replaced by them.
 //  5. A foreign copy of a mount (a container that was started with it) does not keep a device alive: Unmount ends the connection.
+//  6. A file system that was frozen goes on: at the latest after FreezeLimit, and when the next server starts.
 //
 // # Concurrency
 //

@@ -49,7 +49,10 @@ func newServed(t *testing.T, user uint32) *rig {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	s := mounter.NewServer(mounter.ServerOptions{Mounter: mounter.New(r.dir), Listener: ln, User: user})
+	s, err := mounter.NewServer(mounter.ServerOptions{Mounter: mounter.New(r.dir), Listener: ln, User: user})
+	if err != nil {
+		t.Fatal(err)
+	}
 	go func() { done <- s.Serve(ctx) }()
 	t.Cleanup(func() {
 		cancel()

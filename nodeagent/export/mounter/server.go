@@ -28,17 +28,22 @@ type ServerOptions struct {
 
 // Server mounts for others. Make one with NewServer.
 type Server struct {
-	opt  ServerOptions
-	turn chan struct{}
-	wg   sync.WaitGroup
+	opt     ServerOptions
+	freezer *Freezer
+	turn    chan struct{}
+	wg      sync.WaitGroup
 
 	mu   sync.Mutex
 	open map[*net.UnixConn]struct{} // nil: the server has ended
 }
 
 // NewServer makes a server.
-func NewServer(o ServerOptions) *Server {
-	return &Server{opt: o, turn: make(chan struct{}, maxSessions), open: map[*net.UnixConn]struct{}{}}
+func NewServer(o ServerOptions) (*Server, error) {
+	f, err := NewFreezer(o.Mounter)
+	if err != nil {
+		return nil, err
+	}
+	return &Server{opt: o, freezer: f, turn: make(chan struct{}, maxSessions), open: map[*net.UnixConn]struct{}{}}, nil
 }
 
 // Serve serves until ctx ends, and waits for the calls that are under way. Devices go on without it.
@@ -177,8 +182,23 @@ func (s *Server) handle(ctx context.Context, t uint8, body []byte) (out frame, e
 		err = m.Abort(ctx, name)
 	case tDiscard:
 		err = m.Discard(ctx, name)
+	case tFreeze, tThaw:
+		return s.freeze(ctx, t, name)
 	default:
 		err = fmt.Errorf("%w: a frame of type %d", ErrProtocol, t)
+	}
+	return out, err
+}
+
+func (s *Server) freeze(ctx context.Context, t uint8, name string) (frame, error) {
+	do := s.freezer.Freeze
+	if t == tThaw {
+		do = s.freezer.Thaw
+	}
+	is, err := do(ctx, name)
+	out := frame{t: tFrozen, body: []byte{0}}
+	if is {
+		out.body[0] = 1
 	}
 	return out, err
 }

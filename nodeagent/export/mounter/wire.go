@@ -31,12 +31,15 @@ const (
 	tAbort   uint8 = 7
 	tDiscard uint8 = 8
 	tList    uint8 = 9
+	tFreeze  uint8 = 10
+	tThaw    uint8 = 11
 	tOK      uint8 = 128
 	tHi      uint8 = 129
 	tMounted uint8 = 130
 	tBound   uint8 = 131
 	tSize    uint8 = 132
 	tFound   uint8 = 133
+	tFrozen  uint8 = 134
 	tError   uint8 = 255
 )
 
