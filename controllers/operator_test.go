@@ -2,14 +2,18 @@ package controllers_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/meta/testrestmapper"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 
+	"mynetwork.io/mynetwork/api/v1alpha1"
 	"mynetwork.io/mynetwork/controllers"
 )
 
@@ -37,5 +41,30 @@ func TestSetup(t *testing.T) {
 	}
 	if err := controllers.Setup(t.Context(), m, o); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestInUse(t *testing.T) {
+	rec := func(name, holder string, change func(*v1alpha1.VolumeRecord)) v1alpha1.VolumeRecord {
+		r := v1alpha1.VolumeRecord{ObjectMeta: metav1.ObjectMeta{Name: name}, State: v1alpha1.VolumeState{Holder: holder}}
+		if change != nil {
+			change(&r)
+		}
+		return r
+	}
+	idle := []v1alpha1.VolumeRecord{rec("detached", "", nil), rec("deleted", "a", func(r *v1alpha1.VolumeRecord) { r.State.Deletion = &v1alpha1.VolumeDeletion{} })}
+	if err := controllers.InUse(idle); err != nil {
+		t.Error(err)
+	}
+	used := append(idle, rec("vol-1", "a", func(r *v1alpha1.VolumeRecord) {
+		r.Spec.Claim = &v1alpha1.ClaimReference{Namespace: "apps", Name: "data"}
+	}))
+	for i := range 30 {
+		used = append(used, rec(fmt.Sprintf("w-%d", i), "b", nil))
+	}
+	err := controllers.InUse(used)
+	if !errors.Is(err, controllers.ErrInUse) || !strings.Contains(err.Error(), "vol-1 on node a, claim apps/data") || !strings.Contains(err.Error(), "and 11 more") ||
+		strings.Contains(err.Error(), "detached") {
+		t.Error(err)
 	}
 }

@@ -31,7 +31,7 @@ func agents(s *State, config *corev1.ConfigMap) *appsv1.DaemonSet {
 	c.Ports = []corev1.ContainerPort{{Name: "peer", ContainerPort: v1alpha1.PortPeers, Protocol: corev1.ProtocolTCP},
 		{Name: "control", ContainerPort: v1alpha1.PortControl, Protocol: corev1.ProtocolTCP}}
 	c.ReadinessProbe = &corev1.Probe{
-		ProbeHandler:  corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString("peer")}},
+		ProbeHandler:  corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString("control")}}, // a peer server logs who does not speak
 		PeriodSeconds: 2,
 	}
 	c.VolumeMounts = append(c.VolumeMounts,

@@ -52,7 +52,7 @@ func TestExitCodes(t *testing.T) {
 func TestEveryCommandIsDocumented(t *testing.T) {
 	root, plugin := Mynetwork("test"), Kubectl("test")
 	for _, path := range []string{
-		"agent", "holder", "operator", "dev up", "dev down", "dev status", "volume create", "volume list", "volume inspect", "volume attach", "volume detach",
+		"agent", "holder", "operator", "operator uninstall-check", "dev up", "dev down", "dev status", "volume create", "volume list", "volume inspect", "volume attach", "volume detach",
 		"volume resize", "volume snapshot", "volume clone", "volume rollback", "volume delete", "volume scrub", "volume modify", "volume orphans", "volume adopt", "node list", "node kill", "node start", "fsck", "version",
 	} {
 		c, _, err := root.Find(strings.Fields(path))

@@ -12,6 +12,7 @@ import (
 	"mynetwork.io/mynetwork/cmd/internal/settings"
 	"mynetwork.io/mynetwork/cmd/internal/show"
 	"mynetwork.io/mynetwork/cmd/internal/size"
+	"mynetwork.io/mynetwork/controllers"
 )
 
 // Exit codes. They are stable.
@@ -68,7 +69,7 @@ func Exit(err error) int {
 		return ExitNotFound
 	case errors.Is(err, control.ErrNoAgent), errors.Is(err, devnet.ErrLocked), errors.Is(err, ErrCluster):
 		return ExitUnavailable
-	case errors.Is(err, devnet.ErrLeft):
+	case errors.Is(err, devnet.ErrLeft), errors.Is(err, controllers.ErrInUse):
 		return ExitRefused
 	case errors.As(err, &refused):
 		return exitOf(refused.Code)

@@ -21,6 +21,7 @@ func (a *app) operatorCommand() *cobra.Command {
 		Long: "Make every MyNetwork of a Kubernetes cluster what its spec says, until SIGTERM or SIGINT. The cluster is that of the pod, else of\n" +
 			"KUBECONFIG.\n\nAll flags are settings: see \"mynetwork help configuration\"."}
 	a.reader.Flags(c.Flags(), settings.Operator)
+	c.AddCommand(a.uninstallCheckCommand())
 	return a.command(c, settings.Operator, func(ctx context.Context, _ []string) error {
 		v := &a.values.Operator
 		if v.Namespace == "" {
@@ -35,6 +36,18 @@ func (a *app) operatorCommand() *cobra.Command {
 			return err
 		}
 		return controllers.Run(ctx, cluster, v.Options(), log)
+	})
+}
+
+func (a *app) uninstallCheckCommand() *cobra.Command {
+	c := &cobra.Command{Use: "uninstall-check", Short: "Refuse while volumes are attached", ValidArgsFunction: cobra.NoFileCompletions,
+		Long: "Exit with 5 and a list while any volume of the cluster is attached to a node. The Helm chart runs it before it is uninstalled."}
+	return a.command(c, settings.Operator, func(ctx context.Context, _ []string) error {
+		cluster, err := cluster("mynetwork-operator/" + a.version)
+		if err != nil {
+			return err
+		}
+		return controllers.UninstallCheck(ctx, cluster)
 	})
 }
 
