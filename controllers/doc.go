@@ -6,7 +6,7 @@
 //	agents        the agents' control port: layouts, fences
 //	authority     the CA and the signer of agents' certificate requests
 //	warrants      grants and deletions that agents ask for, grants of members, certificates of the CSI controller
-//	failover      who is dead, and which pods may be deleted by force     (pure)
+//	failover      who is dead, and which pods may be deleted by force     (pure, but for Kubelets, which reads Leases)
 //	takeover      fences the volumes of the dead, and frees their pods
 //	guard         who may be drained                                      (pure)
 //	apply         server-side apply that writes nothing at rest

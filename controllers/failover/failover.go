@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,11 +33,30 @@ type State struct {
 	Pods         []corev1.Pod                // of the nodes in question
 	Claims       map[string]map[string]Claim // by namespace and name
 	Records      map[string]*v1alpha1.VolumeRecord
+	Kubelets     map[string]Kubelet // of the suspects; who is missing gives no sign
+	Now          time.Time
+}
+
+// Kubelet is the last sign of life of a node's kubelet: its Lease.
+type Kubelet struct {
+	Renewed time.Time     // by the node's clock
+	Lasts   time.Duration // how long a renewal holds; the kubelet renews after a quarter
+}
+
+// AgentAway is how long an agent that peers can not reach is waited for while the kubelet of its node lives: an agent that is
+// upgraded or restarted is away for seconds, and its devices wait for it; they give up after 5 minutes.
+const AgentAway = 2 * time.Minute
+
+// alive tells whether the kubelet renewed its Lease in time, with a fifth more for its ways. Clocks that differ make it tell wrong; then
+// an agent's restart frees the node's pods, or a death is seen late. Fencing does not depend on it.
+func (k Kubelet) alive(now time.Time) bool {
+	return now.Sub(k.Renewed) < k.Lasts*3/10
 }
 
 // Plan is what is to be done.
 type Plan struct {
-	Dead    []string  // nodes that are dead, by name
+	Suspect []string  // nodes that a majority can not reach, by name
+	Dead    []string  // those of them whose kubelet gives no sign either, or whose agent is away for AgentAway
 	TooMany string    // not empty: why nothing is done about them
 	Taint   []string  // nodes to taint
 	Untaint []string  // nodes to take the taint from
@@ -57,10 +77,23 @@ type Kept struct {
 // MaxWatched is how many other nodes a storage node watches: those that follow it in the order of names, around the end.
 const MaxWatched = 64
 
-// Dead lists the nodes that a majority can not reach, sorted. The majority is counted over all storage nodes that should watch the
+// waits tells of a suspect that it is not taken for dead yet.
+func (s *State) waits(node string) bool {
+	if k, ok := s.Kubelets[node]; !ok || !k.alive(s.Now) {
+		return false
+	}
+	for i := range s.StorageNodes {
+		if n := &s.StorageNodes[i]; n.Spec.NodeName == node {
+			return n.Status.Fencing == nil || s.Now.Sub(n.Status.Fencing.Since.Time) < AgentAway
+		}
+	}
+	return false
+}
+
+// Suspects lists the nodes that a majority can not reach, sorted. The majority is counted over all storage nodes that should watch the
 // node, and itself if it is one, never over those that answer: the smaller half of a split network, or each half of an even one,
 // takes nobody for dead. Words of nodes that are dead themselves are old and do not count.
-func Dead(nodes []v1alpha1.StorageNode) []string {
+func Suspects(nodes []v1alpha1.StorageNode) []string {
 	sorted := slices.SortedFunc(slices.Values(nodes), func(a, b v1alpha1.StorageNode) int { return cmp.Compare(a.Spec.NodeName, b.Spec.NodeName) })
 	return accused(sorted, accused(sorted, nil))
 }
@@ -99,15 +132,16 @@ func stores(n *v1alpha1.StorageNode) bool {
 
 // Judge makes the plan.
 func Judge(s *State) Plan {
-	p := Plan{Dead: Dead(s.StorageNodes)}
+	p := Plan{Suspect: Suspects(s.StorageNodes)}
+	p.Dead = slices.DeleteFunc(slices.Clone(p.Suspect), func(n string) bool { return s.waits(n) })
 	p.TooMany = tooMany(s, p.Dead)
 	for i := range s.Nodes {
 		n := &s.Nodes[i]
-		dead, tainted := slices.Contains(p.Dead, n.Name), slices.ContainsFunc(n.Spec.Taints, isOurs)
+		dead, tainted, suspect := slices.Contains(p.Dead, n.Name), slices.ContainsFunc(n.Spec.Taints, isOurs), slices.Contains(p.Suspect, n.Name)
 		switch {
 		case dead && !tainted && p.TooMany == "":
 			p.Taint = append(p.Taint, n.Name)
-		case !dead && tainted:
+		case !suspect && tainted:
 			p.Untaint = append(p.Untaint, n.Name)
 		}
 	}

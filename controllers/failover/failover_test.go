@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -55,7 +56,7 @@ func TestDead(t *testing.T) {
 		}()}, nil},
 		"words of the dead": {[]v1alpha1.StorageNode{m("a", "z", "e"), m("b", "z", "e", "d"), m("c", "z", "e", "d"), m("d", "z"), m("e", "z", "d")}, []string{"e"}},
 	} {
-		if got := failover.Dead(c.nodes); !slices.Equal(got, c.want) {
+		if got := failover.Suspects(c.nodes); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
@@ -71,13 +72,13 @@ func TestDeadInALargeNetwork(t *testing.T) {
 	for k := 1; k <= 31; k++ {
 		nodes[gone-k].Status.Agent.Unreachable = []string{"n200"}
 	}
-	if got := failover.Dead(nodes); got != nil {
+	if got := failover.Suspects(nodes); got != nil {
 		t.Errorf("31 of 64 words: %v", got)
 	}
 	for k := 1; k <= 33; k++ {
 		nodes[gone-k].Status.Agent.Unreachable = []string{"n200"}
 	}
-	if got := failover.Dead(nodes); !slices.Equal(got, []string{"n200"}) {
+	if got := failover.Suspects(nodes); !slices.Equal(got, []string{"n200"}) {
 		t.Errorf("33 of 64 words and its own: %v", got)
 	}
 }
@@ -222,5 +223,41 @@ func TestBack(t *testing.T) {
 func TestOnlyOurTaint(t *testing.T) {
 	if got := failover.Taint(); got.Key != "storage.mynetwork.io/unreachable" || got.Effect != corev1.TaintEffectNoSchedule {
 		t.Errorf("%+v", got)
+	}
+}
+
+// An agent that is restarted is no death, as long as the kubelet renews its Lease; and not for ever.
+func TestKubelet(t *testing.T) {
+	now := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	for name, c := range map[string]struct {
+		renewed time.Duration // ago; negative: no Lease
+		since   time.Duration // suspected for; negative: not noted yet
+		dead    bool
+	}{
+		"just renewed":             {time.Second, 5 * time.Second, false},
+		"just suspected":           {time.Second, -1, false},
+		"renewed in time":          {11 * time.Second, 5 * time.Second, false},
+		"too late":                 {13 * time.Second, 5 * time.Second, true},
+		"no Lease":                 {-1, 5 * time.Second, true},
+		"the agent is away long":   {time.Second, 3 * time.Minute, true},
+		"a clock that is in front": {-time.Second * 60, 5 * time.Second, false},
+	} {
+		s := state()
+		s.Now = now
+		if c.renewed != -1 {
+			s.Kubelets = map[string]failover.Kubelet{"c": {Renewed: now.Add(-c.renewed), Lasts: 40 * time.Second}}
+		}
+		if c.since >= 0 {
+			s.StorageNodes[2].Status.Fencing = &v1alpha1.FencingStatus{Since: metav1.NewTime(now.Add(-c.since))}
+		}
+		p := failover.Judge(s)
+		if !slices.Equal(p.Suspect, []string{"c"}) || (len(p.Dead) == 1) != c.dead || (len(p.Delete) == 1) != c.dead || (len(p.Taint) == 1) != c.dead {
+			t.Errorf("%s: %+v", name, p)
+		}
+		// The taint stays until the agent is back, though the kubelet is.
+		s.Nodes[1].Spec.Taints = []corev1.Taint{failover.Taint()}
+		if p := failover.Judge(s); len(p.Untaint) != 0 {
+			t.Errorf("%s: untainted", name)
+		}
 	}
 }

@@ -32,8 +32,9 @@ type State struct {
 	StorageNodes []v1alpha1.StorageNode
 	Nodes        map[string]*corev1.Node // by name
 	Guards       []corev1.Pod            // the guard pods of the network
-	Records      int                     // VolumeRecords of the network
-	Fenced       map[string][]string     // by node: records that were taken from it, by name
+	Kubelets     map[string]failover.Kubelet
+	Records      int                 // VolumeRecords of the network
+	Fenced       map[string][]string // by node: records that were taken from it, by name
 }
 
 // Plan is what a State asks for.
@@ -46,12 +47,13 @@ type Plan struct {
 	AddFinalizer    []string                              // StorageNodes
 	RemoveFinalizer []string
 	TooMany         string // why the dead are not believed
+	Waits           bool   // some node is suspected and may be dead soon
 }
 
 // Compute says what a State asks for. It is pure.
 func Compute(s *State) *Plan {
 	p := &Plan{Statuses: map[string]v1alpha1.StorageNodeStatus{}}
-	judged := failover.State{Network: s.Network, StorageNodes: s.StorageNodes}
+	judged := failover.State{Network: s.Network, StorageNodes: s.StorageNodes, Kubelets: s.Kubelets, Now: s.Now}
 	if judged.Network == nil {
 		judged.Network = &v1alpha1.MyNetwork{}
 	}
@@ -61,9 +63,10 @@ func Compute(s *State) *Plan {
 	slices.SortFunc(judged.Nodes, func(a, b corev1.Node) int { return cmp.Compare(a.Name, b.Name) })
 	verdict := failover.Judge(&judged)
 	p.Taint, p.Untaint, p.TooMany = verdict.Taint, verdict.Untaint, verdict.TooMany
+	p.Waits = len(verdict.Suspect) > len(verdict.Dead)
 	for i := range s.StorageNodes {
 		n := &s.StorageNodes[i]
-		r := report{state: s, node: n, dead: slices.Contains(verdict.Dead, n.Spec.NodeName), tooMany: verdict.TooMany}
+		r := report{state: s, node: n, dead: slices.Contains(verdict.Suspect, n.Spec.NodeName), tooMany: verdict.TooMany}
 		p.Statuses[n.Name] = r.status()
 		has := slices.Contains(n.Finalizers, v1alpha1.Finalizer)
 		switch {

@@ -28,6 +28,7 @@ import (
 // Reconciler keeps the StorageNodes of networks; a request names a network. All fields are required.
 type Reconciler struct {
 	Client  client.Client
+	Live    client.Reader // reads Leases of nodes from the API server itself
 	Events  events.EventRecorder
 	Now     func() time.Time
 	Options Options
@@ -63,6 +64,9 @@ func (r *Reconciler) networksOf(ctx context.Context, o client.Object) (out []rec
 	return out
 }
 
+// suspicion is how often a suspected node is looked at, whose kubelet still lives.
+const suspicion = time.Second
+
 // resync is how often nodes are looked at without a change, for what changes by time alone.
 const resync = time.Minute
 
@@ -75,8 +79,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if len(s.StorageNodes) == 0 && len(s.Guards) == 0 {
 		return ctrl.Result{}, nil
 	}
-	if err := r.apply(ctx, s, Compute(s)); err != nil {
+	p := Compute(s)
+	if err := r.apply(ctx, s, p); err != nil {
 		return ctrl.Result{}, fmt.Errorf("nodes of network %s: %w", req.Name, err)
+	}
+	if p.Waits {
+		return ctrl.Result{RequeueAfter: suspicion}, nil
 	}
 	return ctrl.Result{RequeueAfter: resync}, nil
 }
@@ -95,6 +103,10 @@ func (r *Reconciler) gather(ctx context.Context, name string) (*State, error) {
 		return nil, err
 	}
 	s.StorageNodes = own.Items
+	var err error
+	if s.Kubelets, err = failover.Kubelets(ctx, r.Live, failover.Suspects(own.Items)); err != nil {
+		return nil, err
+	}
 	for i := range own.Items {
 		node := &corev1.Node{}
 		switch err := r.Client.Get(ctx, client.ObjectKey{Name: own.Items[i].Spec.NodeName}, node); {

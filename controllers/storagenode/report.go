@@ -63,7 +63,7 @@ func (r *report) status() v1alpha1.StorageNodeStatus {
 		st.Fencing = &v1alpha1.FencingStatus{Since: metav1.NewTime(s.Now.Truncate(1e9))}
 	}
 	if st.Fencing != nil {
-		st.Fencing.Tainted = r.tooMany == "" && kube != nil
+		st.Fencing.Tainted = kube != nil && slices.ContainsFunc(kube.Spec.Taints, func(t corev1.Taint) bool { return t.Key == v1alpha1.TaintUnreachable })
 		names := slices.Sorted(slices.Values(s.Fenced[n.Spec.NodeName]))
 		st.Fencing.FencedVolumes = names[:min(len(names), maxFenced)]
 	}

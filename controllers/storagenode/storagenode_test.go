@@ -68,7 +68,7 @@ func newWorld(t *testing.T, more ...client.Object) *world {
 		WithIndex(&v1alpha1.StorageNode{}, mynetwork.FieldNetwork, func(o client.Object) []string { return []string{o.(*v1alpha1.StorageNode).Spec.Network} }).
 		WithIndex(&v1alpha1.VolumeRecord{}, mynetwork.FieldNetwork, func(o client.Object) []string { return []string{o.(*v1alpha1.VolumeRecord).Spec.Network} })
 	w.client = interceptor.NewClient(b.Build(), w.funcs())
-	w.r = &storagenode.Reconciler{Client: w.client, Events: events.NewFakeRecorder(1000), Now: func() time.Time { return w.now },
+	w.r = &storagenode.Reconciler{Client: w.client, Live: w.client, Events: events.NewFakeRecorder(1000), Now: func() time.Time { return w.now },
 		Options: storagenode.Options{Namespace: namespace, GuardImage: "pause:1"}}
 	return w
 }

@@ -42,6 +42,7 @@ type Reconciler struct {
 	Live   client.Reader // reads pods and claims from the API server itself
 	Events events.EventRecorder
 	Fencer Fencer
+	Now    func() time.Time
 
 	mu   sync.Mutex
 	told map[string]map[types.UID]string // by network: pods that were kept, with the reason that was told
@@ -94,7 +95,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	return ctrl.Result{RequeueAfter: watch}, nil
 }
 
-// gather reads what is judged. Of nodes that are not both dead and tainted it reads nothing.
+// gather reads what is judged. Of nodes that are not both suspected and tainted it reads nothing.
 func (r *Reconciler) gather(ctx context.Context, n *v1alpha1.MyNetwork) (s *failover.State, dead []string, err error) {
 	s = &failover.State{Network: n, Claims: map[string]map[string]failover.Claim{}, Records: map[string]*v1alpha1.VolumeRecord{}}
 	var nodes v1alpha1.StorageNodeList
@@ -102,7 +103,12 @@ func (r *Reconciler) gather(ctx context.Context, n *v1alpha1.MyNetwork) (s *fail
 		return nil, nil, err
 	}
 	s.StorageNodes = nodes.Items
-	for _, name := range failover.Dead(nodes.Items) {
+	suspects := failover.Suspects(nodes.Items)
+	if s.Kubelets, err = failover.Kubelets(ctx, r.Live, suspects); err != nil {
+		return nil, nil, err
+	}
+	s.Now = r.Now()
+	for _, name := range suspects {
 		node := &corev1.Node{}
 		if err := r.Client.Get(ctx, client.ObjectKey{Name: name}, node); client.IgnoreNotFound(err) != nil {
 			return nil, nil, err

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -130,7 +131,7 @@ func newWorld(t *testing.T, change func(o client.Object)) *world {
 			return c.SubResource(sub).Patch(ctx, o, p, opts...)
 		},
 	})
-	w.r = &takeover.Reconciler{Client: w.client, Live: w.client, Events: w.events, Fencer: w}
+	w.r = &takeover.Reconciler{Client: w.client, Live: w.client, Events: w.events, Fencer: w, Now: time.Now}
 	return w
 }
 
@@ -291,7 +292,7 @@ func TestInterruptedAnywhere(t *testing.T) {
 			t.Errorf("write %d failed, and all is done", k)
 		}
 		w.fail = 0
-		w.r = &takeover.Reconciler{Client: w.client, Live: w.client, Events: w.events, Fencer: w} // another operator
+		w.r = &takeover.Reconciler{Client: w.client, Live: w.client, Events: w.events, Fencer: w, Now: time.Now} // another operator
 		if w.round(t); w.left(t) != "" {
 			t.Errorf("interrupted before write %d: left %q", k, w.left(t))
 		}
