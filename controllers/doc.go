@@ -9,6 +9,7 @@
 //	failover      who is dead, and which pods may be deleted by force     (pure, but for Kubelets, which reads Leases)
 //	takeover      fences the volumes of the dead, and frees their pods
 //	guard         who may be drained                                      (pure)
+//	snapshotter   starts the CSI snapshotter where the cluster has snapshots
 //	apply         server-side apply that writes nothing at rest
 //	status        conditions by the rules of kstatus
 //

@@ -25,6 +25,7 @@ import (
 	"mynetwork.io/mynetwork/controllers/authority"
 	"mynetwork.io/mynetwork/controllers/contentgroup"
 	"mynetwork.io/mynetwork/controllers/mynetwork"
+	"mynetwork.io/mynetwork/controllers/snapshotter"
 	"mynetwork.io/mynetwork/controllers/storagenode"
 	"mynetwork.io/mynetwork/controllers/takeover"
 	"mynetwork.io/mynetwork/controllers/warrants"
@@ -99,7 +100,7 @@ func ManagerOptions(o Options, s *runtime.Scheme) ctrl.Options {
 		RenewDeadline:                 new(renewDeadline),
 		RetryPeriod:                   new(retryPeriod),
 		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
-			&corev1.Pod{}: own, &corev1.Secret{}: own, &corev1.ConfigMap{}: own, &corev1.Service{}: own, &appsv1.DaemonSet{}: own,
+			&corev1.Pod{}: own, &corev1.Secret{}: own, &corev1.ConfigMap{}: own, &corev1.Service{}: own, &appsv1.DaemonSet{}: own, &appsv1.Deployment{}: own,
 			&policyv1.PodDisruptionBudget{}: own, &discoveryv1.EndpointSlice{}: own}},
 	}
 	m.Metrics.BindAddress = o.MetricsAddress
@@ -160,6 +161,7 @@ func Setup(ctx context.Context, m ctrl.Manager, o Options) error {
 			Image: o.Image, HolderImage: o.HolderImage, AgentServiceAccount: o.AgentServiceAccount, HolderServiceAccount: o.HolderServiceAccount}},
 		&storagenode.Reconciler{Client: c, Live: m.GetAPIReader(), Events: events, Now: time.Now, Options: storagenode.Options{Namespace: o.Namespace, GuardImage: o.GuardImage}},
 		&takeover.Reconciler{Client: c, Live: m.GetAPIReader(), Events: events, Fencer: lines, Now: time.Now},
+		&snapshotter.Reconciler{Client: c, Namespace: o.Namespace},
 		&contentgroup.Reconciler{Client: c, Now: time.Now},
 		&contentgroup.Views{Client: c, Live: m.GetAPIReader()},
 		&warrants.Records{Client: c, Live: m.GetAPIReader(), Namespace: o.Namespace, Now: time.Now},

@@ -61,5 +61,6 @@ func InUse(records []v1alpha1.VolumeRecord) error {
 	if n := len(lines) - maxListed; n > 0 {
 		lines, more = lines[:maxListed], fmt.Sprintf("\n  and %d more", n)
 	}
-	return fmt.Errorf("%w: MyNetwork is not uninstalled, because they could not be unmounted afterwards. End the pods that use them:\n%s%s", ErrInUse, strings.Join(lines, "\n"), more)
+	return fmt.Errorf("%w: MyNetwork is not uninstalled, because they could not be unmounted afterwards. End the pods that use them, then uninstall again; \"helm rollback\" "+
+		"to the release's last revision keeps MyNetwork. In use are:\n%s%s", ErrInUse, strings.Join(lines, "\n"), more)
 }

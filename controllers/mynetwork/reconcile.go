@@ -25,6 +25,7 @@ import (
 	"mynetwork.io/mynetwork/api/v1alpha1"
 	"mynetwork.io/mynetwork/controllers/apply"
 	"mynetwork.io/mynetwork/controllers/authority"
+	"mynetwork.io/mynetwork/controllers/snapshotter"
 	"mynetwork.io/mynetwork/controllers/status"
 )
 
@@ -62,6 +63,7 @@ func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
 		Watches(&corev1.Service{}, named).
 		Watches(&corev1.Secret{}, named).
 		Watches(&storagev1.StorageClass{}, named).
+		WatchesMetadata(snapshotter.Metadata(), all, builder.WithPredicates(snapshotter.IsSnapshotAPI())).
 		Complete(r)
 }
 

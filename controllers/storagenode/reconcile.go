@@ -145,7 +145,11 @@ func (r *Reconciler) apply(ctx context.Context, s *State, p *Plan) error {
 		errs = append(errs, r.taint(ctx, s, name, true))
 	}
 	for _, name := range p.Untaint {
-		errs = append(errs, r.taint(ctx, s, name, false))
+		other, err := r.missed(ctx, s.Name, name)
+		if err == nil && other == "" {
+			err = r.taint(ctx, s, name, false)
+		}
+		errs = append(errs, err)
 	}
 	if p.Budget != nil { // before guards go: a budget that is too narrow only delays
 		a := apply.Applier{Client: r.Client, Network: s.Name, UID: s.Network.UID}
@@ -164,6 +168,26 @@ func (r *Reconciler) apply(ctx context.Context, s *State, p *Plan) error {
 		errs = append(errs, r.node(ctx, &s.StorageNodes[i], p))
 	}
 	return errors.Join(errs...)
+}
+
+// missed names another network that suspects a node: the taint is common to all of them.
+func (r *Reconciler) missed(ctx context.Context, network, node string) (string, error) {
+	var all v1alpha1.StorageNodeList
+	if err := r.Client.List(ctx, &all); err != nil {
+		return "", err
+	}
+	by := map[string][]v1alpha1.StorageNode{}
+	for _, n := range all.Items {
+		if n.Spec.Network != network {
+			by[n.Spec.Network] = append(by[n.Spec.Network], n)
+		}
+	}
+	for other, nodes := range by {
+		if slices.Contains(failover.Suspects(nodes), node) {
+			return other, nil
+		}
+	}
+	return "", nil
 }
 
 // taint sets or takes back our taint, and no other.

@@ -368,6 +368,20 @@ func TestTaint(t *testing.T) {
 	if f := w.node("c").Status.Fencing; f == nil || !f.Since.Time.Equal(start) || !f.Tainted {
 		t.Errorf("%+v", f)
 	}
+	// The taint is every network's: as long as another one misses the node, it stays.
+	for _, o := range []struct{ node, against string }{{"a", "c"}, {"b", "c"}, {"c", ""}} {
+		n := &v1alpha1.StorageNode{ObjectMeta: metav1.ObjectMeta{Name: "other." + o.node}, Spec: v1alpha1.StorageNodeSpec{Network: "other", NodeName: o.node},
+			Status: v1alpha1.StorageNodeStatus{LayoutVersion: 1, Agent: &v1alpha1.AgentStatus{Unreachable: []string{o.against}}}}
+		if err := w.client.Create(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if word("a"); !tainted() || w.node("c").Status.Fencing != nil {
+		t.Error("another network misses the node, and the taint is gone")
+	}
+	if err := w.client.Delete(t.Context(), &v1alpha1.StorageNode{ObjectMeta: metav1.ObjectMeta{Name: "other.a"}}); err != nil {
+		t.Fatal(err)
+	}
 	if word("a"); tainted() || w.node("c").Status.Fencing != nil {
 		t.Error("back, and still tainted")
 	}
