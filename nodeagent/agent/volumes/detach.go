@@ -60,12 +60,8 @@ func (m *Manager) findOpen(name string) (registry.Record, error) {
 	if err == nil {
 		return r, nil
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, s := range m.slots {
-		if s.open != nil && (s.open.rec.Name == name || s.open.rec.ID.String() == name) {
-			return s.open.rec, nil
-		}
+	if a := m.openNamed(name); a != nil {
+		return a.rec, nil
 	}
 	return r, err
 }

@@ -23,7 +23,14 @@
 //  4. A volume is deleted only when it is not attached and has no clones; the deletion fences writers by an epoch of its
 //     own, and is final before any store is told.
 //  5. A snapshot is deleted only when it has no clones, and nobody can clone it meanwhile.
-//  6. Neither keys nor content reach a log, an event, a status or the registry.
+//  6. A fence takes an epoch only from the epoch and the node that it names, and says that it holds only when a majority of the
+//     tail's replicas refuse that epoch (TestFence).
+//  7. A snapshot that is made with the token of a hold is of a moment at which nothing went through the volume's gate, or it is an error
+//     and gone again (TestHoldVolume).
+//  8. What is modified is in the registry before the engine knows it, so it holds for every later attach (TestModify).
+//  9. While the registry is away, what is open here goes on, can be inspected, held and detached, and is resumed after a restart
+//     (TestRegistryAway); the registry is told of changes only, never periodically (TestCopies).
+//  10. Neither keys nor content reach a log, an event, a status or the registry.
 //
 // # Concurrency
 //

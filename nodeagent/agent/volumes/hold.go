@@ -63,16 +63,11 @@ func (m *Manager) Backend(name string) (export.Backend, error) {
 	return a.gate, nil
 }
 
-// openHere gives what is open here of a volume. It asks no registry for a volume that is named by its id.
+// openHere is openNamed, or why there is nothing.
 func (m *Manager) openHere(name string) (*attachment, error) {
-	m.mu.Lock()
-	for _, s := range m.slots {
-		if a := s.open; a != nil && (a.rec.ID.String() == name || a.rec.Name == name) {
-			m.mu.Unlock()
-			return a, nil
-		}
+	if a := m.openNamed(name); a != nil {
+		return a, nil
 	}
-	m.mu.Unlock()
 	r, err := m.find(name)
 	if err != nil {
 		return nil, err

@@ -251,13 +251,29 @@ func (m *Manager) info(r registry.Record) Info {
 	return i
 }
 
-// Inspect describes one volume.
+// Inspect describes one volume. One that is open here is described although the registry is away.
 func (m *Manager) Inspect(name string) (Info, error) {
 	r, err := registry.Find(m.opt.Registry, name)
 	if err != nil {
-		return Info{}, err
+		a := m.openNamed(name)
+		if a == nil {
+			return Info{}, err
+		}
+		r = a.rec
 	}
 	return m.info(r), nil
+}
+
+// openNamed gives what is open here under a name or an id, nil if nothing is. It asks no registry.
+func (m *Manager) openNamed(name string) *attachment {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.slots {
+		if a := s.open; a != nil && (a.rec.Name == name || a.rec.ID.String() == name) {
+			return a
+		}
+	}
+	return nil
 }
 
 // List describes all volumes, those deleted too if wanted. With an error it gives those that could be read.
@@ -293,11 +309,7 @@ func (m *Manager) Open() []Info {
 
 // Engine gives the engine of a volume that is open here, nil if it is not.
 func (m *Manager) Engine(name string) *volume.Engine {
-	r, err := registry.Find(m.opt.Registry, name)
-	if err != nil {
-		return nil
-	}
-	if a := m.attachmentOf(r.ID); a != nil {
+	if a := m.openNamed(name); a != nil {
 		return a.eng
 	}
 	return nil

@@ -86,7 +86,7 @@ func (s *Store) checkName(ctx context.Context, name string, mine *v1alpha1.Volum
 	}
 	for _, o := range list {
 		switch {
-		case deleted(o) || mine != nil && o.UID == mine.UID || mine == nil && making(o):
+		case deleted(o) || mine != nil && o.Name == mine.Name || mine == nil && making(o):
 		case mine == nil || !making(o) && before(o, mine):
 			return fmt.Errorf("volume %q has id %s: %w", name, o.Spec.VolumeID, base.ErrExists)
 		case s.abandoned(o):
