@@ -191,3 +191,66 @@ func TestSnapshotWithoutQuorum(t *testing.T) {
 		s.open((i + 1) % 4)
 	})
 }
+
+// Found by seeds (549, 789): a recovery waited for ever for a replica to confirm a closed log that had lost its disk since it
+// promised, although another one was back.
+func TestConfirmingReplicaIsGone(t *testing.T) {
+	play(t, 4, func(s *script) {
+		a := s.outsider()
+		i := a.n.idx
+		fact := s.w.reg.facts[s.v.spec.ID]
+		s.w.reg.away = true // the anchor stays on the first extent
+		for range 10 {
+			a.write(0, 64)
+		}
+		s.flush(a)
+		s.wait(2 * time.Second)
+		s.require(a.e.Status().Extent != fact.Anchor.Extent, "the writer did not roll")
+		a.n.end(false)
+		s.w.reg.away = false
+		s.up(i)
+		members := fact.Anchor.Members
+		lost, back := s.w.byStore[members[1]], s.w.byStore[members[2]]
+		back.end(false)
+		lost.diskDelay = 300 * time.Millisecond
+		try := s.v.tryOpen(s.node(i), nil, true)
+		s.w.waitFor(func() bool { return s.w.promised[promiseKey{members[1], s.v.spec.ID}].Number > fact.Epoch.Number })
+		lost.end(false)
+		lost.newDisk()
+		s.up(lost.idx)
+		s.up(back.idx)
+		s.w.waitFor(func() bool { return try.done })
+		s.require(try.err == nil, "open: %v", try.err)
+		s.seated(try)
+	})
+}
+
+// Found by a seed (802): the extent that a clone was opened on lost its quorum before the clone's first checkpoint was
+// durable, when nobody healed it yet.
+func TestCloneLosesItsQuorumWhileItOpens(t *testing.T) {
+	play(t, 5, func(s *script) {
+		a := s.open(0)
+		a.write(0, 40)
+		s.v.takeSnapshot(a)
+		_, _ = a.onSeat("checkpoint", a.e.Checkpoint)
+		s.wait(time.Second)
+		for _, n := range s.w.nodes {
+			n.diskDelay = 300 * time.Millisecond
+		}
+		c := s.w.newClone(s.v, s.v.snaps[0])
+		try := c.tryOpen(s.node(1), nil, true)
+		s.w.waitFor(func() bool { return try.done || !s.w.reg.facts[c.spec.ID].Anchor.Extent.IsZero() })
+		s.apart(1, 0, 2, 3, 4)
+		s.wait(8 * time.Second)
+		for _, n := range s.w.nodes {
+			n.diskDelay = 0
+		}
+		s.w.join()
+		s.w.waitFor(func() bool { return try.done })
+		s.require(try.err == nil, "open: %v", try.err)
+		parent := s.v
+		s.v = c
+		s.seated(try)
+		s.v = parent
+	})
+}
