@@ -26,11 +26,7 @@ import (
 	certv1 "k8s.io/api/certificates/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
-	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
 	"mynetwork.io/mynetwork/api/v1alpha1"
@@ -40,10 +36,13 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/peer/identity"
 )
 
-// kubeTest is agents in a Kubernetes of client-go's fake API, with as much of an operator as they need.
+// kubeTest is agents in a Kubernetes with as much of an operator as they need. Its API is a real one if KUBEBUILDER_ASSETS names the
+// directory with kube-apiserver and etcd, else client-go's fake.
 type kubeTest struct {
 	*cluster
 	api    client.WithWatch
+	real   bool
+	uid    string
 	port   int
 	down   atomic.Bool // the API
 	refuse atomic.Bool // the operator signs no grants
@@ -55,33 +54,36 @@ var errAPI = errors.New("connection refused")
 // newKubeTest makes and starts agents a, b, ... that have no store and no layout yet.
 func newKubeTest(tb testing.TB, n int) *kubeTest {
 	tb.Helper()
-	ca, err := identity.NewCA(network, time.Now())
-	check(tb, err)
 	_, key, err := ed25519.GenerateKey(nil)
 	check(tb, err)
 	dir, err := os.MkdirTemp("", "mn")
 	check(tb, err)
 	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
-	k := &kubeTest{cluster: &cluster{tb: tb, dir: dir, ca: ca, key: key, node: map[string]*node{}}, only: "a"}
-	k.fakeAPI()
+	k := &kubeTest{cluster: &cluster{tb: tb, dir: dir, key: key, node: map[string]*node{}}, only: "a"}
+	k.startAPI()
+	net0 := &v1alpha1.MyNetwork{ObjectMeta: metav1.ObjectMeta{Name: "main", UID: network}}
+	check(tb, k.api.Create(tb.Context(), net0))
+	k.uid = string(net0.UID)
+	k.ca, err = identity.NewCA(k.uid, time.Now())
+	check(tb, err)
 	_, port, err := net.SplitHostPort(freeAddress(tb))
 	check(tb, err)
 	k.port, err = strconv.Atoi(port)
 	check(tb, err)
 	caFile := filepath.Join(dir, "ca.crt")
-	check(tb, os.WriteFile(caFile, ca.CertPEM(), 0o600))
-	check(tb, k.api.Create(tb.Context(), &v1alpha1.MyNetwork{ObjectMeta: metav1.ObjectMeta{Name: "main", UID: network}}))
-	slice := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "s", Labels: map[string]string{discoveryv1.LabelServiceName: "main-agent"}}}
+	check(tb, os.WriteFile(caFile, k.ca.CertPEM(), 0o600))
+	slice := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "s", Labels: map[string]string{discoveryv1.LabelServiceName: "main-agent"}},
+		AddressType: discoveryv1.AddressTypeIPv4}
 	for i := range n {
-		name, ip := string(rune('a'+i)), fmt.Sprintf("127.0.0.%d", i+2)
-		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{NodeName: &name, Addresses: []string{ip}})
+		name, ip := string(rune('a'+i)), loopNet+strconv.Itoa(i+2)
+		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{NodeName: &name, Addresses: []string{podNet + strconv.Itoa(i+2)}})
 		check(tb, k.api.Create(tb.Context(), &v1alpha1.StorageNode{ObjectMeta: metav1.ObjectMeta{Name: "main." + name}, Spec: v1alpha1.StorageNodeSpec{Network: "main", NodeName: name}}))
 		own := filepath.Join(dir, name)
 		k.list = append(k.list, Member{Node: name})
-		k.node[name] = &node{c: k.cluster, cfg: Config{Node: name, Network: network, Stores: []StoreConfig{{Path: filepath.Join(own, "disk"), Capacity: 512 << 20, Log: 8 << 20}},
+		k.node[name] = &node{c: k.cluster, cfg: Config{Node: name, Network: k.uid, Stores: []StoreConfig{{Path: filepath.Join(own, "disk"), Capacity: 512 << 20, Log: 8 << 20}},
 			Dir: filepath.Join(own, "run"), Listen: net.JoinHostPort(ip, port), Control: filepath.Join(own, "s", "c"), CacheBytes: 4 << 20, RingBytes: 2 << 20,
 			ProbeInterval: 50 * time.Millisecond, Log: slog.New(slog.NewTextHandler(testWriter{tb}, nil)).With("node", name),
-			Cluster: &Cluster{Name: "main", Namespace: "ns", Address: ip, CA: caFile, TLS: filepath.Join(own, "tls"), ControlListen: net.JoinHostPort(ip, "0"),
+			Cluster: &Cluster{Name: "main", Namespace: "default", Address: ip, CA: caFile, TLS: filepath.Join(own, "tls"), ControlListen: net.JoinHostPort(ip, "0"),
 				ControlKeys: []ed25519.PublicKey{key.Public().(ed25519.PublicKey)}, API: k.api}}}
 	}
 	check(tb, k.api.Create(tb.Context(), slice))
@@ -91,58 +93,6 @@ func newKubeTest(tb testing.TB, n int) *kubeTest {
 	}
 	tb.Cleanup(func() { k.down.Store(false); k.close() })
 	return k
-}
-
-// fakeAPI makes the API; while it is down every call fails, and watches end.
-func (k *kubeTest) fakeAPI() {
-	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{v1alpha1.AddToScheme, certv1.AddToScheme, discoveryv1.AddToScheme} {
-		check(k.tb, add(scheme))
-	}
-	index := func(f func(*v1alpha1.StorageNode) string) client.IndexerFunc {
-		return func(o client.Object) []string { return []string{f(o.(*v1alpha1.StorageNode))} }
-	}
-	base := fake.NewClientBuilder().WithScheme(scheme).
-		WithStatusSubresource(&v1alpha1.MyNetwork{}, &v1alpha1.StorageNode{}, &v1alpha1.VolumeRecord{}, &certv1.CertificateSigningRequest{}).
-		WithIndex(&v1alpha1.MyNetwork{}, "metadata.name", func(o client.Object) []string { return []string{o.GetName()} }).
-		WithIndex(&v1alpha1.StorageNode{}, "spec.network", index(func(n *v1alpha1.StorageNode) string { return n.Spec.Network })).
-		WithIndex(&v1alpha1.StorageNode{}, "spec.nodeName", index(func(n *v1alpha1.StorageNode) string { return n.Spec.NodeName })).Build()
-	k.api = interceptor.NewClient(base, interceptor.Funcs{
-		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
-			return errors.Join(k.away(ctx), c.Get(ctx, key, o, opts...))
-		},
-		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
-			return errors.Join(k.away(ctx), c.List(ctx, list, opts...))
-		},
-		Update: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.UpdateOption) error {
-			if err := k.away(ctx); err != nil {
-				return err
-			}
-			return c.Update(ctx, o, opts...)
-		},
-		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
-			if err := k.away(ctx); err != nil {
-				return err
-			}
-			return c.Create(ctx, o, opts...)
-		},
-		SubResourceApply: func(ctx context.Context, c client.Client, sub string, o runtime.ApplyConfiguration, opts ...client.SubResourceApplyOption) error {
-			if err := k.away(ctx); err != nil {
-				return err
-			}
-			return c.SubResource(sub).Apply(ctx, o, opts...)
-		},
-		Watch: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) (watch.Interface, error) {
-			if err := k.away(ctx); err != nil {
-				return nil, err
-			}
-			w, err := c.Watch(ctx, list, opts...)
-			if err == nil {
-				context.AfterFunc(ctx, w.Stop)
-			}
-			return w, err
-		},
-	})
 }
 
 type operatorKey struct{}
@@ -200,6 +150,15 @@ func (k *kubeTest) sign(ctx context.Context) error {
 		if o.Status.Certificate, err = k.ca.Certify(id.Node, req.PublicKey.(ed25519.PublicKey), time.Now(), time.Hour); err != nil {
 			return err
 		}
+		if k.real {
+			cert := o.Status.Certificate
+			o.Status.Certificate = nil
+			o.Status.Conditions = []certv1.CertificateSigningRequestCondition{{Type: certv1.CertificateApproved, Status: "True", Reason: "Test"}}
+			if err := k.api.SubResource("approval").Update(ctx, o); err != nil {
+				return err
+			}
+			o.Status.Certificate = cert
+		}
 		if err := k.api.Status().Update(ctx, o); err != nil {
 			return err
 		}
@@ -227,7 +186,7 @@ func (k *kubeTest) grantNodes(ctx context.Context) error {
 		} else {
 			var err error
 			g := warrant.Grant{Node: n.Spec.NodeName, Verbs: warrant.EveryVolume, NotAfter: time.Now().Add(time.Hour).Unix()}
-			if n.Status.MemberGrant, err = g.Encode(network, k.key); err != nil {
+			if n.Status.MemberGrant, err = g.Encode(k.uid, k.key); err != nil {
 				return err
 			}
 		}
@@ -260,9 +219,9 @@ func (k *kubeTest) answer(ctx context.Context) error {
 			case k.refuse.Load():
 				a.Refused = "a pod on node x uses it"
 			case r.Deletion != nil:
-				a.Deletion = warrant.Deletion{Volume: v, Epoch: uint64(r.Deletion.Epoch), At: r.Deletion.At}.Encode(network, k.key)
+				a.Deletion = warrant.Deletion{Volume: v, Epoch: uint64(r.Deletion.Epoch), At: r.Deletion.At}.Encode(k.uid, k.key)
 			default:
-				a.Grant, err = warrant.Grant{Volume: v, Node: r.Node, Verbs: warrant.Writer, NotAfter: time.Now().Add(time.Hour).Unix()}.Encode(network, k.key)
+				a.Grant, err = warrant.Grant{Volume: v, Node: r.Node, Verbs: warrant.Writer, NotAfter: time.Now().Add(time.Hour).Unix()}.Encode(k.uid, k.key)
 			}
 			if err != nil {
 				return err
