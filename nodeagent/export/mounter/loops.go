@@ -158,3 +158,31 @@ func list(root string) ([]Found, error) {
 	slices.SortFunc(out, func(a, b Found) int { return cmp.Compare(a.Name, b.Name) })
 	return out, nil
 }
+
+// tidy removes the empty directories and the records of devices that have ended by themselves: one that was discarded while a
+// file system was mounted from it ends with that. Nobody may mount meanwhile.
+func tidy(root string) error {
+	for _, dir := range []string{root, filepath.Join(root, recordDir)} {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("look for what has ended: %w", err)
+		}
+		for _, e := range entries {
+			at := filepath.Join(root, e.Name())
+			if CheckName(e.Name()) != nil {
+				continue
+			}
+			if _, err := fuse.ConnOf(at); !errors.Is(err, fuse.ErrNotMounted) {
+				continue
+			}
+			if list, err := bound(at); err != nil || len(list) > 0 {
+				continue
+			}
+			if err := forget(at); err != nil {
+				return err
+			}
+			_ = unix.Rmdir(at) // stays if it is not empty, or no directory
+		}
+	}
+	return nil
+}

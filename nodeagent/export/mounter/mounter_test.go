@@ -347,6 +347,43 @@ func TestNoRecord(t *testing.T) {
 	<-s.Done()
 }
 
+// A server that starts removes what ended devices left, and nothing of live ones or of others.
+func TestTidy(t *testing.T) {
+	dir := t.TempDir()
+	r := &rig{Mounter: mounter.New(dir), dir: dir}
+	r.mount(t, "live")
+	path, err := r.Bind(t.Context(), "live")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale := []byte(`{"Version":1,"Path":"` + path + `","Sequence":1}`)
+	for name, content := range map[string][]byte{".loops/ended": stale, ".loops/gone": stale, "ended": nil, "foreign": nil, "foreign/file": {1}} {
+		at := filepath.Join(dir, name)
+		if content == nil {
+			err = os.Mkdir(at, 0o700)
+		} else {
+			defer func() { _ = os.Remove(at) }()
+			if err = os.MkdirAll(filepath.Dir(at), 0o700); err == nil || errors.Is(err, os.ErrExist) {
+				err = os.WriteFile(at, content, 0o600)
+			}
+		}
+		if err != nil && !errors.Is(err, os.ErrExist) {
+			t.Fatal(err)
+		}
+	}
+	if _, err := mounter.NewServer(mounter.ServerOptions{Mounter: mounter.New(dir)}); err != nil {
+		t.Fatal(err)
+	}
+	for name, is := range map[string]bool{"ended": false, ".loops/ended": false, ".loops/gone": false, "foreign/file": true, ".loops/live": true} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); (err == nil) != is {
+			t.Errorf("%s is there: %v, want %v", name, err == nil, is)
+		}
+	}
+	if l, err := r.List(t.Context()); err != nil || len(l) != 1 || l[0].Loop != path {
+		t.Errorf("list %+v, %v", l, err)
+	}
+}
+
 // Bad clients harm only themselves, and strangers are not served.
 func TestBadClients(t *testing.T) {
 	r := newServed(t, uint32(os.Geteuid()))

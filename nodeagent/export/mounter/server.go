@@ -37,8 +37,15 @@ type Server struct {
 	open map[*net.UnixConn]struct{} // nil: the server has ended
 }
 
-// NewServer makes a server.
+// NewServer makes a server, and removes what devices have left that ended without one.
 func NewServer(o ServerOptions) (*Server, error) {
+	root, err := o.Mounter.root()
+	if err == nil {
+		err = tidy(root)
+	}
+	if err != nil {
+		return nil, err
+	}
 	f, err := NewFreezer(o.Mounter)
 	if err != nil {
 		return nil, err
