@@ -1,0 +1,54 @@
+package holder
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mynetwork.io/mynetwork/nodeagent/export/fuse"
+)
+
+// TestEndsByClosing: a holder without privilege, which can not abort a connection by its number, ends a device by closing the last copy
+// of its descriptor: the kernel fails what waits. The control is a second copy, with which the device goes on waiting.
+func TestEndsByClosing(t *testing.T) {
+	r := start(t)
+	dir := t.TempDir()
+	fd, err := fuse.Mount(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = fuse.Abort(dir)
+		_ = unix.Unmount(dir, unix.MNT_DETACH)
+	})
+	second, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := dial(t, r.path)
+	if err := c.Put(t.Context(), &Entry{Name: "d", Device: []int{fd}}); err != nil { // without a number: nothing to abort by
+		t.Fatal(err)
+	}
+	_ = unix.Close(fd)
+	done := make(chan error, 1)
+	go func() { done <- unix.Access(dir+"/file", unix.F_OK) }() // waits for an answer to INIT, which nobody gives
+	_ = c.Close()
+	for ended := false; !ended; {
+		select {
+		case r.ticks <- time.Time{}:
+		case <-r.ended:
+			ended = true
+		}
+	}
+	select {
+	case err := <-done:
+		t.Errorf("it ended although a copy of its descriptor is open: %v", err)
+	default:
+	}
+	_ = unix.Close(second)
+	if err := <-done; !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNABORTED) {
+		t.Errorf("what waited got %v", err)
+	}
+}
