@@ -18,7 +18,7 @@ const Validity = 7 * 24 * time.Hour
 // User is a pod that mounts the volume, is bound to a node, and has not ended.
 type User struct {
 	Namespace, Pod, Node string
-	Fenced               bool // the node is dead, and the volume was taken from it
+	Dead                 bool // the node is dead: it is not in the way of who fences the volume, nor of who takes it over
 }
 
 // Facts are what a request is held against.
@@ -75,7 +75,7 @@ func attach(f Facts, id [16]byte) Decision {
 		switch {
 		case u.Node == f.Request.Node:
 			here = true
-		case !u.Fenced:
+		case !u.Dead:
 			elsewhere = append(elsewhere, fmt.Sprintf("pod %s/%s on node %s", u.Namespace, u.Pod, u.Node))
 		}
 	}

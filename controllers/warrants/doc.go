@@ -12,7 +12,8 @@
 // # Invariants
 //
 //  1. Nothing is signed for a node that is no StorageNode of the network, nor for a record of another network. (TestDecide)
-//  2. A volume that a pod on another node mounts is granted to nobody else, unless that node is fenced. (TestDecide)
+//  2. A volume that a pod on another node mounts is granted to nobody else, unless that node is dead. (TestDecide,
+//     TestDeadNode)
 //  3. A deletion is signed only if no PersistentVolume of the volume is bound and no record names it as its parent. (TestDecide)
 //  4. A grant for all volumes never has Write or Attach, and only nodes that store data may repair and delete. (TestMembers)
 //  5. A request is answered once: at rest nothing is written. (TestRecords, TestMembers)

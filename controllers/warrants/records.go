@@ -17,7 +17,6 @@ import (
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
 	"mynetwork.io/mynetwork/controllers/authority"
-	"mynetwork.io/mynetwork/controllers/failover"
 	"mynetwork.io/mynetwork/controllers/mynetwork"
 )
 
@@ -160,13 +159,10 @@ func (r *Records) gather(ctx context.Context, rec *v1alpha1.VolumeRecord, ask *v
 	if err := r.Client.List(ctx, &nodes, client.MatchingFields{mynetwork.FieldNetwork: rec.Spec.Network}); err != nil {
 		return f, err
 	}
-	fenced := map[string]bool{}
 	for i := range nodes.Items {
-		s := &nodes.Items[i]
-		if s.Spec.NodeName == ask.Node {
+		if s := &nodes.Items[i]; s.Spec.NodeName == ask.Node {
 			f.Node = s
 		}
-		fenced[s.Spec.NodeName] = s.Status.Fencing != nil && failover.Fenced(rec, s.Spec.NodeName)
 	}
 	var err error
 	if f.Volumes, err = r.volumes(ctx, rec); err != nil {
@@ -176,11 +172,24 @@ func (r *Records) gather(ctx context.Context, rec *v1alpha1.VolumeRecord, ask *v
 		f.Children, err = r.children(ctx, rec)
 		return f, err
 	}
-	f.Users, err = r.users(ctx, f.Volumes, ask.Node)
-	for i := range f.Users {
-		f.Users[i].Fenced = fenced[f.Users[i].Node]
+	if f.Users, err = r.users(ctx, f.Volumes, ask.Node); err != nil {
+		return f, err
 	}
-	return f, err
+	for i := range f.Users {
+		if f.Users[i].Dead, err = r.dead(ctx, f.Users[i].Node); err != nil {
+			return f, err
+		}
+	}
+	return f, nil
+}
+
+// dead tells whether a node has the unreachable taint. It has it before its volumes are fenced: who fences them needs a grant.
+func (r *Records) dead(ctx context.Context, node string) (bool, error) {
+	n := &corev1.Node{}
+	if err := r.Client.Get(ctx, client.ObjectKey{Name: node}, n); err != nil {
+		return false, client.IgnoreNotFound(err)
+	}
+	return slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == v1alpha1.TaintUnreachable }), nil
 }
 
 // volumes are the PersistentVolumes of a record, as they are now: the index tells their names, or, if it is late, the record's claim.

@@ -65,10 +65,10 @@ func pv(phase corev1.PersistentVolumePhase) *corev1.PersistentVolume {
 func TestDecide(t *testing.T) {
 	type facts = warrants.Facts
 	ask := func(r v1alpha1.VolumeRequest) func(*facts) { return func(f *facts) { f.Request = &r } }
-	on := func(fenced bool, nodes ...string) func(*facts) {
+	on := func(dead bool, nodes ...string) func(*facts) {
 		return func(f *facts) {
 			for _, n := range nodes {
-				f.Users = append(f.Users, warrants.User{Namespace: "apps", Pod: "p-" + n, Node: n, Fenced: fenced})
+				f.Users = append(f.Users, warrants.User{Namespace: "apps", Pod: "p-" + n, Node: n, Dead: dead})
 			}
 		}
 	}
@@ -82,8 +82,8 @@ func TestDecide(t *testing.T) {
 		"a pod elsewhere":                       {[]func(*facts){on(false, "b")}, "pod apps/p-b on node b uses the volume"},
 		"many elsewhere":                        {[]func(*facts){on(false, "b", "c", "d", "e", "f")}, "2 more"},
 		"pods here and elsewhere":               {[]func(*facts){on(false, "b", "a")}, granted},
-		"a pod on a fenced node":                {[]func(*facts){on(true, "b")}, granted},
-		"one fenced, one not":                   {[]func(*facts){on(true, "b"), on(false, "c")}, "node c"},
+		"a pod on a dead node":                {[]func(*facts){on(true, "b")}, granted},
+		"one dead, one not":                   {[]func(*facts){on(true, "b"), on(false, "c")}, "node c"},
 		"no network":                            {[]func(*facts){func(f *facts) { f.Network = nil }}, "no MyNetwork"},
 		"no node":                               {[]func(*facts){func(f *facts) { f.Node = nil }}, "does not belong"},
 		"a node that leaves":                    {[]func(*facts){func(f *facts) { f.Node.DeletionTimestamp = &metav1.Time{} }}, "is leaving"},
@@ -253,19 +253,15 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// A fenced node's pod is in nobody's way, and the claim leads to a volume that the index does not know.
-func TestFencedNode(t *testing.T) {
-	dead := node("c")
-	dead.Status.Fencing = &v1alpha1.FencingStatus{}
-	held := record(attach("a", "1"))
-	held.State, held.Status = v1alpha1.VolumeState{Holder: "c", HolderEpoch: 4}, v1alpha1.VolumeRecordStatus{FencedNode: "c", FencedEpoch: 5}
-	w := newWorld(t, held, pv(corev1.VolumeBound), pod("p", "c"), dead)
+// A dead node's pod is in nobody's way: neither of who fences the volume nor of who takes it over.
+func TestDeadNode(t *testing.T) {
+	dead := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "c"}, Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: v1alpha1.TaintUnreachable}}}}
+	w := newWorld(t, record(attach("a", "1")), pv(corev1.VolumeBound), pod("p", "c"), dead)
 	if got := w.answers(t); len(got[0].Grant) == 0 {
 		t.Errorf("%+v", got)
 	}
-	held = record(attach("a", "1"))
-	held.State = v1alpha1.VolumeState{Holder: "c", HolderEpoch: 4}
-	w = newWorld(t, held, pv(corev1.VolumeBound), pod("p", "c"), dead)
+	dead.Spec.Taints[0].Key, dead.ResourceVersion = "other", ""
+	w = newWorld(t, record(attach("a", "1")), pv(corev1.VolumeBound), pod("p", "c"), dead)
 	if got := w.answers(t); got[0].Refused == "" {
 		t.Errorf("control: %+v", got)
 	}
