@@ -144,6 +144,7 @@ type chase struct {
 	members []block.StoreID
 	damaged map[block.StoreID]bool // replicas whose log of x is
 	sure    bool                   // x was reached from an extent that is certainly part of the journal
+	waits   int                    // how often it was not known where the journal goes on
 }
 
 // move goes on to another extent. Late answers may still look into the old map.

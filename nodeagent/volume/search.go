@@ -182,7 +182,10 @@ func (e *Engine) refind(c *chase, held bool) error {
 	case err == nil && met && held:
 		return nil
 	case s.silent > 0 || (err != nil && !errors.Is(err, ErrLost)):
-		e.Logf("volume %s: the journal is not at extent %s; to find it, all stores must answer, and %d do not", e.spec.ID, c.x, s.silent)
+		if c.waits%25 == 0 {
+			e.Logf("volume %s: the journal does not end at extent %s; to find it, all stores must answer, and %d do not (%v)", e.spec.ID, c.x, s.silent, err)
+		}
+		c.waits++
 		e.Env.Sleep(retryPause)
 		return errNoCopy
 	case err != nil || start.Extent == c.x:
