@@ -10,7 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 LDFLAGS = -s -w -X main.version=$(VERSION)
 
-.PHONY: sanity helm demo-k8s e2e help build test race lint verify generate demo bench sim fuzz clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
+.PHONY: sanity helm demo-k8s e2e help build test envtest race lint verify generate demo bench sim fuzz clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ build: ## bin/mynetwork and bin/kubectl-mynetwork
 
 test: ## all tests; as root those on real devices too
 	$(GO) test -timeout 20m ./...
+
+envtest: ## the operator on a real API server; KUBEBUILDER_ASSETS=directory of kube-apiserver and etcd
+	$(GO) test -count=1 -tags envtest -timeout 10m -run TestReal ./controllers
 
 race: ## the concurrent packages under the race detector
 	CGO_ENABLED=1 $(GO) test -race -short -timeout 20m ./cmd/... ./nodeagent/...
