@@ -254,3 +254,21 @@ func TestCloneLosesItsQuorumWhileItOpens(t *testing.T) {
 		s.v = parent
 	})
 }
+
+// A replica whose disk does not give the log is no obstacle as long as another has the same: it would be chosen each time.
+func TestChosenLogCanNotBeRead(t *testing.T) {
+	play(t, 4, func(s *script) {
+		a := s.outsider()
+		a.write(0, 8)
+		s.flush(a)
+		s.wait(time.Second)
+		first := a.e.Status().Members[0].Store
+		for _, m := range a.e.Status().Members {
+			if string(m.Store[:]) < string(first[:]) {
+				first = m.Store // of equal logs, this one is chosen
+			}
+		}
+		s.w.byStore[first].ioErrors = 1 << 20
+		s.open((a.n.idx + 1) % 4)
+	})
+}

@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -190,7 +191,7 @@ func (e *Engine) chaseOne(c *chase) (*tail, error) {
 			return nil, err
 		}
 	}
-	log, err := e.readChain(best.Store, c.x, &best.Chain)
+	log, err := e.readEqual(c, tails, &best)
 	if isDamage(err) {
 		e.doubt(c.damaged, c.x, best.Store, err)
 		return nil, errNoCopy
@@ -215,6 +216,25 @@ func (e *Engine) chaseOne(c *chase) (*tail, error) {
 		return nil, errNoCopy
 	}
 	return t, err
+}
+
+// readEqual reads the chosen log; from another replica that has it too, which best names then, if the first can not be read.
+func (e *Engine) readEqual(c *chase, tails *replication.Tails, best *replication.Tail) ([]byte, error) {
+	log, err := e.readChain(best.Store, c.x, &best.Chain)
+	if err == nil || isDamage(err) {
+		return log, err
+	}
+	behind := tails.Behind(*best)
+	for _, s := range c.members {
+		if s == best.Store || !tails.Has(s) || slices.ContainsFunc(behind, func(b replication.Tail) bool { return b.Store == s }) {
+			continue
+		}
+		if other, oerr := e.readChain(s, c.x, &best.Chain); oerr == nil {
+			best.Store = s
+			return other, nil
+		}
+	}
+	return nil, err
 }
 
 // readChain reads an extent's log and checks that it ends exactly as c says, and who wrote it. It asks until the store answers; it gives
