@@ -46,7 +46,7 @@ func (s *suite) picture() string {
 		return fmt.Sprintf("        pods: %v\n", err)
 	}
 	for _, p := range pods.Items {
-		if p.Namespace != testNamespace && p.Namespace != s.o.namespace {
+		if p.Namespace != s.ns && p.Namespace != s.o.namespace {
 			continue
 		}
 		why := ""

@@ -185,7 +185,7 @@ func powerOff(s *suite) (string, error) {
 // takenOver waits until the writer writes on another node.
 func (s *suite) takenOver(name, from string, start time.Time) (after *writer, to string, took time.Duration, err error) {
 	err = s.until("the pod is on another node than "+from, func() error {
-		p, err := s.kube.CoreV1().Pods(testNamespace).Get(s.ctx, name+"-0", metav1.GetOptions{})
+		p, err := s.kube.CoreV1().Pods(s.ns).Get(s.ctx, name+"-0", metav1.GetOptions{})
 		switch {
 		case err != nil:
 			return err

@@ -74,6 +74,9 @@ func run(ctx context.Context, o options, cases []testCase) int {
 		}
 	}
 	failed := s.print()
+	if failed == 0 || !o.keep {
+		s.leave()
+	}
 	if ctx.Err() != nil || failed > 0 {
 		return 1
 	}

@@ -88,7 +88,7 @@ func wrongClass(s *suite) (string, error) {
 // event waits for a warning about an object, that contains a word.
 func (s *suite) event(object, word string) (message string, err error) {
 	err = s.until("an event about "+object+" names "+word, func() error {
-		list, err := s.kube.CoreV1().Events(testNamespace).List(s.ctx, metav1.ListOptions{FieldSelector: "involvedObject.name=" + object})
+		list, err := s.kube.CoreV1().Events(s.ns).List(s.ctx, metav1.ListOptions{FieldSelector: "involvedObject.name=" + object})
 		if err != nil {
 			return err
 		}

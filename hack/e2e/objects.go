@@ -21,12 +21,9 @@ import (
 	"mynetwork.io/mynetwork/api/v1alpha1"
 )
 
-// testNamespace holds what the cases make.
-const testNamespace = "mynetwork-e2e"
-
 // create makes an object, and deletes it when the case has ended.
 func (s *suite) create(o client.Object) error {
-	o.SetNamespace(testNamespace)
+	o.SetNamespace(s.ns)
 	if err := s.c.Create(s.ctx, o); err != nil {
 		return fmt.Errorf("create %T %s: %w", o, o.GetName(), err)
 	}
@@ -108,7 +105,7 @@ func (s *suite) set(name, claim, script string) *appsv1.StatefulSet {
 // running waits until a pod runs, and tells on which node.
 func (s *suite) running(name string) (node string, err error) {
 	err = s.until("pod "+name+" runs", func() error {
-		p, err := s.kube.CoreV1().Pods(testNamespace).Get(s.ctx, name, metav1.GetOptions{})
+		p, err := s.kube.CoreV1().Pods(s.ns).Get(s.ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return err
 		}
@@ -127,7 +124,7 @@ func (s *suite) running(name string) (node string, err error) {
 func (s *suite) succeeded(name string) (out string, err error) {
 	failed := false
 	err = s.until("pod "+name+" has ended", func() error {
-		p, err := s.kube.CoreV1().Pods(testNamespace).Get(s.ctx, name, metav1.GetOptions{})
+		p, err := s.kube.CoreV1().Pods(s.ns).Get(s.ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return err
 		}
@@ -149,13 +146,13 @@ func (s *suite) succeeded(name string) (out string, err error) {
 
 // logs gives what a pod has printed so far.
 func (s *suite) logs(name string) (string, error) {
-	b, err := s.kube.CoreV1().Pods(testNamespace).GetLogs(name, &corev1.PodLogOptions{}).DoRaw(s.ctx)
+	b, err := s.kube.CoreV1().Pods(s.ns).GetLogs(name, &corev1.PodLogOptions{}).DoRaw(s.ctx)
 	return string(b), err
 }
 
 // follow calls line for what a pod prints until it ends, or its node does.
 func (s *suite) follow(name string, line func(string)) error {
-	r, err := s.kube.CoreV1().Pods(testNamespace).GetLogs(name, &corev1.PodLogOptions{Follow: true}).Stream(s.ctx)
+	r, err := s.kube.CoreV1().Pods(s.ns).GetLogs(name, &corev1.PodLogOptions{Follow: true}).Stream(s.ctx)
 	if err != nil {
 		return fmt.Errorf("logs of pod %s: %w", name, err)
 	}

@@ -95,7 +95,7 @@ func database(s *suite) (string, error) {
 // growDatabase grows the claim under the running database.
 func (s *suite) growDatabase() error {
 	claim := s.claim("pg", "1Gi", false, nil)
-	claim.Namespace = testNamespace
+	claim.Namespace = s.ns
 	if err := s.c.Get(s.ctx, client.ObjectKeyFromObject(claim), claim); err != nil {
 		return err
 	}

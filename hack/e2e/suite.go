@@ -10,6 +10,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -27,6 +29,7 @@ type suite struct {
 	all   context.Context // of the run
 	c     client.Client
 	kube  kubernetes.Interface
+	ns    string // holds what the cases make
 	start time.Time
 	lines []line
 	undo  []func() // of the case that runs, in reverse order
@@ -73,7 +76,8 @@ func connect(ctx context.Context, o options, cfg *rest.Config) (*suite, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &suite{o: o, ctx: ctx, all: ctx, c: c, kube: kube, start: time.Now()}, nil
+	now := time.Now()
+	return &suite{o: o, ctx: ctx, all: ctx, c: c, kube: kube, ns: fmt.Sprintf("mynetwork-e2e-%x", now.Unix()), start: now}, nil
 }
 
 // defaultLimit is how long a case may take that names no limit: a guard against waiting for ever, no measure.
@@ -112,6 +116,13 @@ func (s *suite) do(c testCase) bool {
 		s.cleanup()
 	}
 	return l.state != broken
+}
+
+// leave deletes the namespace of the cases, without waiting.
+func (s *suite) leave() {
+	if err := s.kube.CoreV1().Namespaces().Delete(s.all, s.ns, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		fmt.Fprintf(os.Stderr, "namespace %s stays: %v\n", s.ns, err)
+	}
 }
 
 // later has something done when the case has ended.
