@@ -11,6 +11,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -56,6 +57,23 @@ func (s *suite) remove(o client.Object) error {
 
 // className is the StorageClass of the network.
 func (s *suite) className() string { return "mynetwork-" + s.o.network }
+
+// xfsClass is the network's class, but for XFS, whose growth while it is mounted needs no CAP_SYS_RESOURCE, as that of ext4 does: root
+// lacks it on some machines.
+func (s *suite) xfsClass() (string, error) {
+	var class storagev1.StorageClass
+	if err := s.c.Get(s.ctx, client.ObjectKey{Name: s.className()}, &class); err != nil {
+		return "", err
+	}
+	xfs := &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: s.ns + "-xfs"}, Provisioner: class.Provisioner, Parameters: class.Parameters,
+		ReclaimPolicy: class.ReclaimPolicy, VolumeBindingMode: class.VolumeBindingMode, AllowVolumeExpansion: class.AllowVolumeExpansion}
+	xfs.Parameters["csi.storage.k8s.io/fstype"] = "xfs"
+	if err := s.c.Create(s.ctx, xfs); err != nil {
+		return "", err
+	}
+	s.later(func() { _ = s.remove(xfs) })
+	return xfs.Name, nil
+}
 
 // claim is a PersistentVolumeClaim; from may be nil.
 func (s *suite) claim(name, size string, block bool, from *corev1.TypedLocalObjectReference) *corev1.PersistentVolumeClaim {

@@ -46,7 +46,13 @@ func story() []testCase {
 
 // database is the story of one PostgreSQL.
 func database(s *suite) (string, error) {
-	if err := s.create(s.claim("pg", "1Gi", false, nil)); err != nil {
+	class, err := s.xfsClass()
+	if err != nil {
+		return "", err
+	}
+	claim := s.claim("pg", "1Gi", false, nil)
+	claim.Spec.StorageClassName = &class
+	if err := s.create(claim); err != nil {
 		return "", err
 	}
 	set := s.set("pg", "pg", fmt.Sprintf(databaseScript, insertForever))
@@ -72,7 +78,7 @@ func database(s *suite) (string, error) {
 	}
 	s.say("snapshot of the running database ready after %.1f s", time.Since(start).Seconds())
 	for _, c := range []struct{ name, kind, from string }{{"pg-restored", "VolumeSnapshot", "pg-monday"}, {"pg-cloned", "PersistentVolumeClaim", "pg"}} {
-		rows, err := s.copyOfDatabase(c.name, source(c.kind, c.from))
+		rows, err := s.copyOfDatabase(c.name, class, source(c.kind, c.from))
 		if err != nil {
 			return "", err
 		}
@@ -133,8 +139,10 @@ func (s *suite) printed(pod, word string) error {
 }
 
 // copyOfDatabase starts PostgreSQL on a copy, and gives what it says of its rows.
-func (s *suite) copyOfDatabase(name string, from *corev1.TypedLocalObjectReference) (rows string, err error) {
-	if err := s.create(s.claim(name, "1Gi", false, from)); err != nil {
+func (s *suite) copyOfDatabase(name, class string, from *corev1.TypedLocalObjectReference) (rows string, err error) {
+	claim := s.claim(name, "1Gi", false, from)
+	claim.Spec.StorageClassName = &class
+	if err := s.create(claim); err != nil {
 		return "", err
 	}
 	p := s.pod(name, name, fmt.Sprintf(databaseScript, countAndEnd), false)

@@ -119,11 +119,16 @@ func copies(s *suite) (string, error) {
 
 // expand: a mounted volume grows while it is written.
 func expand(s *suite) (string, error) {
-	c := s.claim("grows", "128Mi", false, nil)
+	class, err := s.xfsClass()
+	if err != nil {
+		return "", err
+	}
+	c := s.claim("grows", "512Mi", false, nil)
+	c.Spec.StorageClassName = &class
 	if err := s.create(c); err != nil {
 		return "", err
 	}
-	script := `df -B1 --output=size /data | tail -1; until [ $(df -B1 --output=size /data | tail -1) -gt 250000000 ]; do date > /data/t; sync; sleep 0.1; done; df -B1 --output=size /data | tail -1`
+	script := `df -B1 --output=size /data | tail -1; until [ $(df -B1 --output=size /data | tail -1) -gt 900000000 ]; do date > /data/t; sync; sleep 0.1; done; df -B1 --output=size /data | tail -1`
 	if err := s.create(s.pod("grows", "grows", script, false)); err != nil {
 		return "", err
 	}
@@ -135,7 +140,7 @@ func expand(s *suite) (string, error) {
 		return "", err
 	}
 	before := c.DeepCopy()
-	c.Spec.Resources.Requests[corev1.ResourceStorage] = resource.MustParse("300Mi")
+	c.Spec.Resources.Requests[corev1.ResourceStorage] = resource.MustParse("1Gi")
 	if err := s.c.Patch(s.ctx, c, client.MergeFrom(before)); err != nil {
 		return "", err
 	}
