@@ -39,6 +39,11 @@ const removeWithin = 2 * time.Minute
 func (s *suite) remove(o client.Object) error {
 	ctx, cancel := context.WithTimeout(s.all, removeWithin)
 	defer cancel()
+	if namespaced, err := s.c.IsObjectNamespaced(o); err != nil {
+		return err
+	} else if namespaced {
+		o.SetNamespace(s.ns)
+	}
 	if err := s.c.Delete(ctx, o, client.PropagationPolicy(metav1.DeletePropagationForeground), client.GracePeriodSeconds(1)); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("delete %T %s: %w", o, o.GetName(), err)
 	}

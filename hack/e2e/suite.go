@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
 )
@@ -68,6 +70,7 @@ func connect(ctx context.Context, o options, cfg *rest.Config) (*suite, error) {
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return nil, err
 	}
+	log.SetLogger(logr.Discard())
 	c, err := client.New(cfg, client.Options{Scheme: scheme})
 	if err != nil {
 		return nil, err
@@ -93,7 +96,8 @@ func (s *suite) do(c testCase) bool {
 	defer cancel()
 	s.ctx = ctx
 	start := time.Now()
-	result, err := "", errNotRun
+	var result string
+	var err error
 	if c.cluster && s.o.cluster == "" {
 		err = fmt.Errorf("%w: it needs -cluster", errNotRun)
 	} else {
