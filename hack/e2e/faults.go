@@ -10,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
 )
@@ -119,19 +118,13 @@ func upgrade(s *suite) (string, error) {
 		image = s.o.image
 	}
 	return s.underLoad("upgrade", 60, func(string) (string, error) {
-		stamp := fmt.Sprint(time.Now().Unix())
-		if err := s.helmInstall(image, "podAnnotations.rolled="+stamp); err != nil {
-			return "", err
-		}
-		n := &v1alpha1.MyNetwork{ObjectMeta: metav1.ObjectMeta{Name: s.o.network}}
-		if err := s.c.Get(s.ctx, client.ObjectKeyFromObject(n), n); err != nil {
+		if err := s.helmInstall(image); err != nil {
 			return "", err
 		}
 		if image == s.o.image { // the same: the agents are replaced by hand, one after the other
-			pods, err := s.component("agent", "")
-			if err != nil {
-				return "", err
-			}
+			err := errors.Join(s.killComponent("operator", ""), s.killComponent("csi-controller", ""), s.killComponent("csi-node", ""))
+			pods, perr := s.component("agent", "")
+			err = errors.Join(err, perr)
 			for _, p := range pods {
 				err = errors.Join(err, s.killComponent("agent", p.Spec.NodeName))
 			}

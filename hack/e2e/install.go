@@ -18,7 +18,7 @@ import (
 const release = "mynetwork"
 
 // helmInstall installs or upgrades the chart.
-func (s *suite) helmInstall(image string, extra ...string) error {
+func (s *suite) helmInstall(image string) error {
 	if s.o.chart == "" {
 		return nil
 	}
@@ -28,7 +28,7 @@ func (s *suite) helmInstall(image string, extra ...string) error {
 	}
 	args := []string{"upgrade", "--install", release, s.o.chart, "--namespace", s.o.namespace, "--create-namespace", "--wait", "--timeout", "4m",
 		"--set", "image.repository=" + repository, "--set", "image.tag=" + tag}
-	for _, v := range append(s.o.set, extra...) {
+	for _, v := range s.o.set {
 		args = append(args, "--set", v)
 	}
 	if s.o.kubeconfig != "" {

@@ -34,14 +34,21 @@ func (s *suite) stalled(name string, spec v1alpha1.MyNetworkSpec, reason string)
 
 // wrongNetworks: two over the same path, and one that chooses no node.
 func wrongNetworks(s *suite) (string, error) {
-	if err := s.stalled("second", v1alpha1.MyNetworkSpec{}, v1alpha1.ReasonPathInUse); err != nil {
-		return "", err
+	second := &v1alpha1.MyNetwork{ObjectMeta: metav1.ObjectMeta{Name: "second"}}
+	err := s.c.Create(s.ctx, second)
+	if err == nil {
+		_ = s.remove(second)
+		return "", fmt.Errorf("a second network over the same nodes and path was accepted")
 	}
+	if !strings.Contains(err.Error(), "storage.path") {
+		return "", fmt.Errorf("the refusal does not say what to write: %w", err)
+	}
+	s.say("%v", err)
 	nobody := v1alpha1.NodesSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"no": "node"}}}
 	if err := s.stalled("nobody", v1alpha1.MyNetworkSpec{Nodes: nobody}, v1alpha1.ReasonNoNodes); err != nil {
 		return "", err
 	}
-	return "PathInUse and NoNodes are said; the first network is untouched", s.networkReady()
+	return "the same path is refused, NoNodes is said; the first network is untouched", s.networkReady()
 }
 
 // wrongSpec: what the schema can refuse, it refuses with words that help.

@@ -78,7 +78,7 @@ func (s *suite) watchWriter(name string) (w *writer, node string, err error) {
 			return fmt.Errorf("the file has a %s", w.gap)
 		case failed:
 			return fmt.Errorf("its write failed")
-		case acked < 0 || resumed < 0 || acked < resumed+5:
+		case acked < 0 || resumed < 0 || acked < resumed+50:
 			return fmt.Errorf("it has said: resumed %d, acked %d", resumed, acked)
 		}
 		return nil
