@@ -286,8 +286,8 @@ func TestControl(t *testing.T) {
 	if name := leaf.URIs[0].String(); name != "mynetwork://"+uid+"/control/operator" {
 		t.Errorf("name %s", name)
 	}
-	if _, err := identity.ParseIdentity(leaf.URIs[0].String()); err == nil {
-		t.Error("a peer takes the operator for a node")
+	if id, err := identity.ParseIdentity(leaf.URIs[0].String()); err != nil || id.Role != identity.RoleControl {
+		t.Errorf("a peer takes the operator for %+v: %v", id, err)
 	}
 	for name, damage := range map[string]func(map[string][]byte){
 		"no control key": func(d map[string][]byte) { delete(d, "control.key") },

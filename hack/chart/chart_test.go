@@ -195,7 +195,7 @@ func TestValues(t *testing.T) {
 	objects(t, r)
 }
 
-// Definitions stay when the chart goes.
+// Definitions stay when the chart goes, and what agents and holders, which go on, stand on.
 func TestDefinitionsAreKept(t *testing.T) {
 	r, err := helm(t).Render(t.Context(), nil)
 	if err != nil {
@@ -212,5 +212,14 @@ func TestDefinitionsAreKept(t *testing.T) {
 	}
 	if n != 4 {
 		t.Errorf("%d definitions", n)
+	}
+	objects := strings.Split(r["agent/rbac.yaml"], "\n---\n")
+	for _, o := range objects {
+		if !strings.Contains(o, "helm.sh/resource-policy: keep") {
+			t.Errorf("of the agents' rights this is not kept:\n%s", o)
+		}
+	}
+	if len(objects) < 4 {
+		t.Errorf("%d objects", len(objects))
 	}
 }

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"archive/tar"
+	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -10,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -81,14 +85,59 @@ func write(ctx context.Context, file string, r recipe) (string, error) {
 		}
 		refs[tag] = img
 	}
-	if err := tarball.MultiWriteToFile(file+".part", refs); err != nil {
-		return "", err
-	}
 	digest, err := img.Digest()
 	if err != nil {
 		return "", err
 	}
+	to, err := os.Create(file + ".part")
+	if err != nil {
+		return "", err
+	}
+	read, pipe := io.Pipe()
+	go func() { pipe.CloseWithError(tarball.MultiWrite(refs, pipe)) }()
+	err = sortTags(to, read)
+	read.CloseWithError(err)
+	if err := errors.Join(err, to.Close()); err != nil {
+		return "", err
+	}
 	return digest.String(), os.Rename(file+".part", file)
+}
+
+const manifestName = "manifest.json"
+
+// sortTags copies a docker archive with the tags of its manifest in order: the library takes them from a map.
+func sortTags(to io.Writer, from io.Reader) error {
+	out := tar.NewWriter(to)
+	for in := tar.NewReader(from); ; {
+		h, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			return out.Close()
+		}
+		if err != nil {
+			return err
+		}
+		content := io.Reader(in)
+		if h.Name == manifestName {
+			var m tarball.Manifest
+			if err := json.NewDecoder(in).Decode(&m); err != nil {
+				return fmt.Errorf("%s: %w", manifestName, err)
+			}
+			for i := range m {
+				slices.Sort(m[i].RepoTags)
+			}
+			b, err := json.Marshal(m)
+			if err != nil {
+				return err
+			}
+			h.Size, content = int64(len(b)), bytes.NewReader(b)
+		}
+		if err := out.WriteHeader(h); err != nil {
+			return err
+		}
+		if _, err := io.Copy(out, content); err != nil {
+			return err
+		}
+	}
 }
 
 // build makes an image of one layer. Nothing in it tells when or where it was made.
