@@ -10,7 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 LDFLAGS = -s -w -X main.version=$(VERSION)
 
-.PHONY: sanity helm demo-k8s e2e help build test envtest race lint verify generate demo bench sim fuzz clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
+.PHONY: release sanity helm demo-k8s e2e help build test envtest race lint verify generate demo bench sim fuzz clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,10 @@ image: build ## the image registry.local/mynetwork:dev as out/mynetwork.tar, wit
 
 helm: ## bin/helm, in the version that the chart is tested with
 	cd hack/tools && $(GO) build -trimpath -o ../../bin/ helm.sh/helm/v3/cmd/helm
+
+release: helm ## out/release: programs, image, chart, SBOM, sums; VERSION=v1.2.3; ARGS=-twice makes all twice and compares
+	$(GO) build -trimpath -o bin/ ./hack/image
+	$(GO) run ./hack/release -version '$(VERSION)' $(ARGS)
 
 demo-k8s: ## a chart, a three-line MyNetwork and a database on a real cluster: KUBECONFIG's, or one on this machine; as root
 	hack/k8s demo
