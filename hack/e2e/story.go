@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -19,6 +20,7 @@ set -e
 bin=$(dirname $(ls /usr/lib/postgresql/*/bin/postgres))
 export PGDATA=/data/pg
 [ -e $PGDATA/PG_VERSION ] || { $bin/initdb -U postgres -A trust >/dev/null; echo initialised; }
+chmod 700 $PGDATA # fsGroup widens it on each mount
 rm -f $PGDATA/postmaster.pid
 $bin/pg_ctl -w -o "-k /tmp -c listen_addresses=" -l /tmp/log start >/dev/null || { cat /tmp/log; exit 1; }
 q() { $bin/psql -h /tmp -U postgres -qtAc "$1"; }
@@ -31,9 +33,12 @@ const (
 	countAndEnd   = `$bin/pg_ctl -w -m fast stop >/dev/null; echo done`
 )
 
+// postgresUser is the user postgres of the tools image.
+const postgresUser = 70
+
 // postgres runs as a user that is not root: PostgreSQL refuses root.
 func (s *suite) postgres(spec *corev1.PodSpec) {
-	spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: new(int64(1000)), RunAsGroup: new(int64(1000)), FSGroup: new(int64(1000))}
+	spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: new(int64(postgresUser)), RunAsGroup: new(int64(postgresUser)), FSGroup: new(int64(postgresUser))}
 }
 
 // story is the suite demo: each step prints what a person would see.
@@ -91,7 +96,7 @@ func database(s *suite) (string, error) {
 		return "", err
 	}
 	s.say("the agent that serves the volume was killed and is back; the database did not notice")
-	if err := s.look(); err != nil {
+	if err := errors.Join(s.networkReady(), s.look()); err != nil {
 		return "", err
 	}
 	out, err := s.logs("pg-0")
