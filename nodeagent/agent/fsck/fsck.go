@@ -181,7 +181,11 @@ func (c *Checker) fsckVolume(ctx context.Context, rec *registry.Record, quick bo
 		if err := r.stage("chain and map", rec.Name); err != nil {
 			return err
 		}
-		w, err := c.look(ctx, rec.ID, rec.Fact.Anchor.Extent)
+		anchor := rec.Fact.Anchor.Extent
+		if now, err := c.opt.Registry.Load(rec.ID); err == nil { // its writer moves it, and frees what lay before
+			anchor = now.Anchor.Extent
+		}
+		w, err := c.look(ctx, rec.ID, anchor)
 		if err != nil {
 			return err
 		}
