@@ -200,7 +200,7 @@ func (c *cluster) attach(on, name string) *volume.Engine {
 }
 
 func (c *cluster) tryAttach(on, name string, force bool) (*agentv1.AttachVolumeResponse, error) {
-	ctx, cancel := context.WithTimeout(c.tb.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(c.tb.Context(), 2*time.Minute)
 	defer cancel()
 	return c.node[on].api.AttachVolume(ctx, &agentv1.AttachVolumeRequest{Volume: name, Kind: agentv1.DeviceKind_DEVICE_KIND_NONE, Force: force})
 }
