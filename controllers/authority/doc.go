@@ -15,5 +15,5 @@
 //  4. The CA's key is never logged and never leaves its Secret and this process. It is made by whoever finds neither Secret nor
 //     StorageNodes; see package mynetwork.
 //
-// Not built yet: a second CA for an overlapping roll-over, the block list, and the agents' side, which asks and renews.
+// Not built yet: a second CA for an overlapping roll-over, and the block list. The agents' side is nodeagent/agent/cluster/enrol.
 package authority

@@ -124,8 +124,6 @@ func isContent(t journal.Type) bool {
 }
 
 func (e *Engine) send(epoch block.Epoch, rec []byte, payload [][]byte) {
-	var parts [replica.AppendHeadSize]byte
-	_ = parts
 	var list [2 + journal.MaxRecordPages][]byte
 	n := 2 + copy(list[2:], payload)
 	list[1] = rec
