@@ -22,7 +22,7 @@ test: ## all tests; as root those on real devices too
 	$(GO) test -timeout 20m ./...
 
 envtest: ## the operator on a real API server; KUBEBUILDER_ASSETS=directory of kube-apiserver and etcd
-	$(GO) test -count=1 -tags envtest -timeout 10m -run TestReal ./controllers
+	$(GO) test -count=1 -tags envtest -timeout 30m -run TestReal ./controllers
 
 race: ## the concurrent packages under the race detector
 	CGO_ENABLED=1 $(GO) test -race -short -timeout 20m ./cmd/... ./nodeagent/...

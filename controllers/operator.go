@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -18,7 +19,6 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
 	"mynetwork.io/mynetwork/controllers/agents"
@@ -54,6 +54,8 @@ type Options struct {
 	MetricsAddress, ProbeAddress string
 	// LeaderElection lets several operators run, of which one leads.
 	LeaderElection bool
+	// Dial connects to the control port of an agent, host:port. nil: by TCP.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
 
 // ErrOptions tells that the options can not be used.
@@ -91,7 +93,7 @@ func ManagerOptions(o Options, s *runtime.Scheme) ctrl.Options {
 	own := cache.ByObject{Namespaces: map[string]cache.Config{o.Namespace: {}}}
 	m := ctrl.Options{
 		Scheme:                        s,
-		HealthProbeBindAddress:        o.ProbeAddress,
+		HealthProbeBindAddress:        "0", // see probes
 		LeaderElection:                o.LeaderElection,
 		LeaderElectionID:              leaseName,
 		LeaderElectionNamespace:       o.Namespace,
@@ -115,33 +117,69 @@ const (
 	requestBurst = 200
 )
 
-// Run runs the operator until ctx ends. It returns an error if it lost the lead, or can not go on.
+// maxFailed is how often the operator begins anew without ever leading before its error is told.
+const maxFailed = 5
+
+// Run runs the operator until ctx ends. When the API server is away it waits for it, and when it lost the lead it begins anew, in the
+// same process: a process that ends is started again by the kubelet with pauses that grow to minutes. It returns an error if it
+// can not go on.
 func Run(ctx context.Context, cluster *rest.Config, o Options, log *slog.Logger) error {
 	if err := o.Validate(); err != nil {
 		return err
 	}
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
-	s, err := Scheme()
-	if err != nil {
-		return err
+	if err := probes(ctx, o.ProbeAddress); err != nil {
+		return fmt.Errorf("operator: %w", err)
 	}
 	cluster = rest.CopyConfig(cluster)
 	cluster.QPS, cluster.Burst = requestRate, requestBurst
-	m, err := ctrl.NewManager(cluster, ManagerOptions(o, s))
-	if err != nil {
-		return fmt.Errorf("operator: %w", err)
+	for failed := 0; ; {
+		if !answers(ctx, cluster, func(err error) { log.Warn("waits for the API server", "err", err) }) {
+			return nil
+		}
+		led, err := lead(ctx, cluster, o, log)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if failed++; led {
+			failed = 0
+		}
+		if failed >= maxFailed {
+			return fmt.Errorf("operator: %w", err)
+		}
+		log.Warn("operator begins anew", "err", err)
 	}
-	if err := errors.Join(m.AddHealthzCheck("ping", healthz.Ping), m.AddReadyzCheck("ping", healthz.Ping)); err != nil {
-		return err
+}
+
+// errBack tells that the API server was away and is back.
+var errBack = errors.New("the API server was away")
+
+// lead runs a manager until it loses the lead, fails, or the API server was away. It tells whether it led.
+func lead(ctx context.Context, cluster *rest.Config, o Options, log *slog.Logger) (led bool, err error) {
+	s, err := Scheme()
+	if err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	m, err := ctrl.NewManager(onOutage(cluster, func() { cancel(errBack) }), ManagerOptions(o, s))
+	if err != nil {
+		return false, err
 	}
 	if err := Setup(ctx, m, o); err != nil {
-		return err
+		return false, err
 	}
 	log.Info("operator starts", "namespace", o.Namespace, "image", o.Image)
-	if err := m.Start(ctx); err != nil {
-		return fmt.Errorf("operator: %w", err)
+	err = m.Start(ctx)
+	select {
+	case <-m.Elected():
+		led = true
+	default:
 	}
-	return nil
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	return led || errors.Is(err, errBack), err
 }
 
 // Setup adds all controllers to a manager.
@@ -156,7 +194,7 @@ func Setup(ctx context.Context, m ctrl.Manager, o Options) error {
 		return fmt.Errorf("indexes: %w", err)
 	}
 	c, events := m.GetClient(), m.GetEventRecorder("mynetwork-operator")
-	lines := &agents.Agents{Client: c, Namespace: o.Namespace, Now: time.Now}
+	lines := &agents.Agents{Client: c, Namespace: o.Namespace, Now: time.Now, Dial: o.Dial}
 	for _, r := range []interface{ SetupWithManager(ctrl.Manager) error }{
 		&mynetwork.Reconciler{Client: c, Events: events, Bodies: lines, Now: time.Now, Options: mynetwork.Options{Namespace: o.Namespace,
 			Image: o.Image, HolderImage: o.HolderImage, AgentServiceAccount: o.AgentServiceAccount, HolderServiceAccount: o.HolderServiceAccount}},

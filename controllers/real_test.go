@@ -3,243 +3,306 @@
 package controllers_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"flag"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/client-go/rest"
+	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
 	"mynetwork.io/mynetwork/controllers"
+	"mynetwork.io/mynetwork/controllers/status"
+	"mynetwork.io/mynetwork/hack/apiserver"
+	"mynetwork.io/mynetwork/hack/fleet"
 )
 
-const namespace = "mynetwork-system"
+// The tests of this file and of real_*_test.go share one API server, which has what config/ installs. Each has a network, nodes and
+// an operator of its own; the operator has the rights of the chart alone.
 
-// patience is how long anything is waited for.
-const patience = 60 * time.Second
+const namespace = apiserver.Namespace
 
-// api is a real API server with what config/ installs, and an operator with its own rights alone.
-type api struct {
-	t      *testing.T
-	config *rest.Config
-	admin  client.Client
-	stop   func() // the operator
+// patience is how long anything is waited for; no test asserts on less.
+const patience = 2 * time.Minute
+
+var shared struct {
+	*apiserver.Server
+	kstatus
 }
 
-func newAPI(t *testing.T) *api {
-	t.Helper()
-	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
-		t.Fatal("KUBEBUILDER_ASSETS names no directory with kube-apiserver and etcd: hack/cluster builds them, see its README.md")
-	}
-	env := &envtest.Environment{CRDDirectoryPaths: []string{"../config/crd"}, ErrorIfCRDPathMissing: true}
-	config, err := env.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &api{t: t, config: config, stop: func() {}}
-	t.Cleanup(func() {
-		a.stop()
-		if err := env.Stop(); err != nil {
-			t.Error(err)
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		s, err := apiserver.Start(ctx, "..")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
 		}
-	})
-	a.admin = a.as("", nil)
-	a.install("../config/default/namespace.yaml")
-	for _, dir := range []string{"agent", "operator", "admission"} {
-		files, err := filepath.Glob("../config/" + dir + "/*.yaml")
-		if err != nil || len(files) < 2 {
-			t.Fatalf("%v, %v", files, err)
+		defer s.Stop()
+		shared.Server = s
+		var all sync.WaitGroup
+		for _, l := range []client.ObjectList{&v1alpha1.MyNetworkList{}, &v1alpha1.StorageNodeList{}, &v1alpha1.ContentGroupList{}} {
+			all.Go(func() { shared.look(ctx, s.Admin, l) })
 		}
-		for _, f := range files {
-			if filepath.Base(f) != "kustomization.yaml" {
-				a.install(f)
+		code := m.Run()
+		cancel()
+		all.Wait()
+		if shared.seen < 100 && code == 0 && !partial() {
+			fmt.Fprintf(os.Stderr, "only %d statuses were checked\n", shared.seen)
+			return 1
+		}
+		for _, v := range shared.wrong {
+			fmt.Fprintln(os.Stderr, "kstatus:", v)
+			code = 1
+		}
+		fmt.Printf("%d statuses were held against kstatus\n", shared.seen)
+		return code
+	}())
+}
+
+// partial tells whether only some of the tests run.
+func partial() bool { return !slices.Contains([]string{"", "TestReal"}, flag.Lookup("test.run").Value.String()) }
+
+// kstatus holds every status that is ever written against the rules.
+type kstatus struct {
+	mu    sync.Mutex
+	seen  int
+	wrong []string
+}
+
+func (k *kstatus) look(ctx context.Context, c client.WithWatch, list client.ObjectList) {
+	for ctx.Err() == nil {
+		w, err := c.Watch(ctx, list.DeepCopyObject().(client.ObjectList))
+		if err != nil {
+			continue
+		}
+		for e := range w.ResultChan() {
+			if e.Type == watch.Added || e.Type == watch.Modified {
+				k.check(e.Object.(client.Object))
 			}
 		}
 	}
-	return a
 }
 
-// install makes the objects of a file.
-func (a *api) install(file string) {
-	a.t.Helper()
-	b, err := os.ReadFile(file)
-	if err != nil {
-		a.t.Fatal(err)
+func (k *kstatus) check(o client.Object) {
+	var conditions []metav1.Condition
+	var observed int64
+	switch o := o.(type) {
+	case *v1alpha1.MyNetwork:
+		conditions, observed = o.Status.Conditions, o.Status.ObservedGeneration
+	case *v1alpha1.StorageNode:
+		conditions, observed = o.Status.Conditions, o.Status.ObservedGeneration
+	case *v1alpha1.ContentGroup:
+		conditions, observed = o.Status.Conditions, o.Status.ObservedGeneration
 	}
-	d := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(b), 4096)
-	for {
-		u := &unstructured.Unstructured{}
-		if err := d.Decode(&u.Object); errors.Is(err, io.EOF) {
-			return
-		} else if err != nil {
-			a.t.Fatalf("%s: %v", file, err)
-		}
-		if err := a.admin.Create(a.t.Context(), u); err != nil {
-			a.t.Fatalf("%s: %v", file, err)
-		}
+	if len(conditions) == 0 {
+		return // nobody has looked at it yet
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.seen++
+	// Of a generation that was not acted upon, Ready may still be True; kstatus itself says "in progress" then.
+	if v := status.Violations(conditions, o.GetGeneration(), observed); v != nil && observed == o.GetGeneration() {
+		k.wrong = append(k.wrong, fmt.Sprintf("%T %s: %v in %+v", o, o.GetName(), v, conditions))
 	}
 }
 
-// as is a client with the rights of an account of the namespace, whose token is bound to a node; an empty account is the admin.
-func (a *api) as(account string, extra map[string][]string) client.Client {
-	a.t.Helper()
-	s, err := controllers.Scheme()
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	c, err := client.New(a.identity(account, extra), client.Options{Scheme: s})
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return c
+// world is one test's network with its nodes.
+type world struct {
+	t    *testing.T
+	s    *apiserver.Server
+	f    *fleet.Fleet
+	name string
+	lead bool   // operators elect a leader
+	stop func() // the operator that runs
 }
 
-func (a *api) identity(account string, extra map[string][]string) *rest.Config {
-	c := rest.CopyConfig(a.config)
-	if account != "" {
-		c.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:" + namespace + ":" + account,
-			Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + namespace, "system:authenticated"}, Extra: extra}
-	}
-	return c
-}
-
-func (a *api) agent(node string) client.Client {
-	return a.as("mynetwork-agent", map[string][]string{"authentication.kubernetes.io/node-name": {node}})
-}
-
-// operate starts an operator, in the place of the one before.
-func (a *api) operate() {
-	a.t.Helper()
-	a.stop()
+// newWorld makes a world of nodes NAME-a, NAME-b, ...; the network is not made yet.
+func newWorld(t *testing.T, name string, nodes int) *world {
+	t.Helper()
+	w := &world{t: t, s: shared.Server, name: name, stop: func() {}}
+	w.f = fleet.New(w.s, fleet.Options{Network: name})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() {
-		ended <- controllers.Run(ctx, a.identity("mynetwork-operator", nil), controllers.Options{Namespace: namespace, Image: "example.org/mynetwork:1",
-			LeaderElection: true, MetricsAddress: "0", ProbeAddress: "0"}, slog.New(slog.NewTextHandler(a.t.Output(), nil)))
-	}()
-	a.stop = func() {
+	go func() { ended <- w.f.Run(ctx) }()
+	t.Cleanup(func() {
+		w.stop()
 		cancel()
 		if err := <-ended; err != nil {
-			a.t.Error(err)
+			t.Error(err)
 		}
-		a.stop = func() {}
+	})
+	for i := range nodes {
+		w.must("node", w.f.Add(t.Context(), w.node(i)))
 	}
+	t.Cleanup(func() {
+		for i := range nodes {
+			_ = w.s.Admin.Delete(context.Background(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: w.node(i)}})
+		}
+	})
+	return w
 }
 
-// until waits for what may take a while.
-func (a *api) until(what string, f func(ctx context.Context) bool) {
-	a.t.Helper()
-	err := wait.PollUntilContextTimeout(a.t.Context(), 50*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) { return f(ctx), nil })
+func (w *world) node(i int) string { return w.name + "-" + string(rune('a'+i)) }
+
+// network is the one of the world: its nodes, and a path of its own.
+func (w *world) network() *v1alpha1.MyNetwork {
+	return &v1alpha1.MyNetwork{ObjectMeta: metav1.ObjectMeta{Name: w.name}, Spec: v1alpha1.MyNetworkSpec{Storage: v1alpha1.StorageSpec{Path: "/srv/" + w.name},
+		Nodes: v1alpha1.NodesSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{fleet.Label: w.name}}}}}
+}
+
+// operate starts an operator in the place of the one before. One that was killed may end with an error.
+func (w *world) operate(tap *apiserver.Tap) {
+	w.t.Helper()
+	w.stop()
+	w.stop = w.run(tap)
+}
+
+func (w *world) run(tap *apiserver.Tap) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	if testing.Verbose() && os.Getenv("MYNETWORK_TEST_LOG") != "" {
+		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	go func() {
+		ended <- controllers.Run(ctx, tap.On(w.s.Identity("mynetwork-operator", nil)), controllers.Options{Namespace: namespace, Image: "example.org/mynetwork:1",
+			MetricsAddress: "0", ProbeAddress: "0", LeaderElection: w.lead, Dial: w.f.Dial}, log)
+	}()
+	return sync.OnceFunc(func() {
+		cancel()
+		err := <-ended
+		select {
+		case <-tap.Killed():
+		default:
+			if err != nil && !errors.Is(err, context.Canceled) {
+				w.t.Error(err)
+			}
+		}
+	})
+}
+
+// until waits for what may take a while; f says what is missing.
+func (w *world) until(what string, f func(ctx context.Context) error) {
+	w.t.Helper()
+	var last error
+	err := wait.PollUntilContextTimeout(w.t.Context(), 20*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) { last = f(ctx); return last == nil, nil })
 	if err != nil {
-		a.t.Fatalf("%s: %v", what, err)
+		w.t.Fatalf("%s: %v: %v", what, err, last)
 	}
 }
 
-func (a *api) there(o client.Object, ns, name string) bool {
-	return a.admin.Get(a.t.Context(), client.ObjectKey{Namespace: ns, Name: name}, o) == nil
+// is waits until a condition of a MyNetwork or StorageNode has a status and a reason; it gives its message.
+func (w *world) is(o client.Object, kind string, value metav1.ConditionStatus, reason string) (message string) {
+	w.t.Helper()
+	w.until(fmt.Sprintf("%T %s: %s %s %s", o, o.GetName(), kind, value, reason), func(ctx context.Context) error {
+		if err := w.s.Admin.Get(ctx, client.ObjectKeyFromObject(o), o); err != nil {
+			return err
+		}
+		c := meta.FindStatusCondition(conditions(o), kind)
+		if c == nil || c.Status != value || c.Reason != reason {
+			return fmt.Errorf("it has %+v", conditions(o))
+		}
+		message = c.Message
+		return nil
+	})
+	return message
+}
+
+func conditions(o client.Object) []metav1.Condition {
+	switch o := o.(type) {
+	case *v1alpha1.MyNetwork:
+		return o.Status.Conditions
+	case *v1alpha1.StorageNode:
+		return o.Status.Conditions
+	case *v1alpha1.ContentGroup:
+		return o.Status.Conditions
+	}
+	return nil
+}
+
+// served makes the network and waits until it is Ready.
+func (w *world) served() *v1alpha1.MyNetwork {
+	w.t.Helper()
+	n := w.network()
+	w.must("network", w.s.Admin.Create(w.t.Context(), n))
+	w.t.Cleanup(func() { w.discard(n.Name) })
+	w.is(n, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	return n
+}
+
+// discard takes a network away that a test left, whatever state it is in: later tests' operators would go on with it.
+func (w *world) discard(name string) {
+	ctx := context.Background()
+	w.stop()
+	n := &v1alpha1.MyNetwork{}
+	if w.s.Admin.Get(ctx, client.ObjectKey{Name: name}, n) != nil {
+		return
+	}
+	var nodes v1alpha1.StorageNodeList
+	if err := w.s.Admin.List(ctx, &nodes, client.MatchingFields{"spec.network": name}); err != nil {
+		w.t.Error(err)
+	}
+	_ = w.s.Admin.DeleteAllOf(ctx, &v1alpha1.VolumeRecord{}, client.MatchingFields{"spec.network": name})
+	free := func(o client.Object) {
+		err := w.s.Admin.Patch(ctx, o, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`)))
+		if client.IgnoreNotFound(err) != nil {
+			w.t.Error(err)
+		}
+	}
+	before := n.DeepCopy()
+	n.Status.Volumes, n.Status.LastCopies = 0, 0
+	_ = w.s.Admin.Status().Patch(ctx, n, client.MergeFrom(before))
+	_ = w.s.Admin.Delete(ctx, n)
+	free(n)
+	for i := range nodes.Items {
+		_ = w.s.Admin.Delete(ctx, &nodes.Items[i])
+		free(&nodes.Items[i])
+	}
+}
+
+func (w *world) storageNode(i int) *v1alpha1.StorageNode {
+	return &v1alpha1.StorageNode{ObjectMeta: metav1.ObjectMeta{Name: w.name + "." + w.node(i)}}
+}
+
+func (w *world) there(o client.Object) bool {
+	return w.s.Admin.Get(w.t.Context(), client.ObjectKeyFromObject(o), o) == nil
+}
+
+// agent is a client with the rights of a node's agent.
+func (w *world) agent(i int) client.Client {
+	w.t.Helper()
+	c, err := w.s.Agent(w.node(i))
+	w.must("client", err)
+	return c
 }
 
 // refused fails unless an error is the API server's refusal, with these words.
-func (a *api) refused(what string, err error, words string) {
-	a.t.Helper()
+func (w *world) refused(what string, err error, words string) {
+	w.t.Helper()
 	if !(apierrors.IsForbidden(err) || apierrors.IsInvalid(err)) || !strings.Contains(err.Error(), words) {
-		a.t.Errorf("%s: %v, wanted a refusal with %q", what, err, words)
+		w.t.Errorf("%s: %v, wanted a refusal with %q", what, err, words)
 	}
 }
 
-func (a *api) must(what string, err error) {
-	a.t.Helper()
+func (w *world) must(what string, err error) {
+	w.t.Helper()
 	if err != nil {
-		a.t.Fatalf("%s: %v", what, err)
-	}
-}
-
-// With a real API server, with the rights that the chart gives and no others: a network of three lines gets all it needs, requests are
-// answered, who may not is refused, and an operator that is ended and started anew goes on.
-func TestReal(t *testing.T) {
-	a := newAPI(t)
-	for _, n := range []string{"a", "b", "c"} {
-		a.must("node", a.admin.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n}}))
-	}
-	a.operate()
-	main := &v1alpha1.MyNetwork{ObjectMeta: metav1.ObjectMeta{Name: "main"}}
-	a.must("network", a.admin.Create(t.Context(), main))
-	a.until("agents", func(context.Context) bool {
-		return a.there(&appsv1.DaemonSet{}, namespace, "main-agent") && a.there(&v1alpha1.StorageNode{}, "", "main.c")
-	})
-	second := &v1alpha1.MyNetwork{ObjectMeta: metav1.ObjectMeta{Name: "second"}}
-	a.refused("a second network on the path", a.admin.Create(t.Context(), second), "is used by MyNetwork main")
-	a.reports()
-	a.operate() // another one takes over
-	a.until("grants of members", func(context.Context) bool {
-		n := &v1alpha1.StorageNode{}
-		return a.there(n, "", "main.b") && len(n.Status.MemberGrant) > 0 && a.there(&corev1.Secret{}, namespace, v1alpha1.ControlSecret)
-	})
-	a.records(main)
-	a.until("the volume is counted", func(context.Context) bool { return a.there(main, "", "main") && main.Status.Volumes == 1 })
-	a.refused("deletion", a.admin.Delete(t.Context(), main), "still has 1 volumes")
-	a.refused("a pod with a directory of the node", a.admin.Create(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: namespace},
-		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}},
-			Volumes: []corev1.Volume{{Name: "h", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/"}}}}}}), "directories of the node")
-}
-
-// reports has an agent report for its own node, for another, and what is not its own.
-func (a *api) reports() {
-	a.t.Helper()
-	patch := func(c client.Client, name string, change func(*v1alpha1.StorageNodeStatus)) error {
-		n := &v1alpha1.StorageNode{}
-		a.must(name, a.admin.Get(a.t.Context(), client.ObjectKey{Name: name}, n))
-		before := n.DeepCopy()
-		change(&n.Status)
-		return c.Status().Patch(a.t.Context(), n, client.MergeFrom(before))
-	}
-	report := func(st *v1alpha1.StorageNodeStatus) { st.Agent = &v1alpha1.AgentStatus{Ready: true} }
-	a.must("its own report", patch(a.agent("a"), "main.a", report))
-	a.refused("another's report", patch(a.agent("a"), "main.b", report), "for the node that it runs on")
-	a.refused("its own grant", patch(a.agent("a"), "main.a", func(st *v1alpha1.StorageNodeStatus) { st.FormatGrant = strings.Repeat("0", 32) }), "formatGrant")
-	a.refused("its own death", patch(a.agent("a"), "main.a", func(st *v1alpha1.StorageNodeStatus) { st.Zone = "x" }), "zone")
-}
-
-// records has an agent make a record, ask on it, and overstep.
-func (a *api) records(n *v1alpha1.MyNetwork) {
-	a.t.Helper()
-	ctx, c := a.t.Context(), a.agent("a")
-	a.must("network", a.admin.Get(ctx, client.ObjectKey{Name: n.Name}, n))
-	id := strings.Repeat("0a", 16)
-	rec := &v1alpha1.VolumeRecord{ObjectMeta: metav1.ObjectMeta{Name: string(n.UID) + "." + id}, Spec: v1alpha1.VolumeRecordSpec{Network: "main", NetworkUID: string(n.UID),
-		VolumeID: id, Name: "v", Capacity: resource.MustParse("1Gi"), Copies: 3}}
-	a.must("record", c.Create(ctx, rec))
-	rec.Requests = []v1alpha1.VolumeRequest{{Node: "a", ID: strings.Repeat("1", 16), Attach: true, At: metav1.Now()}}
-	a.must("request", c.Update(ctx, rec))
-	a.until("answer", func(context.Context) bool {
-		return a.there(rec, "", rec.Name) && len(rec.Status.Answers) == 1 && len(rec.Status.Answers[0].Grant) > 0
-	})
-	other := rec.DeepCopy()
-	other.Requests = append(other.Requests, v1alpha1.VolumeRequest{Node: "b", ID: strings.Repeat("2", 16), Attach: true, At: metav1.Now()})
-	a.refused("a request for another", c.Update(ctx, other), "asks for another node")
-	other = rec.DeepCopy()
-	other.State.Holder = "b"
-	a.refused("another as holder", c.Update(ctx, other), "as the holder")
-	a.refused("removal of a live record", c.Delete(ctx, rec), "live volume")
-	a.refused("a token without a node", a.as("mynetwork-agent", nil).Update(ctx, rec), "not bound to a node")
-	if err := c.Status().Patch(ctx, rec, client.RawPatch("application/merge-patch+json", []byte(`{"status":{"fencedEpoch":9}}`))); !apierrors.IsForbidden(err) {
-		a.t.Errorf("an agent wrote the operator's answers: %v", err)
+		w.t.Fatalf("%s: %v", what, err)
 	}
 }

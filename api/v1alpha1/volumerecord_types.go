@@ -22,6 +22,7 @@ import (
 // +kubebuilder:printcolumn:name="Epoch",type=integer,JSONPath=`.fact.epoch`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="has(self.fact) || !has(oldSelf.fact)",message="a fact is never taken back: update the record that was read, with its resourceVersion"
+// +kubebuilder:validation:XValidation:rule="!(has(oldSelf.state) && has(oldSelf.state.deletion)) || has(self.state) && has(self.state.deletion)",message="a deleted volume does not come back"
 type VolumeRecord struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -47,6 +48,7 @@ type VolumeRecord struct {
 
 // VolumeRecordSpec says what the volume is.
 // +kubebuilder:validation:XValidation:rule="has(self.parent) == has(oldSelf.parent) && (!has(self.parent) || self.parent == oldSelf.parent)",message="a volume's parent is fixed at its creation: make a new clone"
+// +kubebuilder:validation:XValidation:rule="(has(self.encrypted) && self.encrypted) == (has(oldSelf.encrypted) && oldSelf.encrypted)",message="encryption is fixed at the volume's creation: make an encrypted volume and copy"
 type VolumeRecordSpec struct {
 	// network is the name of the MyNetwork.
 	// +kubebuilder:validation:MinLength=1
@@ -85,7 +87,6 @@ type VolumeRecordSpec struct {
 	Compression Compression `json:"compression,omitempty"`
 	// encrypted tells that pages are encrypted with the group's key. Keys are never in this object.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="encryption is fixed at the volume's creation: make an encrypted volume and copy"
 	Encrypted bool `json:"encrypted,omitempty"`
 	// keyCheck tells a wrong key of an encrypted volume, and says nothing about the right one.
 	// +optional
@@ -165,7 +166,6 @@ type VolumeFact struct {
 }
 
 // VolumeState is what agents note about a volume.
-// +kubebuilder:validation:XValidation:rule="has(self.deletion) || !has(oldSelf.deletion)",message="a deleted volume does not come back"
 type VolumeState struct {
 	// holder is the node that has the volume attached, as it said itself when it took holderEpoch. If fact.epoch is another number,
 	// somebody else took the volume since.

@@ -43,6 +43,8 @@ type Agents struct {
 	Client    client.Reader // of EndpointSlices and Secrets of Namespace
 	Namespace string
 	Now       func() time.Time
+	// Dial connects to host:port. nil: by TCP.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
 
 	mu     sync.Mutex
 	bodies map[string]body // by network uid: the newest that was stored or fetched
@@ -100,6 +102,7 @@ type line struct {
 	roots *x509.CertPool
 	own   tls.Certificate
 	now   func() time.Time
+	dial  []grpc.DialOption
 }
 
 // open reads where the agents are, and makes the operator's certificate.
@@ -126,7 +129,11 @@ func (a *Agents) open(ctx context.Context, n *v1alpha1.MyNetwork) (*line, error)
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca.Bundle())
-	return &line{uid: string(n.UID), where: where, roots: roots, own: own, now: a.Now}, nil
+	l := &line{uid: string(n.UID), where: where, roots: roots, own: own, now: a.Now}
+	if a.Dial != nil {
+		l.dial = append(l.dial, grpc.WithContextDialer(a.Dial))
+	}
+	return l, nil
 }
 
 // call speaks to the agent of a node.
@@ -135,8 +142,8 @@ func (l *line) call(node string, f func(agentv1.AgentClient) error) error {
 	if !ok {
 		return fmt.Errorf("node %s: %w", node, ErrNoAgent)
 	}
-	c, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(credentials.NewTLS(l.tls(node))),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxBody+overhead), grpc.MaxCallSendMsgSize(maxBody+overhead)))
+	c, err := grpc.NewClient("passthrough:///"+address, append(slices.Clip(l.dial), grpc.WithTransportCredentials(credentials.NewTLS(l.tls(node))),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxBody+overhead), grpc.MaxCallSendMsgSize(maxBody+overhead)))...)
 	if err != nil {
 		return fmt.Errorf("node %s: %w", node, err)
 	}

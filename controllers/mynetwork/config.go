@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/yaml"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
@@ -92,8 +93,9 @@ func service(s *State) *corev1.Service {
 			ClusterIP:                corev1.ClusterIPNone,
 			PublishNotReadyAddresses: true,
 			Selector:                 podLabels(s, "agent"),
-			Ports: []corev1.ServicePort{{Name: "peer", Port: v1alpha1.PortPeers, Protocol: corev1.ProtocolTCP},
-				{Name: "control", Port: v1alpha1.PortControl, Protocol: corev1.ProtocolTCP}},
+			// The target is said although it is the default: it would be 0 in what is wanted and another number in what is there.
+			Ports: []corev1.ServicePort{{Name: "peer", Port: v1alpha1.PortPeers, TargetPort: intstr.FromInt32(v1alpha1.PortPeers), Protocol: corev1.ProtocolTCP},
+				{Name: "control", Port: v1alpha1.PortControl, TargetPort: intstr.FromInt32(v1alpha1.PortControl), Protocol: corev1.ProtocolTCP}},
 		},
 	}
 }
