@@ -121,8 +121,8 @@ func (e *Engine) superfluous(s block.StoreID, x block.ExtentID) bool {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	o, known := e.cat.byID[x]
-	if x.Volume != e.spec.ID || e.failed != nil {
-		return false
+	if x.Volume != e.spec.ID || e.failed != nil || e.regain || e.reloading {
+		return false // while a recovery in place builds the directory anew, it says nothing of what may go
 	}
 	if !known {
 		return x.Epoch < e.epoch.Number
