@@ -7,10 +7,12 @@ import (
 	"fmt"
 
 	"github.com/zeebo/blake3"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block/leaf"
 )
 
 // PageSize is the unit of addressing and of verification, in bytes.
-const PageSize = 4096
+const PageSize = leaf.Size
 
 // Hash is a BLAKE3-256 digest: a leaf (of one stored page), a block id, or the chain hash of a journal record.
 type Hash [32]byte
@@ -19,7 +21,30 @@ type Hash [32]byte
 func (h Hash) String() string { return hex.EncodeToString(h[:]) }
 
 // Sum is BLAKE3-256 of b.
-func Sum(b []byte) Hash { return blake3.Sum256(b) }
+func Sum(b []byte) Hash {
+	if len(b) == PageSize {
+		return leaf.Sum((*[PageSize]byte)(b))
+	}
+	return blake3.Sum256(b)
+}
+
+// SumPair is Sum of two whole pages, in little more than the time of one.
+func SumPair(a, b []byte) (Hash, Hash) {
+	sums := leaf.Sum2((*[PageSize]byte)(a), (*[PageSize]byte)(b))
+	return sums[0], sums[1]
+}
+
+// Sums puts the hash of each page, as stored, into sums, which is as long as pages.
+func Sums(pages [][]byte, sums []Hash) {
+	for i := 0; i < len(pages); i++ {
+		if i+1 < len(pages) && len(pages[i]) == PageSize && len(pages[i+1]) == PageSize {
+			sums[i], sums[i+1] = SumPair(pages[i], pages[i+1])
+			i++
+			continue
+		}
+		sums[i] = Sum(pages[i])
+	}
+}
 
 // VolumeID names a volume. It is random and never reused.
 type VolumeID [16]byte
