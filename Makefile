@@ -10,10 +10,10 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 LDFLAGS = -s -w -X main.version=$(VERSION)
 
-.PHONY: release sanity helm demo-k8s e2e help build test envtest race lint verify generate demo bench sim fuzz clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
+.PHONY: release sanity helm demo-k8s e2e help build test envtest race lint verify generate demo bench bench-compare sim fuzz clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## bin/mynetwork and bin/kubectl-mynetwork
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
@@ -42,6 +42,10 @@ demo: build ## three nodes, real faults, real data: the story of the data path, 
 
 bench: build ## fio on the devices and on a plain file beside them; OUT=file writes JSON
 	$(GO) run ./hack/bench -program bin/mynetwork $(if $(OUT),-out $(OUT))
+
+bench-compare: ## what became better or worse since the committed baseline; NEW=file takes figures that are there already
+	$(if $(NEW),,@mkdir -p out && $(MAKE) bench OUT=out/bench.json)
+	$(GO) run ./hack/bench compare hack/bench/results/baseline.json $(or $(NEW),out/bench.json)
 
 sanity: ## csi-sanity and the driver's tests, on real devices and against real agents, as root (FAST=1: in memory)
 	hack/sanity

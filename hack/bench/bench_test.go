@@ -173,3 +173,25 @@ func TestHealthy(t *testing.T) {
 		t.Error("a volume that is not open is healthy")
 	}
 }
+
+func TestMarkdown(t *testing.T) {
+	figures, err := readFigures("results/baseline.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	markdown(&out, figures)
+	for name := range aims() {
+		if !strings.Contains(out.String(), "| `"+name+"` | fuse | 0.") {
+			t.Errorf("no ratio of %s on the FUSE device in\n%s", name, out.String())
+		}
+	}
+	for want, v := range map[string]float64{"0": 0, "999": 999, "1,000": 1000, "1,234,568": 1234567.8} {
+		if got := thousands(v); got != want {
+			t.Errorf("%s, not %s", got, want)
+		}
+	}
+	if _, err := readFigures("main.go"); err == nil {
+		t.Error("a file that has no figures is taken")
+	}
+}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -18,12 +17,9 @@ func compareCommand(args []string) int {
 	}
 	var lists [2][]*figure
 	for i, name := range args {
-		b, err := os.ReadFile(name)
-		if err == nil {
-			err = json.Unmarshal(b, &lists[i])
-		}
-		if err != nil {
-			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", name, err)
+		var err error
+		if lists[i], err = readFigures(name); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
 			return 2
 		}
 	}

@@ -2,6 +2,7 @@
 //
 //	go run ./hack/bench -program bin/mynetwork [-out new.json]
 //	go run ./hack/bench compare old.json new.json
+//	go run ./hack/bench markdown new.json
 //
 // It makes a network of three nodes (mynetwork dev up) in a new directory, attaches a volume as a FUSE and loop device and
 // another one over NBD, both to the first node, and fills both and the plain file. Then each workload runs on each
@@ -25,5 +26,5 @@
 //     writes: honest only on a quiet machine. For the plain file both are over the bytes of fio.
 //
 // Nothing here asserts a time. Flags can also be given by the environment, as make does: OUT, DURATION (seconds), RUNS,
-// SIZE, WORKLOADS, TARGETS, TIMES.
+// SIZE, WORKLOADS, TARGETS, TIMES, MARKDOWN. results has the figures that later ones are compared with, and text summaries of profiles.
 package main

@@ -23,11 +23,17 @@ type options struct {
 	workloads []workload
 	targets   []string
 	times     bool
+	markdown  bool // print tables for a document
 }
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "compare" {
-		os.Exit(compareCommand(os.Args[2:]))
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "compare":
+			os.Exit(compareCommand(os.Args[2:]))
+		case "markdown":
+			os.Exit(markdownCommand(os.Args[2:]))
+		}
 	}
 	o, err := parse(flag.CommandLine, os.Args[1:], os.Getenv)
 	if errors.Is(err, flag.ErrHelp) {
@@ -65,11 +71,12 @@ func parse(fs *flag.FlagSet, args []string, env func(string) string) (o options,
 	workloads := fs.String("workloads", or("WORKLOADS", ""), "those to run (default: all): "+strings.Join(workloadNames(), " "))
 	targets := fs.String("targets", or("TARGETS", ""), "those to run on (default: all): "+strings.Join(allTargets, " "))
 	fs.BoolVar(&o.times, "times", or("TIMES", "1") != "0", "also measure attach, snapshot, clone and rebuild")
+	fs.BoolVar(&o.markdown, "markdown", env("MARKDOWN") == "1", "print the figures once more, as tables in Markdown")
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}
 	if fs.NArg() > 0 {
-		return o, fmt.Errorf("unknown argument %q; there is: compare OLD NEW", fs.Arg(0))
+		return o, fmt.Errorf("unknown argument %q; there are: compare OLD NEW, markdown FIGURES", fs.Arg(0))
 	}
 	if o.duration, err = parseDuration(*duration); err != nil {
 		return o, err

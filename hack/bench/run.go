@@ -52,6 +52,10 @@ func bench(ctx context.Context, o options) (err error) {
 	}
 	finish(figures)
 	printFigures(os.Stdout, figures, b.why)
+	if o.markdown {
+		fmt.Println()
+		markdown(os.Stdout, figures)
+	}
 	var facts []fact
 	if o.times && b.paths[fuse] != "" {
 		if facts, err = b.times(); err != nil {
