@@ -11,13 +11,15 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/store"
 )
 
-func (s *Server) append(typ Type, h *Head, rest []byte, to Replier) error {
+func (s *Server) append(typ Type, h *Head, rest []byte, to Replier, own bool) error {
 	r, rec, payload, err := splitAppend(h, rest)
 	if err != nil {
 		return err
 	}
-	if err := r.CheckPayload(payload); err != nil {
-		return err
+	if !own {
+		if err := r.CheckPayload(payload); err != nil {
+			return err
+		}
 	}
 	if r.Type == journal.TypeOpen {
 		if err := s.checkOpen(h, r); err != nil {
@@ -35,6 +37,7 @@ func (s *Server) append(typ Type, h *Head, rest []byte, to Replier) error {
 		s.block(typ, h, rest, to)
 		s.commit.Notify()
 		s.tidy.Notify()
+		s.hurry.Notify()
 		return nil
 	}
 	return err

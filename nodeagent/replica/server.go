@@ -51,6 +51,7 @@ type Server struct {
 
 	commit task.Signal
 	tidy   task.Signal
+	hurry  task.Signal // tidying must not wait for a pause
 }
 
 // waiting is an answer that is due when its LSN is durable.
@@ -72,7 +73,7 @@ type blocked struct {
 // NewServer makes the door of st and starts its commit and tidy tasks. client reaches the stores to pull from.
 func NewServer(env task.Env, st *store.Store, id block.StoreID, auth Authorizer, client *Client) *Server {
 	s := &Server{env: env, store: st, id: id, auth: auth, client: client, contact: make(map[block.VolumeID]time.Duration),
-		commit: env.NewSignal(), tidy: env.NewSignal()}
+		commit: env.NewSignal(), tidy: env.NewSignal(), hurry: env.NewSignal()}
 	env.Go("commit", s.commitLoop)
 	env.Go("tidy", s.tidyLoop)
 	return s
@@ -89,6 +90,7 @@ func (s *Server) Stop() {
 	s.mu.Unlock()
 	s.commit.Notify()
 	s.tidy.Notify()
+	s.hurry.Notify()
 }
 
 // errStopped answers what comes too late; whether it was applied is open.
@@ -127,6 +129,13 @@ func (s *Server) commitLoop() {
 	}
 }
 
+// isFull tells whether appends wait for room.
+func (s *Server) isFull() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.blocked) > 0
+}
+
 func (s *Server) answer(batch []waiting, err error) {
 	var seq [AppendReplySize]byte
 	for i := range batch {
@@ -147,9 +156,16 @@ func (s *Server) answer(batch []waiting, err error) {
 // tidyBudget is the most bytes that one step of background work may sync, so that it never holds up commits long.
 const tidyBudget = 8 << 20
 
+// tidyPause is how long tidying waits after a commit. A log that is idle is marked, which is a write: a writer that waits for each
+// of its small commits would have one marked after each.
+const tidyPause = 20 * time.Millisecond
+
 func (s *Server) tidyLoop() {
 	for !s.isStopped() {
 		s.tidy.Wait()
+		if !s.isFull() {
+			s.hurry.WaitFor(tidyPause)
+		}
 		for more := true; more && !s.isStopped(); {
 			var err error
 			more, err = s.store.Tidy(tidyBudget)
@@ -163,6 +179,17 @@ func (s *Server) tidyLoop() {
 
 // Handle takes one request. It does not block, and borrows body only until it returns.
 func (s *Server) Handle(from string, typ Type, body []byte, to Replier) {
+	s.handle(from, typ, body, to, false)
+}
+
+// HandleOwn is Handle for a request that was made in this process: the pages of an append are not hashed again, because this process
+// has just made their rows of them. What may happen to them between is found like bit rot: whoever reads checks (invariant P1 of the
+// engine), and so does the scrubber.
+func (s *Server) HandleOwn(from string, typ Type, body []byte, to Replier) {
+	s.handle(from, typ, body, to, true)
+}
+
+func (s *Server) handle(from string, typ Type, body []byte, to Replier, own bool) {
 	if typ == TypeVolumes {
 		s.volumes(to)
 		return
@@ -180,7 +207,7 @@ func (s *Server) Handle(from string, typ Type, body []byte, to Replier) {
 	}
 	switch typ {
 	case TypeAppend, TypeAppendGC:
-		err = s.append(typ, &h, rest, to)
+		err = s.append(typ, &h, rest, to, own)
 	case TypePromise:
 		err = s.promise(&h, rest, to)
 	case TypeStat:

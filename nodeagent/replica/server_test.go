@@ -174,6 +174,47 @@ func TestRefusals(t *testing.T) {
 	w.same(s1, x)
 }
 
+// TestOwnAppend: what this process has hashed itself is not hashed again, and all else of an append is checked as ever. The control
+// is the same append from elsewhere.
+func TestOwnAppend(t *testing.T) {
+	w := newWorld(t, 1, small)
+	x := newWriter(e5, 1, s1)
+	x.write(2)
+	w.send(s1, x, 0, 1)
+	own := func(body []byte) answer {
+		ch := make(chan answer, 1)
+		w.node[s1].srv.HandleOwn("test", TypeAppend, body, replyTo{func(st Status, b []byte, _ error) { ch <- answer{st, bytes.Clone(b)} }})
+		return <-ch
+	}
+	body := x.body(s1, 1)
+	if a := own(body[:len(body)-1]); a.st != StatusBad {
+		t.Errorf("a page that is cut short: %d %s", a.st, a.body)
+	}
+	record := bytes.Clone(body)
+	record[headSize+4+journal.HeaderSize]++ // a leaf: the record is another one, and its pages do not fit it
+	for name, b := range map[string][]byte{"record": record, "page": append(bytes.Clone(body[:len(body)-1]), body[len(body)-1]^1)} {
+		if a := <-w.ask(s1, TypeAppend, b); a.st != StatusMismatch {
+			t.Errorf("%s, from elsewhere: %d %s", name, a.st, a.body)
+		}
+	}
+	if a := own(body); a.st != StatusOK {
+		t.Fatalf("own: %d %s", a.st, a.body)
+	}
+	w.same(s1, x)
+	next := newWriter(e5, 2, s1)
+	next.write(1)
+	w.send(s1, next, 0, 1)
+	bad := next.body(s1, 1)
+	bad[len(bad)-1] ^= 1
+	if a := own(bad); a.st != StatusOK {
+		t.Fatalf("own pages are hashed again: %d %s", a.st, a.body)
+	}
+	found := 0
+	if err := w.node[s1].st.Scrub(next.x, func(store.Finding) { found++ }); err != nil || found != 1 {
+		t.Errorf("the scrubber finds %d wrong pages: %v", found, err)
+	}
+}
+
 // denier allows nothing but reading.
 type denier struct{}
 

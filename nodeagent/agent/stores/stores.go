@@ -240,12 +240,19 @@ func (s *Set) All() []*Store {
 	return slices.Clone(s.all)
 }
 
-// Door gives the door of a store of this node, nil if it is not here or closed.
+// Door gives the door of a store of this node for this node's own requests, nil if it is not here or closed.
 func (s *Set) Door(id block.StoreID) transport.Local {
+	if d := s.doorOf(id); d != nil {
+		return d
+	}
+	return nil
+}
+
+func (s *Set) doorOf(id block.StoreID) *door {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	st := s.byID[id]
-	if st == nil || st.door == nil || s.closed {
+	if st == nil || s.closed {
 		return nil
 	}
 	return st.door
@@ -296,7 +303,7 @@ func (s *Set) Serve(from peer.Identity, req *peer.Request) {
 		return
 	}
 	id := block.StoreID(req.Body[:16])
-	d := s.Door(id)
+	d := s.doorOf(id)
 	if d == nil {
 		req.Reply(replica.StatusNotHeld, []byte("store is not on this node"))
 		return
@@ -345,13 +352,27 @@ const (
 
 // Handle implements transport.Local.
 func (d *door) Handle(from string, typ replica.Type, body []byte, to replica.Replier) {
+	if d.admits(typ, body, to) {
+		d.srv.Handle(from, typ, body, to)
+	}
+}
+
+// HandleOwn implements transport.Local.
+func (d *door) HandleOwn(from string, typ replica.Type, body []byte, to replica.Replier) {
+	if d.admits(typ, body, to) {
+		d.srv.HandleOwn(from, typ, body, to)
+	}
+}
+
+// admits answers a drop that has no deletion record.
+func (d *door) admits(typ replica.Type, body []byte, to replica.Replier) bool {
 	if typ == replica.TypeDrop {
 		if err := d.checkDrop(body); err != nil {
 			to.Reply(replica.StatusDenied, []byte(err.Error()))
-			return
+			return false
 		}
 	}
-	d.srv.Handle(from, typ, body, to)
+	return true
 }
 
 func (d *door) checkDrop(body []byte) error {

@@ -27,7 +27,8 @@ const (
 
 // Local is the door of a store of this process; *replica.Server is one.
 type Local interface {
-	Handle(from string, typ replica.Type, body []byte, to replica.Replier)
+	// HandleOwn takes a request that this process made.
+	HandleOwn(from string, typ replica.Type, body []byte, to replica.Replier)
 }
 
 // Pool gives connections; *peer.Pool is one.
@@ -220,7 +221,7 @@ func (t *Transport) drain(k remoteKey, items []item) {
 
 func (t *Transport) sendLocal(s block.StoreID, l Local, typ replica.Type, done replica.Done, parts [][]byte) {
 	if isRead(typ) && len(parts) == 1 {
-		l.Handle(t.opt.Self, typ, parts[0], t.replier(done)) // the caller waits for the answer anyway
+		l.HandleOwn(t.opt.Self, typ, parts[0], t.replier(done)) // the caller waits for the answer anyway
 		return
 	}
 	t.mu.Lock()
@@ -244,7 +245,7 @@ func (t *Transport) handle(s block.StoreID, it *item) {
 		it.done(0, nil, fmt.Errorf("store %s is closed: %w", s, replica.ErrUnreachable))
 		return
 	}
-	l.Handle(t.opt.Self, it.typ, *it.body, t.replier(it.done))
+	l.HandleOwn(t.opt.Self, it.typ, *it.body, t.replier(it.done))
 }
 
 // replyTo hands a local answer to a done.

@@ -24,7 +24,7 @@ type echo struct {
 	got [][]byte
 }
 
-func (e *echo) Handle(_ string, _ replica.Type, body []byte, to replica.Replier) {
+func (e *echo) HandleOwn(_ string, _ replica.Type, body []byte, to replica.Replier) {
 	e.mu.Lock()
 	e.got = append(e.got, append([]byte(nil), body...))
 	e.mu.Unlock()
