@@ -121,8 +121,8 @@ func (c *codec) mac(v block.VolumeID, h block.Hash) (m [16]byte) {
 	return [16]byte(sum[:16])
 }
 
-// seal appends to dst what is stored of page, and completes row (leaf, tag, len, key). row has addr, epoch, token, seq
-// and idx. If nothing has to change, stored is page itself.
+// seal appends to dst what is stored of page, and completes row but for the leaf, which is the sum of what is stored (tag, len,
+// key). row has addr, epoch, token, seq and idx. If nothing has to change, stored is page itself.
 func (c *codec) seal(v block.VolumeID, row *block.Row, page, dst []byte) (stored, out []byte, err error) {
 	stored = page
 	if c.group == nil && bytes.Equal(page, zeroPage[:]) {
@@ -150,7 +150,6 @@ func (c *codec) seal(v block.VolumeID, row *block.Row, page, dst []byte) (stored
 		row.Key = keyID
 	}
 	row.Len = uint16(len(stored))
-	row.Leaf = block.Sum(stored)
 	return stored, dst, nil
 }
 

@@ -39,6 +39,7 @@ type Engine struct {
 	progress     *replication.Progress
 	flushes      []flushWaiter
 	room         []task.Event // writers waiting for room in the ring
+	lone         bool         // a front end's thread is bringing a slot into the journal, and looks for more when it has done so
 	view         view
 	cat          catalog
 	openBlocks   map[uint64]*openBlock

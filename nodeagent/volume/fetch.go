@@ -263,22 +263,32 @@ func (e *Engine) keepPages(a blockmap.Addr, plain []byte) {
 
 // decodeRows checks stored pages against their rows and puts the plain ones into dst; stored may be dst itself.
 func (e *Engine) decodeRows(v block.VolumeID, rows []block.Row, comp block.Compression, stored, dst []byte) error {
-	same := len(stored) > 0 && &stored[0] == &dst[0]
+	if len(stored) > 0 && &stored[0] == &dst[0] {
+		return checkPages(rows, dst)
+	}
 	for i := range rows {
 		n := int(rows[i].Len)
-		d := dst[i*block.PageSize : (i+1)*block.PageSize]
-		var err error
-		if same {
-			err = rows[i].Check(d)
-		} else {
-			err = e.codec.open(v, &rows[i], comp, stored[:n], d)
-		}
-		if err != nil {
+		if err := e.codec.open(v, &rows[i], comp, stored[:n], dst[i*block.PageSize:(i+1)*block.PageSize]); err != nil {
 			return err
 		}
 		stored = stored[n:]
 	}
 	return nil
+}
+
+// checkPages checks whole pages against their rows, two at a time.
+func checkPages(rows []block.Row, pages []byte) error {
+	for len(rows) > 1 {
+		a, b := block.SumPair(pages[:block.PageSize], pages[block.PageSize:2*block.PageSize])
+		if a != rows[0].Leaf || b != rows[1].Leaf {
+			return fmt.Errorf("page %d or the one behind it (seq %d): %w", rows[0].Addr, rows[0].Seq, block.ErrMismatch)
+		}
+		rows, pages = rows[2:], pages[2*block.PageSize:]
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	return rows[0].Check(pages[:block.PageSize])
 }
 
 // errElsewhere is what a local read ends with when no store of this process has the page.

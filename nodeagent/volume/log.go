@@ -3,6 +3,7 @@ package volume
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
@@ -59,6 +60,17 @@ func (e *Engine) newSender(x block.ExtentID, s block.StoreID) *sender {
 	w := &sender{e: e, extent: x, store: s, session: e.epoch.Session}
 	w.done = w.finish
 	return w
+}
+
+// orderSenders puts replicas of other nodes before those of this process: their way is longer. The caller holds jmu.
+func (e *Engine) orderSenders() {
+	here := func(w *sender) int {
+		if e.Local(w.store) != nil {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(e.log.senders, func(a, b *sender) int { return here(a) - here(b) })
 }
 
 // finish takes the answer to one append; it runs on the transport's goroutine.

@@ -340,6 +340,7 @@ func (e *Engine) adopt(t *tail) {
 		w.failed = m.Failed
 		l.senders = append(l.senders, w)
 	}
+	e.orderSenders()
 	if l.block != nil {
 		l.block.ordinal = l.ordinal
 	}

@@ -334,6 +334,7 @@ func (e *Engine) switchTo(o *opening) {
 		}
 		l.senders = append(l.senders, w)
 	}
+	e.orderSenders()
 }
 
 // closeEntry notes in the directory how an extent ended. Until every member is known to have all of it, it counts as

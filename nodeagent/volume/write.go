@@ -5,8 +5,6 @@ import (
 	"fmt"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
-	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
-	"mynetwork.io/mynetwork/nodeagent/core/journal"
 	"mynetwork.io/mynetwork/nodeagent/volume/ring"
 )
 
@@ -58,7 +56,7 @@ func (e *Engine) TryWrite(id ring.ID, p []byte, off int64) (ok bool, err error) 
 		return false, nil
 	}
 	if err == nil && w != 0 {
-		e.fill(w, ring.OpWrite, page, pages, payload, p)
+		e.fill(id, w, ring.OpWrite, page, pages, payload, p)
 	}
 	return true, err
 }
@@ -89,7 +87,7 @@ func (e *Engine) put(id ring.ID, op ring.Op, page, pages uint64, p []byte) error
 	for {
 		w, payload, err := e.tryReserve(id, op, page, pages)
 		if err == nil && w != 0 {
-			e.fill(w, op, page, pages, payload, p)
+			e.fill(id, w, op, page, pages, payload, p)
 		}
 		if !errors.Is(err, ring.ErrFull) {
 			return err
@@ -99,8 +97,8 @@ func (e *Engine) put(id ring.ID, op ring.Op, page, pages uint64, p []byte) error
 }
 
 // fill completes a slot: from here on the write counts. It counts as a task since the slot was taken: the ring's memory is
-// the next engine's only when Close has returned.
-func (e *Engine) fill(w uint64, op ring.Op, page, pages uint64, payload, p []byte) {
+// the next engine's only when Close has returned. The pump learns of a request with an id by Answered.
+func (e *Engine) fill(id ring.ID, w uint64, op ring.Op, page, pages uint64, payload, p []byte) {
 	copy(payload, p)
 	e.mu.Lock()
 	e.ring.Commit(w)
@@ -113,7 +111,9 @@ func (e *Engine) fill(w uint64, op ring.Op, page, pages uint64, payload, p []byt
 	}
 	e.mu.Unlock()
 	e.taskEnded()
-	e.wake.Notify()
+	if id == (ring.ID{}) {
+		e.wake.Notify()
+	}
 }
 
 // tryReserve takes a slot, which fill completes. w is 0 without an error if the request is in the ring already; ring.ErrFull: wait for room.
@@ -197,14 +197,6 @@ func (e *Engine) forgetPending(w, page, pages uint64) {
 	}
 }
 
-// Answered tells that the reply to a request is with its sender.
-func (e *Engine) Answered(id ring.ID) {
-	e.mu.Lock()
-	e.ring.Answered(id)
-	e.freeSlots()
-	e.mu.Unlock()
-}
-
 // Resent tells that no request of a former process of this agent will be sent again any more.
 func (e *Engine) Resent() {
 	e.mu.Lock()
@@ -232,8 +224,11 @@ func (e *Engine) Flush() error {
 	}
 	f.done = e.Env.NewEvent()
 	e.flushes = append(e.flushes, f)
+	wake := f.seq == 0 && !e.lone
 	e.mu.Unlock()
-	e.wake.Notify()
+	if wake {
+		e.wake.Notify()
+	}
 	f.done.Wait()
 	return e.Err()
 }
@@ -309,122 +304,6 @@ func (e *Engine) committed(seq uint64) error {
 	e.mu.Unlock()
 	f.done.Wait()
 	return e.Err()
-}
-
-// pumpLoop brings committed slots into the journal, in order.
-func (e *Engine) pumpLoop() {
-	for e.Err() == nil {
-		e.wake.Wait()
-		for e.pump() {
-		}
-	}
-}
-
-// next gives the slot to pump next.
-func (e *Engine) next() (s ring.Slot, ok bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.failed != nil {
-		return s, false
-	}
-	for e.pumped+1 < e.ring.Next() {
-		if s, ok = e.ring.Get(e.pumped + 1); ok || e.pumped+1 >= e.givenUp {
-			return s, ok
-		}
-		e.pumped++ // never committed by a former process: never answered either
-	}
-	return s, false
-}
-
-// pump puts one slot into the journal; false means that there is none, or the engine has ended.
-func (e *Engine) pump() bool {
-	s, ok := e.next()
-	if !ok {
-		return false
-	}
-	rec, payload := journal.HeaderSize+64, 0
-	if s.Op == ring.OpWrite {
-		rec, payload = journal.HeaderSize+int(s.Pages)*block.RowSize, int(s.Pages)*block.PageSize
-	}
-	if e.lockFor(rec, payload) != nil {
-		return false
-	}
-	defer e.jmu.Unlock()
-	if again, ok := e.next(); !ok || again.WSeq != s.WSeq {
-		return ok // a recovery went on from another place meanwhile
-	}
-	if s.Op == ring.OpDiscard {
-		d := journal.Discard{Page: s.Page, Count: s.Pages}
-		seq := e.append(&journal.Record{Type: journal.TypeDiscard, WSeq: s.WSeq, Body: d.Encode()})
-		e.mu.Lock()
-		e.view.layers[0].edits.Discard(s.Page, s.Pages)
-		keep := e.ringDiscards[:0]
-		for _, d := range e.ringDiscards {
-			if d.w != s.WSeq {
-				keep = append(keep, d)
-			}
-		}
-		e.ringDiscards = keep
-		e.pumpedTo(s.WSeq, seq)
-		e.mu.Unlock()
-		return true
-	}
-	if err := e.pumpWrite(&s); err != nil {
-		e.failLocked(err)
-		return false
-	}
-	return true
-}
-
-// pumpWrite appends the record of a write. The caller holds jmu.
-func (e *Engine) pumpWrite(s *ring.Slot) error {
-	l := &e.log
-	if l.block != nil && int(l.block.header.Rows)+int(s.Pages) > block.MaxPages {
-		e.sealBlock()
-	}
-	if l.block == nil {
-		l.block = e.newDataBlock()
-	}
-	epoch := e.epochNow()
-	l.rows, l.cipher = l.rows[:0], l.cipher[:0]
-	if need := int(s.Pages) * (block.PageSize + 64); cap(l.cipher) < need && (e.codec.group != nil || e.codec.enc != nil) {
-		l.cipher = make([]byte, 0, 2*ring.SlotPages*(block.PageSize+64))
-	}
-	var stored [ring.SlotPages][]byte
-	var bytes uint32
-	for i := range int(s.Pages) {
-		row := block.Row{Addr: s.Page + uint64(i), Epoch: epoch.Number, Token: epoch.Token, Seq: s.WSeq, Idx: uint16(i)}
-		var err error
-		stored[i], l.cipher, err = e.codec.seal(e.spec.ID, &row, s.Payload[i*block.PageSize:(i+1)*block.PageSize], l.cipher)
-		if err != nil {
-			return err
-		}
-		bytes += uint32(row.Len)
-		n := len(l.rows)
-		l.rows = append(l.rows, make([]byte, block.RowSize)...)
-		row.Put(l.rows[n:])
-	}
-	first := uint8(l.block.header.Rows)
-	seq := e.pagesRecord(journal.TypeWrite, l.block, s.WSeq, l.rows, stored[:s.Pages], bytes)
-	e.mu.Lock()
-	e.view.layers[0].edits.Put(s.Page, s.Pages, blockmap.New(0, l.block.header.Number, first))
-	e.pumpedTo(s.WSeq, seq)
-	e.mu.Unlock()
-	return nil
-}
-
-// pumpedTo notes that slot w is in the journal as seq. The caller holds mu.
-func (e *Engine) pumpedTo(w, seq uint64) {
-	e.slotSeq[w] = seq
-	e.pumped, e.pumpedSeq = w, seq
-	for i := range e.flushes {
-		if f := &e.flushes[i]; f.seq == 0 && f.wseq <= w {
-			f.seq = seq
-		}
-	}
-	// Replicas may have answered for the record before this was noted: their answers found nobody to wake.
-	e.answerFlushes()
-	e.freeSlots()
 }
 
 // lockFor locks jmu with room for a record of that size in the open extent; it rolls to a new extent if there is none,
