@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	certv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -76,7 +77,9 @@ func TestMain(m *testing.M) {
 }
 
 // partial tells whether only some of the tests run.
-func partial() bool { return !slices.Contains([]string{"", "TestReal"}, flag.Lookup("test.run").Value.String()) }
+func partial() bool {
+	return !slices.Contains([]string{"", "TestReal"}, flag.Lookup("test.run").Value.String())
+}
 
 // kstatus holds every status that is ever written against the rules.
 type kstatus struct {
@@ -305,4 +308,19 @@ func (w *world) must(what string, err error) {
 	if err != nil {
 		w.t.Fatalf("%s: %v", what, err)
 	}
+}
+
+// signed waits until a certificate request is signed, or denied.
+func (w *world) signed(request string, want bool) {
+	w.t.Helper()
+	w.until(fmt.Sprintf("request %s is signed: %t", request, want), func(ctx context.Context) error {
+		csr := &certv1.CertificateSigningRequest{}
+		if err := w.s.Admin.Get(ctx, client.ObjectKey{Name: request}, csr); err != nil {
+			return err
+		}
+		if got := len(csr.Status.Certificate) > 0; got != want || len(csr.Status.Conditions) == 0 {
+			return fmt.Errorf("conditions %+v", csr.Status.Conditions)
+		}
+		return nil
+	})
 }

@@ -15,6 +15,8 @@ const (
 	ConditionRebalancing = "Rebalancing"
 	// ConditionCapacityLow is True when used space passed the warning threshold; otherwise False.
 	ConditionCapacityLow = "CapacityLow"
+	// ConditionClockSkewed is True when a node's clock is not the API server's; absent as long as nothing is known of it.
+	ConditionClockSkewed = "ClockSkewed"
 	// ConditionSnapshotsAvailable is True when the cluster serves the snapshot API and the network's class is there; otherwise False.
 	ConditionSnapshotsAvailable = "SnapshotsAvailable"
 )
@@ -104,6 +106,11 @@ const (
 	ReasonAboveWarning = "AboveWarning"
 	// ReasonAboveCritical: used space passed 1.2 times the warning threshold, at most 95 %. Writes are refused from 92 % of a disk.
 	ReasonAboveCritical = "AboveCritical"
+	// ReasonStoreFull: a disk takes no more writes.
+	ReasonStoreFull = "StoreFull"
+	// ReasonClockAhead and ReasonClockBehind: a node's clock differs from the API server's by 10 seconds or more.
+	ReasonClockAhead  = "ClockAhead"
+	ReasonClockBehind = "ClockBehind"
 	// ReasonUnknownSpace: no node has reported its space yet.
 	ReasonUnknownSpace = "UnknownSpace"
 	// ReasonSnapshotsServed: the snapshot class is there.

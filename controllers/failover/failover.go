@@ -39,7 +39,7 @@ type State struct {
 
 // Kubelet is the last sign of life of a node's kubelet: its Lease.
 type Kubelet struct {
-	Renewed time.Time     // by the node's clock
+	Renewed time.Time     // by the API server's clock, or, if it does not say, by the node's
 	Lasts   time.Duration // how long a renewal holds; the kubelet renews after a quarter
 }
 
@@ -47,8 +47,8 @@ type Kubelet struct {
 // upgraded or restarted is away for seconds, and its devices wait for it; they give up after 5 minutes.
 const AgentAway = 2 * time.Minute
 
-// alive tells whether the kubelet renewed its Lease in time, with a fifth more for its ways. Clocks that differ make it tell wrong; then
-// an agent's restart frees the node's pods, or a death is seen late. Fencing does not depend on it.
+// alive tells whether the kubelet renewed its Lease in time, with a fifth more for its ways. If the operator's clock differs from the API
+// server's, it tells wrong; then an agent's restart frees the node's pods, or a death is seen late. Fencing does not depend on it.
 func (k Kubelet) alive(now time.Time) bool {
 	return now.Sub(k.Renewed) < k.Lasts*3/10
 }

@@ -2,6 +2,7 @@ package mynetwork
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -106,7 +107,10 @@ func capacityLow(s *State, st *v1alpha1.MyNetworkStatus, put func(string, bool, 
 	}
 	percent := int64(float64(st.Capacity.Used.Value()) * 100 / float64(st.Capacity.Total.Value()))
 	const todo = "Add nodes or disks, or delete volumes and snapshots"
+	full := fullNodes(s)
 	switch {
+	case len(full) > 0:
+		put(v1alpha1.ConditionCapacityLow, true, v1alpha1.ReasonStoreFull, "disks are full on %s, and take no more writes; %s is used in all. %s", few(full), st.Capacity.Summary, todo)
 	case percent >= critical(warning):
 		put(v1alpha1.ConditionCapacityLow, true, v1alpha1.ReasonAboveCritical, "%s is used, critical is %d%%. %s", st.Capacity.Summary, critical(warning), todo)
 	case percent >= warning:
@@ -114,6 +118,17 @@ func capacityLow(s *State, st *v1alpha1.MyNetworkStatus, put func(string, bool, 
 	default:
 		put(v1alpha1.ConditionCapacityLow, false, v1alpha1.ReasonEnoughSpace, "%s is used", st.Capacity.Summary)
 	}
+}
+
+// fullNodes lists the nodes that have a disk that takes no more.
+func fullNodes(s *State) (out []string) {
+	for i := range s.StorageNodes {
+		n := &s.StorageNodes[i]
+		if n.Status.Agent != nil && slices.ContainsFunc(n.Status.Agent.Stores, func(d v1alpha1.StoreStatus) bool { return d.State == v1alpha1.StoreFull }) {
+			out = append(out, n.Spec.NodeName)
+		}
+	}
+	return out
 }
 
 // health names the unreachable nodes, and counts missing copies and nodes that do not hold their share of the layout yet.

@@ -33,8 +33,9 @@ type State struct {
 	Nodes        map[string]*corev1.Node // by name
 	Guards       []corev1.Pod            // the guard pods of the network
 	Kubelets     map[string]failover.Kubelet
-	Records      int                 // VolumeRecords of the network
-	Fenced       map[string][]string // by node: records that were taken from it, by name
+	Records      int                      // VolumeRecords of the network
+	Fenced       map[string][]string      // by node: records that were taken from it, by name
+	Skews        map[string]time.Duration // of nodes' clocks against the API server's; who is missing is not known
 }
 
 // Plan is what a State asks for.

@@ -32,6 +32,8 @@ type Reconciler struct {
 	Events  events.EventRecorder
 	Now     func() time.Time
 	Options Options
+
+	clocks clocks
 }
 
 // SetupWithManager starts the controller. The manager's cache has to have the index of mynetwork.AddIndexes.
@@ -135,6 +137,7 @@ func (r *Reconciler) gather(ctx context.Context, name string) (*State, error) {
 		return nil, err
 	}
 	s.Guards = pods.Items
+	s.Skews = r.clocks.look(ctx, r.Live, s.Now)
 	return s, nil
 }
 
@@ -229,5 +232,10 @@ func (r *Reconciler) node(ctx context.Context, n *v1alpha1.StorageNode, p *Plan)
 	before := n.DeepCopy()
 	want.Agent = n.Status.Agent
 	n.Status = want
-	return client.IgnoreNotFound(r.Client.Status().Patch(ctx, n, client.MergeFrom(before)))
+	if err := r.Client.Status().Patch(ctx, n, client.MergeFrom(before)); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	n.Status.Conditions = want.Conditions
+	r.tell(n, before.Status.Conditions)
+	return nil
 }

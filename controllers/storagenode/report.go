@@ -75,8 +75,25 @@ func (r *report) status() v1alpha1.StorageNodeStatus {
 		reason = v1alpha1.ReasonMissingCopies
 	}
 	status.Bool(&st.Conditions, n.Generation, v1alpha1.ConditionDegraded, degraded, reason, why, s.Now)
+	r.full(&st)
+	r.clock(&st)
 	st.ObservedGeneration = status.Observed(n.Status.ObservedGeneration, n.Generation, o)
 	return st
+}
+
+// full tells of disks that take no more.
+func (r *report) full(st *v1alpha1.StorageNodeStatus) {
+	if r.node.Status.Agent == nil {
+		return
+	}
+	for _, d := range r.node.Status.Agent.Stores {
+		if d.State == v1alpha1.StoreFull {
+			status.Bool(&st.Conditions, r.node.Generation, v1alpha1.ConditionCapacityLow, true, v1alpha1.ReasonStoreFull, fmt.Sprintf("the store in %s is full: it is read, and writes "+
+				"go to other nodes or wait. Add disks or nodes, or delete volumes and snapshots. %s", d.Path, d.Message), r.state.Now)
+			return
+		}
+	}
+	status.Bool(&st.Conditions, r.node.Generation, v1alpha1.ConditionCapacityLow, false, v1alpha1.ReasonEnoughSpace, "no disk is full", r.state.Now)
 }
 
 // figures fills in weight, storage and the summary.
@@ -137,7 +154,7 @@ func (r *report) outcome(kube *corev1.Node) status.Outcome {
 	case kube == nil:
 		return status.OutcomeStalled(v1alpha1.ReasonNodeMissing, "there is no node %s. Bring it back with its disks, or delete this StorageNode to take it out of the network", n.Spec.NodeName)
 	case a == nil:
-		return status.OutcomeProgressing(v1alpha1.ReasonAgentMissing, "no agent has reported from this node yet")
+		return status.OutcomeProgressing(v1alpha1.ReasonAgentMissing, "no agent has reported from this node yet. If it stays so: \"kubectl -n %s get pods -o wide\" shows its pod, and the events of MyNetwork %s what the node lacks", r.state.Options.Namespace, n.Spec.Network)
 	}
 	if o := r.stores(); o != nil {
 		return *o
