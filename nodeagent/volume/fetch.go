@@ -104,8 +104,8 @@ func (r reader) fetch(a blockmap.Addr, n int, dst []byte) error {
 			continue
 		}
 		got, err := r.fetchRun(a, n, dst)
-		if transient(err) && !r.local {
-			e.refreshAncestors() // whoever cleaned meanwhile has moved the block: look once more
+		if err != nil && !r.local {
+			e.refreshAncestors() // whoever cleaned meanwhile has moved the block, whatever the stores say of the old place
 			got, err = r.fetchRun(a, n, dst)
 		}
 		if err != nil {
@@ -294,12 +294,27 @@ func checkPages(rows []block.Row, pages []byte) error {
 // errElsewhere is what a local read ends with when no store of this process has the page.
 var errElsewhere = fmt.Errorf("no store at hand: %w", replica.ErrNotHeld)
 
-// worse keeps the error that says more: a mismatch before not answering before not holding.
+// worse keeps the error that says more of why a page is not found: a store that does not answer may have it; a mismatch
+// tells of damage; one that holds it no more, that it may have moved; one whose disk fails tells of itself only.
 func worse(a, b error) error {
-	if a == errElsewhere || errors.Is(b, replica.ErrUnreachable) || (errors.Is(b, block.ErrMismatch) && !errors.Is(a, replica.ErrUnreachable)) {
+	if weight(b) > weight(a) {
 		return b
 	}
 	return a
+}
+
+func weight(err error) int {
+	switch {
+	case err == errElsewhere:
+		return 0
+	case errors.Is(err, replica.ErrUnreachable):
+		return 4
+	case errors.Is(err, block.ErrMismatch):
+		return 3
+	case errors.Is(err, replica.ErrNotHeld), errors.Is(err, replica.ErrBusy):
+		return 2
+	}
+	return 1
 }
 
 // reader is one way to read: from all replicas, or only from what this process has at hand.
