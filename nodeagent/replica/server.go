@@ -338,6 +338,8 @@ func (s *Server) state(x block.ExtentID) State {
 		if c := s.confirmed(x); st.Chain.Epoch.Less(c) {
 			st.Chain.Epoch = c
 		}
+	} else {
+		st.Freed = s.mayHaveFreed(x)
 	}
 	return st
 }
@@ -414,6 +416,9 @@ func (s *Server) free(h *Head, to Replier) error {
 	if err := s.admit(h); err != nil {
 		return err
 	}
+	if err := s.noteFreed(h.Extent); err != nil {
+		return err
+	}
 	if _, err := s.store.Free(h.Extent); err != nil {
 		return err
 	}
@@ -433,6 +438,9 @@ func (s *Server) drop(h *Head, signed []byte, to Replier) error {
 		return err
 	}
 	if _, err := s.store.DropVolume(h.Extent.Volume, append([]byte(nil), signed...)); err != nil {
+		return err
+	}
+	if err := s.forgetFreed(h.Extent.Volume); err != nil {
 		return err
 	}
 	s.stateAfter(h.Extent, to)

@@ -272,3 +272,14 @@ func TestChosenLogCanNotBeRead(t *testing.T) {
 		s.open((a.n.idx + 1) % 4)
 	})
 }
+
+// Seeds that found bugs: 10028 (a clone's read was ended by a bad local disk while the parent's cleaning had moved the page),
+// 10145 (an audit during a recovery in place freed extents), 10259 (the remains of a freed anchor were taken for the
+// journal's end while those who knew better did not answer).
+func TestFoundSeeds(t *testing.T) {
+	for _, seed := range []uint64{10028, 10145, 10259} {
+		if r := Run(seed, Shape(seed)); r.Failure != nil {
+			report(t, seed, Shape(seed), r)
+		}
+	}
+}

@@ -58,8 +58,8 @@ func (e *Engine) chaseOne(c *chase) (*tail, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !best.Held || (!best.Chain.Closed && tails.Missing() > 0 && !c.sure) {
-		if err := e.refind(c, best.Held); err != nil {
+	if lack := tails.Freed(); !best.Held || (!best.Chain.Closed && len(lack) > 0 && !c.sure) {
+		if err := e.refind(c, lack, best.Held); err != nil {
 			return nil, err
 		}
 	}

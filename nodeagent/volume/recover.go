@@ -57,7 +57,7 @@ func (e *Engine) promise(x block.ExtentID, members []block.StoreID, damaged map[
 			case perr == nil && damaged[s]:
 				tails.Add(replication.Tail{Store: s, Unknown: true}) // its log is not what it says: see doubt
 			case perr == nil:
-				tails.Add(replication.Tail{Store: s, Held: st.Held, Unknown: st.Unknown, Chain: st.Chain})
+				tails.Add(replication.Tail{Store: s, Held: st.Held, Freed: st.Freed, Unknown: st.Unknown, Chain: st.Chain})
 			}
 		}, func() bool {
 			mu.Lock()

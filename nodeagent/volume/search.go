@@ -123,19 +123,40 @@ func opened(a, b *journal.Record) bool {
 	return a.Seq < b.Seq
 }
 
-// gone tells whether an extent was freed.
-func (s *survey) gone(x block.ExtentID) bool {
-	_, open, err := s.first(x)
-	if err != nil {
-		return len(s.held[x]) == 0
-	}
-	missing := 0
-	for _, m := range open.Members {
-		if s.answered[m] && !slices.Contains(s.held[x], m) {
-			missing++
+// without notes that stores have said that they do not hold x, whether or not they answered the survey.
+func (s *survey) without(x block.ExtentID, stores []block.StoreID) {
+	for _, m := range stores {
+		if !slices.Contains(s.held[x], m) {
+			s.answered[m] = true
 		}
 	}
-	return missing > len(open.Members)-int(open.Quorum)
+}
+
+// errDoubt tells that members which do not answer would have to say whether an extent was freed.
+var errDoubt = errors.New("its members do not all answer")
+
+// gone tells whether an extent was freed. One that a member does not hold was freed, or never reached that one: if those
+// that do not answer could decide it, it is errDoubt.
+func (s *survey) gone(x block.ExtentID) (bool, error) {
+	_, open, err := s.first(x)
+	if err != nil {
+		return len(s.held[x]) == 0, nil
+	}
+	missing, unknown := 0, 0
+	for _, m := range open.Members {
+		switch {
+		case slices.Contains(s.held[x], m):
+		case s.answered[m]:
+			missing++
+		default:
+			unknown++
+		}
+	}
+	spare := len(open.Members) - int(open.Quorum)
+	if missing > 0 && missing <= spare && missing+unknown > spare {
+		return false, fmt.Errorf("extent %s: %w", x, errDoubt)
+	}
+	return missing > spare, nil
 }
 
 // trace goes from the newest extent back to one that is certainly part of the journal. met tells that it passed at, or
@@ -155,7 +176,13 @@ func (s *survey) trace(at block.ExtentID) (start journal.Position, met bool, err
 			until = open.Checkpoint.Extent
 		}
 		met = met || x == at
-		if x == until || open.Previous.IsZero() || met || s.gone(open.Previous) {
+		end := x == until || open.Previous.IsZero() || met
+		if !end {
+			if end, err = s.gone(open.Previous); err != nil {
+				return start, met, err
+			}
+		}
+		if end {
 			return journal.Position{Extent: x, Members: open.Members}, met, nil
 		}
 		x = open.Previous
@@ -167,27 +194,28 @@ type errMoved struct{ to journal.Position }
 
 func (errMoved) Error() string { return "the journal goes on elsewhere" }
 
-// refind looks closer at an extent of which members say that they do not hold it, and which seems not to be closed: if
-// it was freed, what is left of it is not the journal's end. nil: it is the end, or as good as the end. errMoved says
-// where the journal is found; errNoCopy: it is not known yet. held: a member does hold it.
-func (e *Engine) refind(c *chase, held bool) error {
+// refind looks closer at an anchor which members (lack) may have freed, and which seems not to be closed: if it was freed, what is left of it is not the journal's end, and those that do not answer may hold what is. nil: it is the
+// end, or as good as the end. errMoved says where the journal is found; errNoCopy: it is not known yet. held: a member
+// does hold it.
+func (e *Engine) refind(c *chase, lack []block.StoreID, held bool) error {
 	if c.sure {
 		return fmt.Errorf("extent %s: %w", c.x, ErrLost)
 	}
 	s := e.surveyStores(c.x.Volume, c.members)
+	s.without(c.x, lack)
 	start, met, err := s.trace(c.x)
 	switch {
 	case e.Err() != nil:
 		return e.Err()
-	case err == nil && met && held:
-		return nil
 	case s.silent > 0 || (err != nil && !errors.Is(err, ErrLost)):
 		if c.waits%25 == 0 {
-			e.Logf("volume %s: the journal does not end at extent %s; to find it, all stores must answer, and %d do not (%v)", e.spec.ID, c.x, s.silent, err)
+			e.Logf("volume %s: it is not sure that the journal ends at extent %s; to know, all stores must answer, and %d do not (%v)", e.spec.ID, c.x, s.silent, err)
 		}
 		c.waits++
 		e.Env.Sleep(retryPause)
 		return errNoCopy
+	case err == nil && met && held:
+		return nil
 	case err != nil || start.Extent == c.x:
 		return fmt.Errorf("extent %s: %w", c.x, ErrLost)
 	}

@@ -12,6 +12,7 @@ func Majority(replicas int) int { return replicas/2 + 1 }
 type Tail struct {
 	Store   block.StoreID
 	Held    bool          // it has the extent; if not, Chain is zero
+	Freed   bool          // it does not have it, and may have freed it
 	Unknown bool          // its log ends in a bad record: the tail beyond Chain is not known
 	Chain   journal.Chain // durable end
 }
@@ -44,14 +45,15 @@ func (t *Tails) known() (n int) {
 	return n
 }
 
-// Missing is the number of replicas that have promised and surely do not hold the extent.
-func (t *Tails) Missing() (n int) {
+// Freed lists, in no order, the replicas that have promised and may have freed the extent. If there are none, those that do
+// not hold it never did, and the journal ends where the others' logs say; else it may go on elsewhere.
+func (t *Tails) Freed() (out []block.StoreID) {
 	for _, a := range t.got {
-		if !a.Held && !a.Unknown {
-			n++
+		if a.Freed {
+			out = append(out, a.Store)
 		}
 	}
-	return n
+	return out
 }
 
 // Decide picks the log to go on from. ok is false as long as more answers are needed: a majority must have promised,
