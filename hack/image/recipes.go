@@ -37,7 +37,8 @@ func recipes(s sources) map[string]recipe {
 			return t.File("/pause", filepath.Join(s.bin, "pause"))
 		}},
 		"tools": {refs: []string{"registry.local/tools:dev", "registry.k8s.io/e2e-test-images/busybox:1.37.0-1",
-			"registry.k8s.io/e2e-test-images/nginx:1.15-4", "registry.k8s.io/e2e-test-images/nginx:1.27-0"},
+			"registry.k8s.io/e2e-test-images/nginx:1.15-4", "registry.k8s.io/e2e-test-images/nginx:1.27-0",
+			"registry.k8s.io/e2e-test-images/glibc-dns-testing:2.0.0"},
 			env: []string{searchPath + ":" + postgres + "/bin"}, fill: tools},
 		"agnhost": {refs: []string{"registry.k8s.io/e2e-test-images/agnhost:2.63.0"}, entry: []string{"/agnhost"}, env: []string{searchPath},
 			fill: func(t *rootfs.Tree) error {

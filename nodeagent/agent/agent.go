@@ -20,6 +20,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/grants"
 	"mynetwork.io/mynetwork/nodeagent/agent/holding"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
+	"mynetwork.io/mynetwork/nodeagent/agent/readers"
 	"mynetwork.io/mynetwork/nodeagent/agent/stores"
 	"mynetwork.io/mynetwork/nodeagent/agent/transport"
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
@@ -67,6 +68,7 @@ type Agent struct {
 	server    *peer.Server
 	holder    *holding.Holding // nil: none
 	volumes   *volumes.Manager
+	readers   *readers.Readers
 	control   *control.Server
 	listener  net.Listener // of the control socket
 	remote    net.Listener // of control over TLS; nil: none
@@ -87,6 +89,9 @@ func (a *Agent) Ready() <-chan struct{} { return a.ready }
 
 // Volumes gives the volume manager; only after Ready.
 func (a *Agent) Volumes() *volumes.Manager { return a.volumes }
+
+// Readers gives the sealed volumes that are read here; only after Ready.
+func (a *Agent) Readers() *readers.Readers { return a.readers }
 
 // Run opens the stores, serves peers and the control socket, resumes the volumes that the holder kept, and ends when ctx
 // does or when something that it cannot do without fails. On the way out attached volumes are left to the holder, if
@@ -124,7 +129,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 // resume goes on with what a former process left to the holder, once there is one, and gives each further holder what it has to have.
 func (a *Agent) resume(ctx context.Context, g *group, fail context.CancelCauseFunc) {
 	recover := func(ctx context.Context) {
-		if err := a.volumes.Recover(ctx); err != nil && ctx.Err() == nil {
+		if err := errors.Join(a.volumes.Recover(ctx), a.readers.Recover(ctx)); err != nil && ctx.Err() == nil {
 			fail(err)
 		}
 	}
@@ -254,9 +259,12 @@ func (a *Agent) startVolumes() error {
 		opt.Mounter = m
 	}
 	a.volumes = volumes.New(opt)
+	a.readers = readers.New(readers.Options{Node: opt.Node, Registry: opt.Registry, Transport: opt.Transport, Members: opt.Members, Cache: opt.Cache,
+		Local: opt.Local, Grants: opt.Grants, Keeper: opt.Keeper, DeviceDir: opt.DeviceDir, Mounter: opt.Mounter, FuseTransport: opt.FuseTransport,
+		Events: opt.Events, Log: opt.Log, Checkpoint: a.volumes.Checkpoint})
 	checker := fsck.New(fsck.Options{Network: c.Network, Keys: a.trust.keys, Registry: a.registry,
 		Members: a.members, Transport: a.transport, Grants: a.grants, Stores: a.stores, Deleted: a.deleted})
-	parts := control.Parts{Node: c.Node, Version: c.Version, PeerAddress: a.peerAddr.String(), Started: a.started, Volumes: a.volumes,
+	parts := control.Parts{Node: c.Node, Version: c.Version, PeerAddress: a.peerAddr.String(), Started: a.started, Volumes: a.volumes, Readers: a.readers,
 		Stores: a.stores, Members: a.members, Health: func(node string) peer.Report { return a.pool.Health(node).Report() }, Cache: a.cache,
 		Events: a.events, Checker: checker, Orphans: checker, Counters: a.counters, Log: c.Log}
 	if a.kube != nil {
@@ -276,6 +284,9 @@ func (a *Agent) close() error {
 	}
 	if a.remote != nil {
 		_ = a.remote.Close()
+	}
+	if a.readers != nil {
+		err = errors.Join(err, a.readers.Close(ctx, a.holder != nil && a.holder.Up()))
 	}
 	if a.volumes != nil {
 		err = errors.Join(err, a.volumes.Close(ctx, a.holder != nil && a.holder.Up()))

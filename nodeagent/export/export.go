@@ -80,6 +80,12 @@ type Mapper interface {
 	Map(off, n int64, yield func(n int64, data bool) bool) error
 }
 
+// ReadOnly is a Backend that may take no changes. It is optional. If ReadOnly says so, its Writes, Discards and WriteZeroes fail with
+// EROFS, and its device is one that the kernel knows as read-only.
+type ReadOnly interface {
+	ReadOnly() bool
+}
+
 // Device is a block device, or an address at which one is served.
 type Device interface {
 	// Path is what a user opens: a block device node or the path of a unix socket.

@@ -103,6 +103,16 @@ func (r *Record) FindSnapshot(nameOrID string) (*Snapshot, bool) {
 	return nil, false
 }
 
+// SealName is the name of the snapshot that a sealed volume shows for ever. Whatever the volume's journal may get behind it, readers do not
+// see it; so nothing but this snapshot says that a volume is sealed, and a registry that is rebuilt knows it again.
+const SealName = "mynetwork-sealed"
+
+// Sealed gives the snapshot that a sealed volume shows; false: the volume is not sealed.
+func (r *Record) Sealed() (*Snapshot, bool) {
+	s, ok := r.FindSnapshot(SealName)
+	return s, ok && s.Name == SealName
+}
+
 // Validate reports ErrInvalid unless every field is possible.
 func (r *Record) Validate() error {
 	bad := func(format string, args ...any) error {
@@ -195,6 +205,19 @@ func Find(s Store, nameOrID string) (Record, error) {
 		return Record{}, fmt.Errorf("volume %q: %w", nameOrID, err)
 	}
 	return Record{}, fmt.Errorf("volume %q: %w", nameOrID, ErrNotFound)
+}
+
+// Lineage returns the records of a volume's ancestors, nearest first.
+func Lineage(s Store, r *Record) (out []Record, err error) {
+	for p := r.Parent; !p.IsZero(); {
+		a, err := s.Get(p)
+		if err != nil {
+			return nil, fmt.Errorf("ancestor of volume %q: %w", r.Name, err)
+		}
+		out = append(out, a)
+		p = a.Parent
+	}
+	return out, nil
 }
 
 // CheckCreate is the rule of Create, given what is there. Implementations share it.

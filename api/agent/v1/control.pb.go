@@ -652,6 +652,7 @@ type Volume struct {
 	MaxBytesPerSecond int64                  `protobuf:"varint,24,opt,name=max_bytes_per_second,json=maxBytesPerSecond,proto3" json:"max_bytes_per_second,omitempty"`
 	Used              int64                  `protobuf:"varint,25,opt,name=used,proto3" json:"used,omitempty"`     // bytes stored, counted once, as far as is known; 0: not known
 	Copies            int32                  `protobuf:"varint,26,opt,name=copies,proto3" json:"copies,omitempty"` // the fewest good copies that any part has, as far as is known; 0: not known
+	Sealed            bool                   `protobuf:"varint,27,opt,name=sealed,proto3" json:"sealed,omitempty"` // nobody writes it any more: it is attached with read_only, on any number of nodes
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -866,6 +867,13 @@ func (x *Volume) GetCopies() int32 {
 		return x.Copies
 	}
 	return 0
+}
+
+func (x *Volume) GetSealed() bool {
+	if x != nil {
+		return x.Sealed
+	}
+	return false
 }
 
 // OpenVolume is what only the node that has the volume open knows.
@@ -1375,6 +1383,7 @@ type AttachVolumeRequest struct {
 	Kind          DeviceKind             `protobuf:"varint,2,opt,name=kind,proto3,enum=mynetwork.agent.v1.DeviceKind" json:"kind,omitempty"`
 	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"` // take it although its present writer was heard of lately
 	EncryptionKey []byte                 `protobuf:"bytes,4,opt,name=encryption_key,json=encryptionKey,proto3" json:"encryption_key,omitempty"`
+	ReadOnly      bool                   `protobuf:"varint,5,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"` // of a sealed volume, and only of one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1435,6 +1444,13 @@ func (x *AttachVolumeRequest) GetEncryptionKey() []byte {
 		return x.EncryptionKey
 	}
 	return nil
+}
+
+func (x *AttachVolumeRequest) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
 }
 
 type AttachVolumeResponse struct {
@@ -3094,6 +3110,239 @@ func (x *ModifyVolumeRequest) GetMaxBytesPerSecond() int64 {
 	return 0
 }
 
+type SealVolumeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	EncryptionKey []byte                 `protobuf:"bytes,2,opt,name=encryption_key,json=encryptionKey,proto3" json:"encryption_key,omitempty"` // if it is not attached and encrypted
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealVolumeRequest) Reset() {
+	*x = SealVolumeRequest{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealVolumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealVolumeRequest) ProtoMessage() {}
+
+func (x *SealVolumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealVolumeRequest.ProtoReflect.Descriptor instead.
+func (*SealVolumeRequest) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *SealVolumeRequest) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *SealVolumeRequest) GetEncryptionKey() []byte {
+	if x != nil {
+		return x.EncryptionKey
+	}
+	return nil
+}
+
+type SnapshotBlocksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	Snapshot      string                 `protobuf:"bytes,2,opt,name=snapshot,proto3" json:"snapshot,omitempty"` // name or id
+	Base          string                 `protobuf:"bytes,3,opt,name=base,proto3" json:"base,omitempty"`         // name or id of an earlier one; empty: all that the snapshot holds
+	From          int64                  `protobuf:"varint,4,opt,name=from,proto3" json:"from,omitempty"`        // bytes: what lies wholly before is left out
+	Most          int32                  `protobuf:"varint,5,opt,name=most,proto3" json:"most,omitempty"`        // ranges of one message, at most; 0: 1,024
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotBlocksRequest) Reset() {
+	*x = SnapshotBlocksRequest{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotBlocksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotBlocksRequest) ProtoMessage() {}
+
+func (x *SnapshotBlocksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotBlocksRequest.ProtoReflect.Descriptor instead.
+func (*SnapshotBlocksRequest) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *SnapshotBlocksRequest) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *SnapshotBlocksRequest) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+func (x *SnapshotBlocksRequest) GetBase() string {
+	if x != nil {
+		return x.Base
+	}
+	return ""
+}
+
+func (x *SnapshotBlocksRequest) GetFrom() int64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *SnapshotBlocksRequest) GetMost() int32 {
+	if x != nil {
+		return x.Most
+	}
+	return 0
+}
+
+type SnapshotBlocksResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Size          int64                  `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"` // of the snapshot; in each message, and there is one at least
+	Ranges        []*BlockRange          `protobuf:"bytes,2,rep,name=ranges,proto3" json:"ranges,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotBlocksResponse) Reset() {
+	*x = SnapshotBlocksResponse{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotBlocksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotBlocksResponse) ProtoMessage() {}
+
+func (x *SnapshotBlocksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotBlocksResponse.ProtoReflect.Descriptor instead.
+func (*SnapshotBlocksResponse) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *SnapshotBlocksResponse) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *SnapshotBlocksResponse) GetRanges() []*BlockRange {
+	if x != nil {
+		return x.Ranges
+	}
+	return nil
+}
+
+// BlockRange is in bytes.
+type BlockRange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Offset        int64                  `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
+	Length        int64                  `protobuf:"varint,2,opt,name=length,proto3" json:"length,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockRange) Reset() {
+	*x = BlockRange{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockRange) ProtoMessage() {}
+
+func (x *BlockRange) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockRange.ProtoReflect.Descriptor instead.
+func (*BlockRange) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *BlockRange) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *BlockRange) GetLength() int64 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
 type FenceVolumeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
@@ -3105,7 +3354,7 @@ type FenceVolumeRequest struct {
 
 func (x *FenceVolumeRequest) Reset() {
 	*x = FenceVolumeRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[43]
+	mi := &file_api_agent_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3117,7 +3366,7 @@ func (x *FenceVolumeRequest) String() string {
 func (*FenceVolumeRequest) ProtoMessage() {}
 
 func (x *FenceVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[43]
+	mi := &file_api_agent_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3130,7 +3379,7 @@ func (x *FenceVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceVolumeRequest.ProtoReflect.Descriptor instead.
 func (*FenceVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *FenceVolumeRequest) GetVolume() string {
@@ -3164,7 +3413,7 @@ type FenceVolumeResponse struct {
 
 func (x *FenceVolumeResponse) Reset() {
 	*x = FenceVolumeResponse{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[44]
+	mi := &file_api_agent_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3176,7 +3425,7 @@ func (x *FenceVolumeResponse) String() string {
 func (*FenceVolumeResponse) ProtoMessage() {}
 
 func (x *FenceVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[44]
+	mi := &file_api_agent_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3189,7 +3438,7 @@ func (x *FenceVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceVolumeResponse.ProtoReflect.Descriptor instead.
 func (*FenceVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *FenceVolumeResponse) GetEpochNumber() uint64 {
@@ -3215,7 +3464,7 @@ type PutLayoutRequest struct {
 
 func (x *PutLayoutRequest) Reset() {
 	*x = PutLayoutRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[45]
+	mi := &file_api_agent_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3227,7 +3476,7 @@ func (x *PutLayoutRequest) String() string {
 func (*PutLayoutRequest) ProtoMessage() {}
 
 func (x *PutLayoutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[45]
+	mi := &file_api_agent_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3240,7 +3489,7 @@ func (x *PutLayoutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutLayoutRequest.ProtoReflect.Descriptor instead.
 func (*PutLayoutRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *PutLayoutRequest) GetBody() []byte {
@@ -3258,7 +3507,7 @@ type PutLayoutResponse struct {
 
 func (x *PutLayoutResponse) Reset() {
 	*x = PutLayoutResponse{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[46]
+	mi := &file_api_agent_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3270,7 +3519,7 @@ func (x *PutLayoutResponse) String() string {
 func (*PutLayoutResponse) ProtoMessage() {}
 
 func (x *PutLayoutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[46]
+	mi := &file_api_agent_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3283,7 +3532,7 @@ func (x *PutLayoutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutLayoutResponse.ProtoReflect.Descriptor instead.
 func (*PutLayoutResponse) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 type GetLayoutRequest struct {
@@ -3295,7 +3544,7 @@ type GetLayoutRequest struct {
 
 func (x *GetLayoutRequest) Reset() {
 	*x = GetLayoutRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[47]
+	mi := &file_api_agent_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3307,7 +3556,7 @@ func (x *GetLayoutRequest) String() string {
 func (*GetLayoutRequest) ProtoMessage() {}
 
 func (x *GetLayoutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[47]
+	mi := &file_api_agent_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3320,7 +3569,7 @@ func (x *GetLayoutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLayoutRequest.ProtoReflect.Descriptor instead.
 func (*GetLayoutRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *GetLayoutRequest) GetHash() []byte {
@@ -3339,7 +3588,7 @@ type GetLayoutResponse struct {
 
 func (x *GetLayoutResponse) Reset() {
 	*x = GetLayoutResponse{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[48]
+	mi := &file_api_agent_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3351,7 +3600,7 @@ func (x *GetLayoutResponse) String() string {
 func (*GetLayoutResponse) ProtoMessage() {}
 
 func (x *GetLayoutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[48]
+	mi := &file_api_agent_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3364,7 +3613,7 @@ func (x *GetLayoutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLayoutResponse.ProtoReflect.Descriptor instead.
 func (*GetLayoutResponse) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *GetLayoutResponse) GetBody() []byte {
@@ -3385,7 +3634,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[49]
+	mi := &file_api_agent_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3397,7 +3646,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[49]
+	mi := &file_api_agent_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3410,7 +3659,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *EventsRequest) GetFollow() bool {
@@ -3448,7 +3697,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[50]
+	mi := &file_api_agent_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3460,7 +3709,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[50]
+	mi := &file_api_agent_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3473,7 +3722,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Event) GetUnixNanos() int64 {
@@ -3559,7 +3808,7 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"rtt_micros\x18\x05 \x01(\x03R\trttMicros\x12\x1c\n" +
 	"\tbandwidth\x18\x06 \x01(\x01R\tbandwidth\x12\x1a\n" +
 	"\bfailures\x18\a \x01(\x04R\bfailures\x12\x16\n" +
-	"\x06stores\x18\b \x03(\tR\x06stores\"\x92\a\n" +
+	"\x06stores\x18\b \x03(\tR\x06stores\"\xaa\a\n" +
 	"\x06Volume\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -3591,7 +3840,8 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\bmax_iops\x18\x17 \x01(\x03R\amaxIops\x12/\n" +
 	"\x14max_bytes_per_second\x18\x18 \x01(\x03R\x11maxBytesPerSecond\x12\x12\n" +
 	"\x04used\x18\x19 \x01(\x03R\x04used\x12\x16\n" +
-	"\x06copies\x18\x1a \x01(\x05R\x06copies\"\xab\x03\n" +
+	"\x06copies\x18\x1a \x01(\x05R\x06copies\x12\x16\n" +
+	"\x06sealed\x18\x1b \x01(\bR\x06sealed\"\xab\x03\n" +
 	"\n" +
 	"OpenVolume\x12\x1c\n" +
 	"\tcommitted\x18\x01 \x01(\x04R\tcommitted\x12\x1a\n" +
@@ -3636,12 +3886,13 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x13ListVolumesResponse\x124\n" +
 	"\avolumes\x18\x01 \x03(\v2\x1a.mynetwork.agent.v1.VolumeR\avolumes\".\n" +
 	"\x14InspectVolumeRequest\x12\x16\n" +
-	"\x06volume\x18\x01 \x01(\tR\x06volume\"\x9e\x01\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\"\xbb\x01\n" +
 	"\x13AttachVolumeRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x122\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1e.mynetwork.agent.v1.DeviceKindR\x04kind\x12\x14\n" +
 	"\x05force\x18\x03 \x01(\bR\x05force\x12%\n" +
-	"\x0eencryption_key\x18\x04 \x01(\fR\rencryptionKey\"b\n" +
+	"\x0eencryption_key\x18\x04 \x01(\fR\rencryptionKey\x12\x1b\n" +
+	"\tread_only\x18\x05 \x01(\bR\breadOnly\"b\n" +
 	"\x14AttachVolumeResponse\x122\n" +
 	"\x06volume\x18\x01 \x01(\v2\x1a.mynetwork.agent.v1.VolumeR\x06volume\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\"C\n" +
@@ -3761,7 +4012,23 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x05_weakB\x0e\n" +
 	"\f_compressionB\v\n" +
 	"\t_max_iopsB\x17\n" +
-	"\x15_max_bytes_per_second\"c\n" +
+	"\x15_max_bytes_per_second\"R\n" +
+	"\x11SealVolumeRequest\x12\x16\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\x12%\n" +
+	"\x0eencryption_key\x18\x02 \x01(\fR\rencryptionKey\"\x87\x01\n" +
+	"\x15SnapshotBlocksRequest\x12\x16\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x1a\n" +
+	"\bsnapshot\x18\x02 \x01(\tR\bsnapshot\x12\x12\n" +
+	"\x04base\x18\x03 \x01(\tR\x04base\x12\x12\n" +
+	"\x04from\x18\x04 \x01(\x03R\x04from\x12\x12\n" +
+	"\x04most\x18\x05 \x01(\x05R\x04most\"d\n" +
+	"\x16SnapshotBlocksResponse\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x03R\x04size\x126\n" +
+	"\x06ranges\x18\x02 \x03(\v2\x1e.mynetwork.agent.v1.BlockRangeR\x06ranges\"<\n" +
+	"\n" +
+	"BlockRange\x12\x16\n" +
+	"\x06offset\x18\x01 \x01(\x03R\x06offset\x12\x16\n" +
+	"\x06length\x18\x02 \x01(\x03R\x06length\"c\n" +
 	"\x12FenceVolumeRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12!\n" +
@@ -3803,7 +4070,7 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x15VOLUME_STATE_ATTACHED\x10\x02\x12\x1a\n" +
 	"\x16VOLUME_STATE_ELSEWHERE\x10\x03\x12\x17\n" +
 	"\x13VOLUME_STATE_FAILED\x10\x04\x12\x18\n" +
-	"\x14VOLUME_STATE_DELETED\x10\x052\xa7\x12\n" +
+	"\x14VOLUME_STATE_DELETED\x10\x052\xe3\x13\n" +
 	"\x05Agent\x12I\n" +
 	"\x04Info\x12\x1f.mynetwork.agent.v1.InfoRequest\x1a .mynetwork.agent.v1.InfoResponse\x12O\n" +
 	"\x06Status\x12!.mynetwork.agent.v1.StatusRequest\x1a\".mynetwork.agent.v1.StatusResponse\x12S\n" +
@@ -3829,7 +4096,10 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"HoldVolume\x12%.mynetwork.agent.v1.HoldVolumeRequest\x1a&.mynetwork.agent.v1.HoldVolumeResponse\x12d\n" +
 	"\rReleaseVolume\x12(.mynetwork.agent.v1.ReleaseVolumeRequest\x1a).mynetwork.agent.v1.ReleaseVolumeResponse\x12S\n" +
 	"\fModifyVolume\x12'.mynetwork.agent.v1.ModifyVolumeRequest\x1a\x1a.mynetwork.agent.v1.Volume\x12^\n" +
-	"\vFenceVolume\x12&.mynetwork.agent.v1.FenceVolumeRequest\x1a'.mynetwork.agent.v1.FenceVolumeResponse\x12X\n" +
+	"\vFenceVolume\x12&.mynetwork.agent.v1.FenceVolumeRequest\x1a'.mynetwork.agent.v1.FenceVolumeResponse\x12O\n" +
+	"\n" +
+	"SealVolume\x12%.mynetwork.agent.v1.SealVolumeRequest\x1a\x1a.mynetwork.agent.v1.Volume\x12i\n" +
+	"\x0eSnapshotBlocks\x12).mynetwork.agent.v1.SnapshotBlocksRequest\x1a*.mynetwork.agent.v1.SnapshotBlocksResponse0\x01\x12X\n" +
 	"\tPutLayout\x12$.mynetwork.agent.v1.PutLayoutRequest\x1a%.mynetwork.agent.v1.PutLayoutResponse\x12X\n" +
 	"\tGetLayout\x12$.mynetwork.agent.v1.GetLayoutRequest\x1a%.mynetwork.agent.v1.GetLayoutResponse\x12H\n" +
 	"\x06Events\x12!.mynetwork.agent.v1.EventsRequest\x1a\x19.mynetwork.agent.v1.Event0\x01B-Z+mynetwork.io/mynetwork/api/agent/v1;agentv1b\x06proto3"
@@ -3847,7 +4117,7 @@ func file_api_agent_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_api_agent_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_api_agent_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_api_agent_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_api_agent_v1_control_proto_goTypes = []any{
 	(DeviceKind)(0),                 // 0: mynetwork.agent.v1.DeviceKind
 	(Compression)(0),                // 1: mynetwork.agent.v1.Compression
@@ -3895,96 +4165,105 @@ var file_api_agent_v1_control_proto_goTypes = []any{
 	(*ReleaseVolumeRequest)(nil),    // 43: mynetwork.agent.v1.ReleaseVolumeRequest
 	(*ReleaseVolumeResponse)(nil),   // 44: mynetwork.agent.v1.ReleaseVolumeResponse
 	(*ModifyVolumeRequest)(nil),     // 45: mynetwork.agent.v1.ModifyVolumeRequest
-	(*FenceVolumeRequest)(nil),      // 46: mynetwork.agent.v1.FenceVolumeRequest
-	(*FenceVolumeResponse)(nil),     // 47: mynetwork.agent.v1.FenceVolumeResponse
-	(*PutLayoutRequest)(nil),        // 48: mynetwork.agent.v1.PutLayoutRequest
-	(*PutLayoutResponse)(nil),       // 49: mynetwork.agent.v1.PutLayoutResponse
-	(*GetLayoutRequest)(nil),        // 50: mynetwork.agent.v1.GetLayoutRequest
-	(*GetLayoutResponse)(nil),       // 51: mynetwork.agent.v1.GetLayoutResponse
-	(*EventsRequest)(nil),           // 52: mynetwork.agent.v1.EventsRequest
-	(*Event)(nil),                   // 53: mynetwork.agent.v1.Event
-	nil,                             // 54: mynetwork.agent.v1.StatusResponse.CountersEntry
-	nil,                             // 55: mynetwork.agent.v1.OpenVolume.CountersEntry
-	nil,                             // 56: mynetwork.agent.v1.FsckRequest.EncryptionKeysEntry
+	(*SealVolumeRequest)(nil),       // 46: mynetwork.agent.v1.SealVolumeRequest
+	(*SnapshotBlocksRequest)(nil),   // 47: mynetwork.agent.v1.SnapshotBlocksRequest
+	(*SnapshotBlocksResponse)(nil),  // 48: mynetwork.agent.v1.SnapshotBlocksResponse
+	(*BlockRange)(nil),              // 49: mynetwork.agent.v1.BlockRange
+	(*FenceVolumeRequest)(nil),      // 50: mynetwork.agent.v1.FenceVolumeRequest
+	(*FenceVolumeResponse)(nil),     // 51: mynetwork.agent.v1.FenceVolumeResponse
+	(*PutLayoutRequest)(nil),        // 52: mynetwork.agent.v1.PutLayoutRequest
+	(*PutLayoutResponse)(nil),       // 53: mynetwork.agent.v1.PutLayoutResponse
+	(*GetLayoutRequest)(nil),        // 54: mynetwork.agent.v1.GetLayoutRequest
+	(*GetLayoutResponse)(nil),       // 55: mynetwork.agent.v1.GetLayoutResponse
+	(*EventsRequest)(nil),           // 56: mynetwork.agent.v1.EventsRequest
+	(*Event)(nil),                   // 57: mynetwork.agent.v1.Event
+	nil,                             // 58: mynetwork.agent.v1.StatusResponse.CountersEntry
+	nil,                             // 59: mynetwork.agent.v1.OpenVolume.CountersEntry
+	nil,                             // 60: mynetwork.agent.v1.FsckRequest.EncryptionKeysEntry
 }
 var file_api_agent_v1_control_proto_depIdxs = []int32{
 	7,  // 0: mynetwork.agent.v1.StatusResponse.stores:type_name -> mynetwork.agent.v1.Store
 	8,  // 1: mynetwork.agent.v1.StatusResponse.peers:type_name -> mynetwork.agent.v1.Peer
 	9,  // 2: mynetwork.agent.v1.StatusResponse.volumes:type_name -> mynetwork.agent.v1.Volume
-	54, // 3: mynetwork.agent.v1.StatusResponse.counters:type_name -> mynetwork.agent.v1.StatusResponse.CountersEntry
+	58, // 3: mynetwork.agent.v1.StatusResponse.counters:type_name -> mynetwork.agent.v1.StatusResponse.CountersEntry
 	1,  // 4: mynetwork.agent.v1.Volume.compression:type_name -> mynetwork.agent.v1.Compression
 	12, // 5: mynetwork.agent.v1.Volume.snapshots:type_name -> mynetwork.agent.v1.Snapshot
 	2,  // 6: mynetwork.agent.v1.Volume.state:type_name -> mynetwork.agent.v1.VolumeState
 	0,  // 7: mynetwork.agent.v1.Volume.device_kind:type_name -> mynetwork.agent.v1.DeviceKind
 	10, // 8: mynetwork.agent.v1.Volume.open:type_name -> mynetwork.agent.v1.OpenVolume
 	11, // 9: mynetwork.agent.v1.OpenVolume.replicas:type_name -> mynetwork.agent.v1.Replica
-	55, // 10: mynetwork.agent.v1.OpenVolume.counters:type_name -> mynetwork.agent.v1.OpenVolume.CountersEntry
+	59, // 10: mynetwork.agent.v1.OpenVolume.counters:type_name -> mynetwork.agent.v1.OpenVolume.CountersEntry
 	1,  // 11: mynetwork.agent.v1.CreateVolumeRequest.compression:type_name -> mynetwork.agent.v1.Compression
 	9,  // 12: mynetwork.agent.v1.ListVolumesResponse.volumes:type_name -> mynetwork.agent.v1.Volume
 	0,  // 13: mynetwork.agent.v1.AttachVolumeRequest.kind:type_name -> mynetwork.agent.v1.DeviceKind
 	9,  // 14: mynetwork.agent.v1.AttachVolumeResponse.volume:type_name -> mynetwork.agent.v1.Volume
-	56, // 15: mynetwork.agent.v1.FsckRequest.encryption_keys:type_name -> mynetwork.agent.v1.FsckRequest.EncryptionKeysEntry
+	60, // 15: mynetwork.agent.v1.FsckRequest.encryption_keys:type_name -> mynetwork.agent.v1.FsckRequest.EncryptionKeysEntry
 	33, // 16: mynetwork.agent.v1.Progress.findings:type_name -> mynetwork.agent.v1.Finding
 	36, // 17: mynetwork.agent.v1.RebuildRegistryResponse.volumes:type_name -> mynetwork.agent.v1.Rebuilt
 	39, // 18: mynetwork.agent.v1.ListOrphansResponse.orphans:type_name -> mynetwork.agent.v1.Orphan
 	1,  // 19: mynetwork.agent.v1.ModifyVolumeRequest.compression:type_name -> mynetwork.agent.v1.Compression
-	3,  // 20: mynetwork.agent.v1.Agent.Info:input_type -> mynetwork.agent.v1.InfoRequest
-	5,  // 21: mynetwork.agent.v1.Agent.Status:input_type -> mynetwork.agent.v1.StatusRequest
-	13, // 22: mynetwork.agent.v1.Agent.CreateVolume:input_type -> mynetwork.agent.v1.CreateVolumeRequest
-	14, // 23: mynetwork.agent.v1.Agent.ListVolumes:input_type -> mynetwork.agent.v1.ListVolumesRequest
-	16, // 24: mynetwork.agent.v1.Agent.InspectVolume:input_type -> mynetwork.agent.v1.InspectVolumeRequest
-	17, // 25: mynetwork.agent.v1.Agent.AttachVolume:input_type -> mynetwork.agent.v1.AttachVolumeRequest
-	19, // 26: mynetwork.agent.v1.Agent.DetachVolume:input_type -> mynetwork.agent.v1.DetachVolumeRequest
-	21, // 27: mynetwork.agent.v1.Agent.ResizeVolume:input_type -> mynetwork.agent.v1.ResizeVolumeRequest
-	22, // 28: mynetwork.agent.v1.Agent.CreateSnapshot:input_type -> mynetwork.agent.v1.CreateSnapshotRequest
-	23, // 29: mynetwork.agent.v1.Agent.DeleteSnapshot:input_type -> mynetwork.agent.v1.DeleteSnapshotRequest
-	25, // 30: mynetwork.agent.v1.Agent.RollbackVolume:input_type -> mynetwork.agent.v1.RollbackVolumeRequest
-	26, // 31: mynetwork.agent.v1.Agent.CloneVolume:input_type -> mynetwork.agent.v1.CloneVolumeRequest
-	27, // 32: mynetwork.agent.v1.Agent.DeleteVolume:input_type -> mynetwork.agent.v1.DeleteVolumeRequest
-	29, // 33: mynetwork.agent.v1.Agent.ScrubVolume:input_type -> mynetwork.agent.v1.ScrubVolumeRequest
-	30, // 34: mynetwork.agent.v1.Agent.Fsck:input_type -> mynetwork.agent.v1.FsckRequest
-	31, // 35: mynetwork.agent.v1.Agent.ScrubStore:input_type -> mynetwork.agent.v1.ScrubStoreRequest
-	34, // 36: mynetwork.agent.v1.Agent.RebuildRegistry:input_type -> mynetwork.agent.v1.RebuildRegistryRequest
-	37, // 37: mynetwork.agent.v1.Agent.ListOrphans:input_type -> mynetwork.agent.v1.ListOrphansRequest
-	40, // 38: mynetwork.agent.v1.Agent.AdoptVolume:input_type -> mynetwork.agent.v1.AdoptVolumeRequest
-	41, // 39: mynetwork.agent.v1.Agent.HoldVolume:input_type -> mynetwork.agent.v1.HoldVolumeRequest
-	43, // 40: mynetwork.agent.v1.Agent.ReleaseVolume:input_type -> mynetwork.agent.v1.ReleaseVolumeRequest
-	45, // 41: mynetwork.agent.v1.Agent.ModifyVolume:input_type -> mynetwork.agent.v1.ModifyVolumeRequest
-	46, // 42: mynetwork.agent.v1.Agent.FenceVolume:input_type -> mynetwork.agent.v1.FenceVolumeRequest
-	48, // 43: mynetwork.agent.v1.Agent.PutLayout:input_type -> mynetwork.agent.v1.PutLayoutRequest
-	50, // 44: mynetwork.agent.v1.Agent.GetLayout:input_type -> mynetwork.agent.v1.GetLayoutRequest
-	52, // 45: mynetwork.agent.v1.Agent.Events:input_type -> mynetwork.agent.v1.EventsRequest
-	4,  // 46: mynetwork.agent.v1.Agent.Info:output_type -> mynetwork.agent.v1.InfoResponse
-	6,  // 47: mynetwork.agent.v1.Agent.Status:output_type -> mynetwork.agent.v1.StatusResponse
-	9,  // 48: mynetwork.agent.v1.Agent.CreateVolume:output_type -> mynetwork.agent.v1.Volume
-	15, // 49: mynetwork.agent.v1.Agent.ListVolumes:output_type -> mynetwork.agent.v1.ListVolumesResponse
-	9,  // 50: mynetwork.agent.v1.Agent.InspectVolume:output_type -> mynetwork.agent.v1.Volume
-	18, // 51: mynetwork.agent.v1.Agent.AttachVolume:output_type -> mynetwork.agent.v1.AttachVolumeResponse
-	20, // 52: mynetwork.agent.v1.Agent.DetachVolume:output_type -> mynetwork.agent.v1.DetachVolumeResponse
-	9,  // 53: mynetwork.agent.v1.Agent.ResizeVolume:output_type -> mynetwork.agent.v1.Volume
-	12, // 54: mynetwork.agent.v1.Agent.CreateSnapshot:output_type -> mynetwork.agent.v1.Snapshot
-	24, // 55: mynetwork.agent.v1.Agent.DeleteSnapshot:output_type -> mynetwork.agent.v1.DeleteSnapshotResponse
-	9,  // 56: mynetwork.agent.v1.Agent.RollbackVolume:output_type -> mynetwork.agent.v1.Volume
-	9,  // 57: mynetwork.agent.v1.Agent.CloneVolume:output_type -> mynetwork.agent.v1.Volume
-	28, // 58: mynetwork.agent.v1.Agent.DeleteVolume:output_type -> mynetwork.agent.v1.DeleteVolumeResponse
-	32, // 59: mynetwork.agent.v1.Agent.ScrubVolume:output_type -> mynetwork.agent.v1.Progress
-	32, // 60: mynetwork.agent.v1.Agent.Fsck:output_type -> mynetwork.agent.v1.Progress
-	32, // 61: mynetwork.agent.v1.Agent.ScrubStore:output_type -> mynetwork.agent.v1.Progress
-	35, // 62: mynetwork.agent.v1.Agent.RebuildRegistry:output_type -> mynetwork.agent.v1.RebuildRegistryResponse
-	38, // 63: mynetwork.agent.v1.Agent.ListOrphans:output_type -> mynetwork.agent.v1.ListOrphansResponse
-	9,  // 64: mynetwork.agent.v1.Agent.AdoptVolume:output_type -> mynetwork.agent.v1.Volume
-	42, // 65: mynetwork.agent.v1.Agent.HoldVolume:output_type -> mynetwork.agent.v1.HoldVolumeResponse
-	44, // 66: mynetwork.agent.v1.Agent.ReleaseVolume:output_type -> mynetwork.agent.v1.ReleaseVolumeResponse
-	9,  // 67: mynetwork.agent.v1.Agent.ModifyVolume:output_type -> mynetwork.agent.v1.Volume
-	47, // 68: mynetwork.agent.v1.Agent.FenceVolume:output_type -> mynetwork.agent.v1.FenceVolumeResponse
-	49, // 69: mynetwork.agent.v1.Agent.PutLayout:output_type -> mynetwork.agent.v1.PutLayoutResponse
-	51, // 70: mynetwork.agent.v1.Agent.GetLayout:output_type -> mynetwork.agent.v1.GetLayoutResponse
-	53, // 71: mynetwork.agent.v1.Agent.Events:output_type -> mynetwork.agent.v1.Event
-	46, // [46:72] is the sub-list for method output_type
-	20, // [20:46] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	49, // 20: mynetwork.agent.v1.SnapshotBlocksResponse.ranges:type_name -> mynetwork.agent.v1.BlockRange
+	3,  // 21: mynetwork.agent.v1.Agent.Info:input_type -> mynetwork.agent.v1.InfoRequest
+	5,  // 22: mynetwork.agent.v1.Agent.Status:input_type -> mynetwork.agent.v1.StatusRequest
+	13, // 23: mynetwork.agent.v1.Agent.CreateVolume:input_type -> mynetwork.agent.v1.CreateVolumeRequest
+	14, // 24: mynetwork.agent.v1.Agent.ListVolumes:input_type -> mynetwork.agent.v1.ListVolumesRequest
+	16, // 25: mynetwork.agent.v1.Agent.InspectVolume:input_type -> mynetwork.agent.v1.InspectVolumeRequest
+	17, // 26: mynetwork.agent.v1.Agent.AttachVolume:input_type -> mynetwork.agent.v1.AttachVolumeRequest
+	19, // 27: mynetwork.agent.v1.Agent.DetachVolume:input_type -> mynetwork.agent.v1.DetachVolumeRequest
+	21, // 28: mynetwork.agent.v1.Agent.ResizeVolume:input_type -> mynetwork.agent.v1.ResizeVolumeRequest
+	22, // 29: mynetwork.agent.v1.Agent.CreateSnapshot:input_type -> mynetwork.agent.v1.CreateSnapshotRequest
+	23, // 30: mynetwork.agent.v1.Agent.DeleteSnapshot:input_type -> mynetwork.agent.v1.DeleteSnapshotRequest
+	25, // 31: mynetwork.agent.v1.Agent.RollbackVolume:input_type -> mynetwork.agent.v1.RollbackVolumeRequest
+	26, // 32: mynetwork.agent.v1.Agent.CloneVolume:input_type -> mynetwork.agent.v1.CloneVolumeRequest
+	27, // 33: mynetwork.agent.v1.Agent.DeleteVolume:input_type -> mynetwork.agent.v1.DeleteVolumeRequest
+	29, // 34: mynetwork.agent.v1.Agent.ScrubVolume:input_type -> mynetwork.agent.v1.ScrubVolumeRequest
+	30, // 35: mynetwork.agent.v1.Agent.Fsck:input_type -> mynetwork.agent.v1.FsckRequest
+	31, // 36: mynetwork.agent.v1.Agent.ScrubStore:input_type -> mynetwork.agent.v1.ScrubStoreRequest
+	34, // 37: mynetwork.agent.v1.Agent.RebuildRegistry:input_type -> mynetwork.agent.v1.RebuildRegistryRequest
+	37, // 38: mynetwork.agent.v1.Agent.ListOrphans:input_type -> mynetwork.agent.v1.ListOrphansRequest
+	40, // 39: mynetwork.agent.v1.Agent.AdoptVolume:input_type -> mynetwork.agent.v1.AdoptVolumeRequest
+	41, // 40: mynetwork.agent.v1.Agent.HoldVolume:input_type -> mynetwork.agent.v1.HoldVolumeRequest
+	43, // 41: mynetwork.agent.v1.Agent.ReleaseVolume:input_type -> mynetwork.agent.v1.ReleaseVolumeRequest
+	45, // 42: mynetwork.agent.v1.Agent.ModifyVolume:input_type -> mynetwork.agent.v1.ModifyVolumeRequest
+	50, // 43: mynetwork.agent.v1.Agent.FenceVolume:input_type -> mynetwork.agent.v1.FenceVolumeRequest
+	46, // 44: mynetwork.agent.v1.Agent.SealVolume:input_type -> mynetwork.agent.v1.SealVolumeRequest
+	47, // 45: mynetwork.agent.v1.Agent.SnapshotBlocks:input_type -> mynetwork.agent.v1.SnapshotBlocksRequest
+	52, // 46: mynetwork.agent.v1.Agent.PutLayout:input_type -> mynetwork.agent.v1.PutLayoutRequest
+	54, // 47: mynetwork.agent.v1.Agent.GetLayout:input_type -> mynetwork.agent.v1.GetLayoutRequest
+	56, // 48: mynetwork.agent.v1.Agent.Events:input_type -> mynetwork.agent.v1.EventsRequest
+	4,  // 49: mynetwork.agent.v1.Agent.Info:output_type -> mynetwork.agent.v1.InfoResponse
+	6,  // 50: mynetwork.agent.v1.Agent.Status:output_type -> mynetwork.agent.v1.StatusResponse
+	9,  // 51: mynetwork.agent.v1.Agent.CreateVolume:output_type -> mynetwork.agent.v1.Volume
+	15, // 52: mynetwork.agent.v1.Agent.ListVolumes:output_type -> mynetwork.agent.v1.ListVolumesResponse
+	9,  // 53: mynetwork.agent.v1.Agent.InspectVolume:output_type -> mynetwork.agent.v1.Volume
+	18, // 54: mynetwork.agent.v1.Agent.AttachVolume:output_type -> mynetwork.agent.v1.AttachVolumeResponse
+	20, // 55: mynetwork.agent.v1.Agent.DetachVolume:output_type -> mynetwork.agent.v1.DetachVolumeResponse
+	9,  // 56: mynetwork.agent.v1.Agent.ResizeVolume:output_type -> mynetwork.agent.v1.Volume
+	12, // 57: mynetwork.agent.v1.Agent.CreateSnapshot:output_type -> mynetwork.agent.v1.Snapshot
+	24, // 58: mynetwork.agent.v1.Agent.DeleteSnapshot:output_type -> mynetwork.agent.v1.DeleteSnapshotResponse
+	9,  // 59: mynetwork.agent.v1.Agent.RollbackVolume:output_type -> mynetwork.agent.v1.Volume
+	9,  // 60: mynetwork.agent.v1.Agent.CloneVolume:output_type -> mynetwork.agent.v1.Volume
+	28, // 61: mynetwork.agent.v1.Agent.DeleteVolume:output_type -> mynetwork.agent.v1.DeleteVolumeResponse
+	32, // 62: mynetwork.agent.v1.Agent.ScrubVolume:output_type -> mynetwork.agent.v1.Progress
+	32, // 63: mynetwork.agent.v1.Agent.Fsck:output_type -> mynetwork.agent.v1.Progress
+	32, // 64: mynetwork.agent.v1.Agent.ScrubStore:output_type -> mynetwork.agent.v1.Progress
+	35, // 65: mynetwork.agent.v1.Agent.RebuildRegistry:output_type -> mynetwork.agent.v1.RebuildRegistryResponse
+	38, // 66: mynetwork.agent.v1.Agent.ListOrphans:output_type -> mynetwork.agent.v1.ListOrphansResponse
+	9,  // 67: mynetwork.agent.v1.Agent.AdoptVolume:output_type -> mynetwork.agent.v1.Volume
+	42, // 68: mynetwork.agent.v1.Agent.HoldVolume:output_type -> mynetwork.agent.v1.HoldVolumeResponse
+	44, // 69: mynetwork.agent.v1.Agent.ReleaseVolume:output_type -> mynetwork.agent.v1.ReleaseVolumeResponse
+	9,  // 70: mynetwork.agent.v1.Agent.ModifyVolume:output_type -> mynetwork.agent.v1.Volume
+	51, // 71: mynetwork.agent.v1.Agent.FenceVolume:output_type -> mynetwork.agent.v1.FenceVolumeResponse
+	9,  // 72: mynetwork.agent.v1.Agent.SealVolume:output_type -> mynetwork.agent.v1.Volume
+	48, // 73: mynetwork.agent.v1.Agent.SnapshotBlocks:output_type -> mynetwork.agent.v1.SnapshotBlocksResponse
+	53, // 74: mynetwork.agent.v1.Agent.PutLayout:output_type -> mynetwork.agent.v1.PutLayoutResponse
+	55, // 75: mynetwork.agent.v1.Agent.GetLayout:output_type -> mynetwork.agent.v1.GetLayoutResponse
+	57, // 76: mynetwork.agent.v1.Agent.Events:output_type -> mynetwork.agent.v1.Event
+	49, // [49:77] is the sub-list for method output_type
+	21, // [21:49] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_api_agent_v1_control_proto_init() }
@@ -3999,7 +4278,7 @@ func file_api_agent_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_agent_v1_control_proto_rawDesc), len(file_api_agent_v1_control_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   54,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

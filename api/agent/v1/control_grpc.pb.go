@@ -57,6 +57,8 @@ const (
 	Agent_ReleaseVolume_FullMethodName   = "/mynetwork.agent.v1.Agent/ReleaseVolume"
 	Agent_ModifyVolume_FullMethodName    = "/mynetwork.agent.v1.Agent/ModifyVolume"
 	Agent_FenceVolume_FullMethodName     = "/mynetwork.agent.v1.Agent/FenceVolume"
+	Agent_SealVolume_FullMethodName      = "/mynetwork.agent.v1.Agent/SealVolume"
+	Agent_SnapshotBlocks_FullMethodName  = "/mynetwork.agent.v1.Agent/SnapshotBlocks"
 	Agent_PutLayout_FullMethodName       = "/mynetwork.agent.v1.Agent/PutLayout"
 	Agent_GetLayout_FullMethodName       = "/mynetwork.agent.v1.Agent/GetLayout"
 	Agent_Events_FullMethodName          = "/mynetwork.agent.v1.Agent/Events"
@@ -113,6 +115,12 @@ type AgentClient interface {
 	// FenceVolume takes the next epoch from a writer that is believed dead, without opening the volume: the registry names it, and
 	// a majority of the tail's replicas promise it. It does nothing if the volume is not at epoch_number, or not held by node.
 	FenceVolume(ctx context.Context, in *FenceVolumeRequest, opts ...grpc.CallOption) (*FenceVolumeResponse, error)
+	// SealVolume ends writing to a volume for ever, so that any number of nodes may attach it with read_only. If it is attached on this
+	// node, its device ends first: it must not be in use. Repeating it succeeds.
+	SealVolume(ctx context.Context, in *SealVolumeRequest, opts ...grpc.CallOption) (*Volume, error)
+	// SnapshotBlocks gives the ranges that a snapshot holds or, with a base, those that were written or discarded since that earlier snapshot of
+	// the volume, ascending, each in whole pages of 4,096 bytes. Ask the agent of the node that has the volume attached.
+	SnapshotBlocks(ctx context.Context, in *SnapshotBlocksRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SnapshotBlocksResponse], error)
 	// PutLayout keeps a layout's body on disk. GetLayout gives it, by its BLAKE3-256, or NOT_FOUND.
 	PutLayout(ctx context.Context, in *PutLayoutRequest, opts ...grpc.CallOption) (*PutLayoutResponse, error)
 	GetLayout(ctx context.Context, in *GetLayoutRequest, opts ...grpc.CallOption) (*GetLayoutResponse, error)
@@ -385,6 +393,35 @@ func (c *agentClient) FenceVolume(ctx context.Context, in *FenceVolumeRequest, o
 	return out, nil
 }
 
+func (c *agentClient) SealVolume(ctx context.Context, in *SealVolumeRequest, opts ...grpc.CallOption) (*Volume, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Volume)
+	err := c.cc.Invoke(ctx, Agent_SealVolume_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentClient) SnapshotBlocks(ctx context.Context, in *SnapshotBlocksRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SnapshotBlocksResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Agent_ServiceDesc.Streams[3], Agent_SnapshotBlocks_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SnapshotBlocksRequest, SnapshotBlocksResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Agent_SnapshotBlocksClient = grpc.ServerStreamingClient[SnapshotBlocksResponse]
+
 func (c *agentClient) PutLayout(ctx context.Context, in *PutLayoutRequest, opts ...grpc.CallOption) (*PutLayoutResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(PutLayoutResponse)
@@ -407,7 +444,7 @@ func (c *agentClient) GetLayout(ctx context.Context, in *GetLayoutRequest, opts 
 
 func (c *agentClient) Events(ctx context.Context, in *EventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Agent_ServiceDesc.Streams[3], Agent_Events_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Agent_ServiceDesc.Streams[4], Agent_Events_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -475,6 +512,12 @@ type AgentServer interface {
 	// FenceVolume takes the next epoch from a writer that is believed dead, without opening the volume: the registry names it, and
 	// a majority of the tail's replicas promise it. It does nothing if the volume is not at epoch_number, or not held by node.
 	FenceVolume(context.Context, *FenceVolumeRequest) (*FenceVolumeResponse, error)
+	// SealVolume ends writing to a volume for ever, so that any number of nodes may attach it with read_only. If it is attached on this
+	// node, its device ends first: it must not be in use. Repeating it succeeds.
+	SealVolume(context.Context, *SealVolumeRequest) (*Volume, error)
+	// SnapshotBlocks gives the ranges that a snapshot holds or, with a base, those that were written or discarded since that earlier snapshot of
+	// the volume, ascending, each in whole pages of 4,096 bytes. Ask the agent of the node that has the volume attached.
+	SnapshotBlocks(*SnapshotBlocksRequest, grpc.ServerStreamingServer[SnapshotBlocksResponse]) error
 	// PutLayout keeps a layout's body on disk. GetLayout gives it, by its BLAKE3-256, or NOT_FOUND.
 	PutLayout(context.Context, *PutLayoutRequest) (*PutLayoutResponse, error)
 	GetLayout(context.Context, *GetLayoutRequest) (*GetLayoutResponse, error)
@@ -558,6 +601,12 @@ func (UnimplementedAgentServer) ModifyVolume(context.Context, *ModifyVolumeReque
 }
 func (UnimplementedAgentServer) FenceVolume(context.Context, *FenceVolumeRequest) (*FenceVolumeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method FenceVolume not implemented")
+}
+func (UnimplementedAgentServer) SealVolume(context.Context, *SealVolumeRequest) (*Volume, error) {
+	return nil, status.Error(codes.Unimplemented, "method SealVolume not implemented")
+}
+func (UnimplementedAgentServer) SnapshotBlocks(*SnapshotBlocksRequest, grpc.ServerStreamingServer[SnapshotBlocksResponse]) error {
+	return status.Error(codes.Unimplemented, "method SnapshotBlocks not implemented")
 }
 func (UnimplementedAgentServer) PutLayout(context.Context, *PutLayoutRequest) (*PutLayoutResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PutLayout not implemented")
@@ -982,6 +1031,35 @@ func _Agent_FenceVolume_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Agent_SealVolume_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SealVolumeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).SealVolume(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_SealVolume_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).SealVolume(ctx, req.(*SealVolumeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Agent_SnapshotBlocks_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(SnapshotBlocksRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AgentServer).SnapshotBlocks(m, &grpc.GenericServerStream[SnapshotBlocksRequest, SnapshotBlocksResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Agent_SnapshotBlocksServer = grpc.ServerStreamingServer[SnapshotBlocksResponse]
+
 func _Agent_PutLayout_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(PutLayoutRequest)
 	if err := dec(in); err != nil {
@@ -1117,6 +1195,10 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Agent_FenceVolume_Handler,
 		},
 		{
+			MethodName: "SealVolume",
+			Handler:    _Agent_SealVolume_Handler,
+		},
+		{
 			MethodName: "PutLayout",
 			Handler:    _Agent_PutLayout_Handler,
 		},
@@ -1139,6 +1221,11 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "ScrubStore",
 			Handler:       _Agent_ScrubStore_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "SnapshotBlocks",
+			Handler:       _Agent_SnapshotBlocks_Handler,
 			ServerStreams: true,
 		},
 		{

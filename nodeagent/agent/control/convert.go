@@ -9,6 +9,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/registry"
 	"mynetwork.io/mynetwork/nodeagent/volume"
 )
 
@@ -66,7 +67,11 @@ func (s *Server) volume(i *volumes.Info) *agentv1.Volume {
 	if i.Err != nil {
 		v.Failure = i.Err.Error()
 	}
+	_, v.Sealed = i.Sealed()
 	for _, n := range i.Snapshots {
+		if n.Name == registry.SealName {
+			continue // it is how the volume is, and nobody's snapshot
+		}
 		v.Snapshots = append(v.Snapshots, &agentv1.Snapshot{Id: fmt.Sprintf("%x", n.ID), Name: n.Name, Volume: v.Id, CreatedUnix: n.Created, Size: n.Size})
 	}
 	if st := i.Status; st != nil {
@@ -74,6 +79,9 @@ func (s *Server) volume(i *volumes.Info) *agentv1.Volume {
 		v.Epoch = st.Epoch.String()
 		v.Snapshots = nil
 		for j := range st.Snapshots {
+			if st.Snapshots[j].Name == registry.SealName {
+				continue
+			}
 			v.Snapshots = append(v.Snapshots, snapshot(&st.Snapshots[j], i.ID))
 		}
 		v.Open = s.open(st)

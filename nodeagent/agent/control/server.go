@@ -19,6 +19,7 @@ import (
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
 	"mynetwork.io/mynetwork/nodeagent/agent/events"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
+	"mynetwork.io/mynetwork/nodeagent/agent/readers"
 	"mynetwork.io/mynetwork/nodeagent/agent/stores"
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
 	"mynetwork.io/mynetwork/nodeagent/cache"
@@ -53,6 +54,7 @@ type Parts struct {
 	Node, Version, PeerAddress string
 	Started                    time.Time
 	Volumes                    *volumes.Manager
+	Readers                    *readers.Readers
 	Stores                     *stores.Set
 	Members                    *members.Table
 	Health                     func(node string) peer.Report
@@ -163,7 +165,7 @@ func (s *Server) Status(context.Context, *agentv1.StatusRequest) (*agentv1.Statu
 		}
 		out.Peers = append(out.Peers, m)
 	}
-	for _, i := range p.Volumes.Open() {
+	for _, i := range append(p.Volumes.Open(), p.Readers.Open()...) {
 		out.Volumes = append(out.Volumes, s.volume(&i))
 	}
 	return out, nil
@@ -194,29 +196,9 @@ func (s *Server) ListVolumes(_ context.Context, r *agentv1.ListVolumesRequest) (
 	}
 	out := &agentv1.ListVolumesResponse{}
 	for i := range list {
-		out.Volumes = append(out.Volumes, s.volume(&list[i]))
+		out.Volumes = append(out.Volumes, s.volume(s.read(&list[i])))
 	}
 	return out, nil
-}
-
-// InspectVolume implements agentv1.AgentServer.
-func (s *Server) InspectVolume(_ context.Context, r *agentv1.InspectVolumeRequest) (*agentv1.Volume, error) {
-	i, err := s.parts.Volumes.Inspect(r.Volume)
-	return s.reply(&i, err)
-}
-
-// AttachVolume implements agentv1.AgentServer.
-func (s *Server) AttachVolume(ctx context.Context, r *agentv1.AttachVolumeRequest) (*agentv1.AttachVolumeResponse, error) {
-	i, err := s.parts.Volumes.Attach(ctx, volumes.AttachRequest{Volume: r.Volume, Kind: kindOf(r.Kind), Force: r.Force, Key: r.EncryptionKey})
-	if err != nil {
-		return nil, err
-	}
-	return &agentv1.AttachVolumeResponse{Volume: s.volume(&i), Device: i.Device}, nil
-}
-
-// DetachVolume implements agentv1.AgentServer.
-func (s *Server) DetachVolume(ctx context.Context, r *agentv1.DetachVolumeRequest) (*agentv1.DetachVolumeResponse, error) {
-	return &agentv1.DetachVolumeResponse{}, s.parts.Volumes.Detach(ctx, r.Volume, r.Force)
 }
 
 // ResizeVolume implements agentv1.AgentServer.
@@ -250,11 +232,6 @@ func (s *Server) CloneVolume(_ context.Context, r *agentv1.CloneVolumeRequest) (
 	i, err := s.parts.Volumes.Clone(volumes.CloneRequest{Parent: r.Volume, Snapshot: r.Snapshot, Name: r.Name, Size: r.Size, Key: r.EncryptionKey,
 		Claim: registry.Claim{Namespace: r.ClaimNamespace, Name: r.ClaimName}})
 	return s.reply(&i, err)
-}
-
-// DeleteVolume implements agentv1.AgentServer.
-func (s *Server) DeleteVolume(ctx context.Context, r *agentv1.DeleteVolumeRequest) (*agentv1.DeleteVolumeResponse, error) {
-	return &agentv1.DeleteVolumeResponse{}, s.parts.Volumes.Delete(ctx, r.Volume)
 }
 
 // ScrubVolume implements agentv1.AgentServer.

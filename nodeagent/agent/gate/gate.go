@@ -107,6 +107,12 @@ func (g *Gate) WriteZeroes(id export.RequestID, off, n int64) error {
 	return g.through(func() error { return g.Backend.WriteZeroes(id, off, n) })
 }
 
+// ReadOnly implements export.ReadOnly for a Backend that does.
+func (g *Gate) ReadOnly() bool {
+	r, ok := g.Backend.(export.ReadOnly)
+	return ok && r.ReadOnly()
+}
+
 // SetLimits sets what may go through in a second; 0 is no limit. Requests that wait already are let through as the new limits say.
 func (g *Gate) SetLimits(iops, bytesPerSecond int64) { g.limits.set(iops, bytesPerSecond) }
 

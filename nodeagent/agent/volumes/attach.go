@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"mynetwork.io/mynetwork/nodeagent/agent/gate"
+	"mynetwork.io/mynetwork/nodeagent/agent/memfd"
 	"mynetwork.io/mynetwork/nodeagent/agent/transport"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
@@ -24,9 +25,9 @@ type attachment struct {
 	env  *task.Real
 	cut  *transport.Cut
 	eng  *volume.Engine
-	ring *memory
-	key  *memory    // of an encrypted volume, else nil
-	gate *gate.Gate // what the device serves; set with eng
+	ring *memfd.Memory
+	key  *memfd.Memory // of an encrypted volume, else nil
+	gate *gate.Gate    // what the device serves; set with eng
 
 	mu      sync.Mutex
 	dev     export.Device // nil: none yet, or none any more
@@ -64,10 +65,10 @@ func (a *attachment) isClosing() bool {
 
 // free lets go of the memory, once the engine has ended and nothing serves from it.
 func (a *attachment) free() {
-	a.ring.close()
+	a.ring.Close()
 	if a.key != nil {
-		clear(a.key.b)
-		a.key.close()
+		clear(a.key.B)
+		a.key.Close()
 	}
 }
 
@@ -92,7 +93,7 @@ func (m *Manager) Attach(ctx context.Context, req AttachRequest) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	if err := checkKey(&r, req.Key); err != nil {
+	if err := errors.Join(writable(&r), CheckKey(&r, req.Key)); err != nil {
 		return Info{}, err
 	}
 	p, err := m.startAttach(&r, req)
@@ -154,15 +155,15 @@ func (m *Manager) startAttach(r *registry.Record, req AttachRequest) (*pending, 
 func (m *Manager) prepare(r registry.Record, req AttachRequest) (*attachment, error) {
 	a := &attachment{rec: r, kind: req.Kind, env: task.NewReal(), cut: transport.NewCut(m.opt.Transport)}
 	var err error
-	if a.ring, err = newMemory("mynetwork ring "+r.ID.String(), m.opt.RingBytes); err != nil {
+	if a.ring, err = memfd.New("mynetwork ring "+r.ID.String(), m.opt.RingBytes); err != nil {
 		return nil, err
 	}
 	if len(req.Key) > 0 {
-		if a.key, err = newMemory("mynetwork key", len(req.Key)); err != nil {
-			a.ring.close()
+		if a.key, err = memfd.New("mynetwork key", len(req.Key)); err != nil {
+			a.ring.Close()
 			return nil, err
 		}
-		copy(a.key.b, req.Key)
+		copy(a.key.B, req.Key)
 	}
 	return a, nil
 }
@@ -172,7 +173,7 @@ func (a *attachment) spec() volume.Spec {
 	if a.key == nil {
 		return a.rec.Spec(nil)
 	}
-	return a.rec.Spec(append([]byte(nil), a.key.b...))
+	return a.rec.Spec(append([]byte(nil), a.key.B...))
 }
 
 // attach opens a's engine unless it is open, then makes the device unless there is one. The slot is this operation's.
@@ -204,7 +205,7 @@ func (m *Manager) attach(s *slot, a *attachment, force bool) error {
 	}
 	a.setDevice(d)
 	m.opt.Events.Info("Attached", a.rec.Name, "volume is attached as %s %s in epoch %s", a.kind, d.Path(), a.eng.Status().Epoch)
-	if t := transportOf(d); t != "" {
+	if t := TransportOf(d); t != "" {
 		m.opt.Log.Info("the device's requests travel", "volume", a.rec.Name, "device", d.Path(), "over", t)
 	}
 	return nil
@@ -221,9 +222,9 @@ func (m *Manager) recordNow(a *attachment) ([]byte, error) {
 
 func (a *attachment) descriptors() []int {
 	if a.key == nil {
-		return []int{a.ring.fd}
+		return []int{a.ring.FD}
 	}
-	return []int{a.ring.fd, a.key.fd}
+	return []int{a.ring.FD, a.key.FD}
 }
 
 // openEngine takes the volume over. A writer of this very node that is gone does not protect it: if nobody took an epoch
@@ -240,7 +241,7 @@ func (m *Manager) openEngine(ctx context.Context, a *attachment, force bool) err
 		return err
 	}
 	own := r.Holder == m.opt.Node && r.HolderEpoch == r.Fact.Epoch.Number
-	e, err := volume.Open(m.deps(a.env, a.cut), a.spec(), volume.Options{Ring: a.ring.b, Force: force || own})
+	e, err := volume.Open(m.deps(a.env, a.cut), a.spec(), volume.Options{Ring: a.ring.B, Force: force || own})
 	if errors.Is(err, volume.ErrHeld) && r.Holder != "" {
 		return fmt.Errorf("volume %q is attached on node %s; detach it there, or force: %w", r.Name, r.Holder, err)
 	}
@@ -305,7 +306,7 @@ func (m *Manager) withEngine(ctx context.Context, r *registry.Record, s *slot, k
 		m.note(r, a.eng)
 		return err
 	}
-	if err := checkKey(r, key); err != nil {
+	if err := CheckKey(r, key); err != nil {
 		return err
 	}
 	a, err := m.prepare(*r, AttachRequest{Kind: None, Key: key})

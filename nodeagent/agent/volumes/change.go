@@ -58,7 +58,7 @@ func (m *Manager) Create(req CreateRequest) (Info, error) {
 	}
 	return m.create(r, func(have *registry.Record) bool {
 		return have.Parent.IsZero() && have.Size == r.Size && have.Replicas == r.Replicas && have.Weak == r.Weak && have.Extent == r.Extent &&
-			have.Compression == r.Compression && checkKey(have, req.Key) == nil
+			have.Compression == r.Compression && CheckKey(have, req.Key) == nil
 	})
 }
 
@@ -91,7 +91,7 @@ type CloneRequest struct {
 func (m *Manager) Clone(req CloneRequest) (out Info, err error) {
 	parent, snapshot, name, size, key := req.Parent, req.Snapshot, req.Name, req.Size, req.Key
 	err = m.locked(parent, func(p *registry.Record, s *slot) error {
-		if err := checkKey(p, key); err != nil {
+		if err := CheckKey(p, key); err != nil {
 			return err
 		}
 		if p.Holder != "" && p.Holder != m.opt.Node && s.open == nil {
@@ -135,6 +135,9 @@ func (m *Manager) Resize(ctx context.Context, name string, size int64, key []byt
 		if size <= 0 || size%block.PageSize != 0 {
 			return fmt.Errorf("volume %q: resize to %d bytes, want a positive multiple of %d: %w", r.Name, size, block.PageSize, ErrInvalid)
 		}
+		if err := writable(r); err != nil {
+			return err
+		}
 		err := m.withEngine(ctx, r, s, key, func(e *volume.Engine) error {
 			if size < e.Size() {
 				return fmt.Errorf("volume %q has %d bytes: it does not shrink to %d: %w", r.Name, e.Size(), size, ErrInvalid)
@@ -161,8 +164,8 @@ func (m *Manager) Resize(ctx context.Context, name string, size int64, key []byt
 // CreateSnapshot keeps the volume's content as it is now. Repeating it with a name that is there gives that snapshot.
 // With the token of a hold it is of the moment that is held, or an error.
 func (m *Manager) CreateSnapshot(ctx context.Context, name, snapshot, hold string, key []byte) (out journal.SnapshotRoot, id block.VolumeID, err error) {
-	if snapshot == "" || len(snapshot) > journal.MaxName {
-		return out, id, fmt.Errorf("snapshot name %q: 1 to %d bytes: %w", snapshot, journal.MaxName, ErrInvalid)
+	if snapshot == "" || len(snapshot) > journal.MaxName || snapshot == registry.SealName {
+		return out, id, fmt.Errorf("snapshot name %q: 1 to %d bytes, and not %q: %w", snapshot, journal.MaxName, registry.SealName, ErrInvalid)
 	}
 	err = m.locked(name, func(r *registry.Record, s *slot) error {
 		id = r.ID
@@ -196,6 +199,9 @@ func (m *Manager) DeleteSnapshot(ctx context.Context, name, snapshot string, key
 			if !ok {
 				return nil
 			}
+			if snap.Name == registry.SealName {
+				return fmt.Errorf("snapshot %q of volume %q is what its readers show; delete the volume: %w", snapshot, r.Name, ErrSealed)
+			}
 			m.note(r, e) // the registry knows it, so that it can be marked
 			if err := m.markDying(r, snap.ID); err != nil {
 				return err
@@ -226,6 +232,9 @@ func (m *Manager) Rollback(ctx context.Context, name, snapshot string, key []byt
 	err = m.locked(name, func(r *registry.Record, s *slot) error {
 		if s.open != nil {
 			return fmt.Errorf("volume %q: detach it before the rollback: %w", r.Name, ErrAttached)
+		}
+		if err := writable(r); err != nil {
+			return err
 		}
 		err := m.withEngine(ctx, r, s, key, func(e *volume.Engine) error {
 			snap, ok := snapshotNamed(e, snapshot)

@@ -98,8 +98,8 @@ func (m *Manager) makeDevice(ctx context.Context, b export.Backend, name string,
 	return d, err
 }
 
-// transportOf says how a device's requests travel, and why so; empty for those that have no choice.
-func transportOf(d export.Device) string {
+// TransportOf says how a device's requests travel, and why so; empty for those that have no choice.
+func TransportOf(d export.Device) string {
 	f, ok := d.(*device.Device)
 	if !ok {
 		return ""

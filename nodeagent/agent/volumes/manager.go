@@ -238,7 +238,7 @@ func (m *Manager) info(r registry.Record) Info {
 	case a != nil:
 		st := a.eng.Status()
 		i.State, i.Kind, i.Device, i.Status, i.Err = Attached, a.kind, a.path(), &st, a.eng.Err()
-		i.Transport = transportOf(a.device())
+		i.Transport = TransportOf(a.device())
 		i.Size = st.Size
 		if i.Err != nil {
 			i.State = Failed
@@ -262,6 +262,19 @@ func (m *Manager) Inspect(name string) (Info, error) {
 		r = a.rec
 	}
 	return m.info(r), nil
+}
+
+// Checkpoint makes the snapshots of a volume that is open here part of a checkpoint, where a view finds them; it does nothing for others.
+func (m *Manager) Checkpoint(v block.VolumeID) error {
+	a := m.attachmentOf(v)
+	if a == nil {
+		return nil
+	}
+	if err := a.eng.Checkpoint(); err != nil {
+		return err
+	}
+	m.note(&a.rec, a.eng)
+	return nil
 }
 
 // openNamed gives what is open here under a name or an id, nil if nothing is. It asks no registry.
@@ -325,8 +338,8 @@ func keyCheck(key []byte, v block.VolumeID) []byte {
 	return out
 }
 
-// checkKey reports ErrKey unless key is what a volume needs. A clone is checked like its first ancestor.
-func checkKey(r *registry.Record, key []byte) error {
+// CheckKey reports ErrKey unless key is what a volume needs. A clone is checked like its first ancestor.
+func CheckKey(r *registry.Record, key []byte) error {
 	switch {
 	case !r.Encrypted && len(key) != 0:
 		return fmt.Errorf("volume %q is not encrypted, but a key was given: %w", r.Name, ErrKey)
@@ -355,25 +368,12 @@ func (m *Manager) deps(env task.Env, t replica.Transport) volume.Deps {
 // local makes a nil interface of a nil store.
 func (m *Manager) local(s block.StoreID) volume.Local { return m.opt.Local(s) }
 
-// lineage lists a volume's ancestors, nearest first.
-func (m *Manager) lineage(r *registry.Record) (out []registry.Record, err error) {
-	for p := r.Parent; !p.IsZero(); {
-		a, err := m.opt.Registry.Get(p)
-		if err != nil {
-			return nil, fmt.Errorf("ancestor of volume %q: %w", r.Name, err)
-		}
-		out = append(out, a)
-		p = a.Parent
-	}
-	return out, nil
-}
-
 // present presents the grants that a writer of r needs.
 func (m *Manager) present(ctx context.Context, r *registry.Record) error {
 	if err := m.opt.Grants.Ensure(ctx, r.ID, grants.Writer); err != nil {
 		return err
 	}
-	ancestors, err := m.lineage(r)
+	ancestors, err := registry.Lineage(m.opt.Registry, r)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mynetwork.io/mynetwork/nodeagent/agent/memfd"
 	"mynetwork.io/mynetwork/nodeagent/agent/transport"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/replication"
@@ -111,9 +112,9 @@ func (a *attachment) mapKept(k *kept) (err error) {
 		closeFDs(k)
 		return fmt.Errorf("the holder has %d pieces of memory, want %d", len(k.memory), want)
 	}
-	if a.ring, err = mapMemory(k.memory[0]); err == nil && k.meta.Key {
-		if a.key, err = mapMemory(k.memory[1]); err != nil {
-			a.ring.close()
+	if a.ring, err = memfd.Map(k.memory[0]); err == nil && k.meta.Key {
+		if a.key, err = memfd.Map(k.memory[1]); err != nil {
+			a.ring.Close()
 		}
 	}
 	return err
@@ -165,7 +166,7 @@ func (m *Manager) resumeEngine(a *attachment) error {
 	if err := m.present(m.ctx, &a.rec); err != nil {
 		return err
 	}
-	e, err := volume.Open(m.deps(a.env, a.cut), a.spec(), volume.Options{Ring: a.ring.b, Anchor: a.rec.Fact.Anchor})
+	e, err := volume.Open(m.deps(a.env, a.cut), a.spec(), volume.Options{Ring: a.ring.B, Anchor: a.rec.Fact.Anchor})
 	if err == nil {
 		a.serve(e, &a.rec)
 	}

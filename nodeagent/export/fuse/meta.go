@@ -4,6 +4,8 @@ import (
 	"bytes"
 
 	"golang.org/x/sys/unix"
+
+	"mynetwork.io/mynetwork/nodeagent/export"
 )
 
 // meta answers everything that carries no data of the volume.
@@ -112,6 +114,10 @@ func (s *Server) setattr(e exchange, q request) {
 func (s *Server) open(e exchange, q request) {
 	if q.node() != fileNode {
 		e.reply(q, unix.EISDIR, 0)
+		return
+	}
+	if r, ok := s.back.(export.ReadOnly); ok && r.ReadOnly() && (len(q.arg) < 4 || native.Uint32(q.arg)&unix.O_ACCMODE != unix.O_RDONLY) {
+		e.reply(q, unix.EROFS, 0)
 		return
 	}
 	p := e.room(openOut)

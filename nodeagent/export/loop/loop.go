@@ -35,8 +35,8 @@ const (
 	pollEvery = 5 * time.Millisecond
 )
 
-// Attach binds a free loop device to the file name, which is open as file for reading and writing with O_DIRECT; the
-// descriptor is not needed afterwards. It returns the device's path.
+// Attach binds a free loop device to the file name, which is open as file with O_DIRECT, for reading and writing or, if the device is to be
+// read-only, for reading alone; the descriptor is not needed afterwards. It returns the device's path.
 func Attach(file int, name string) (path string, err error) {
 	return attach(control, file, name)
 }

@@ -169,9 +169,14 @@ func (l *Local) Bind(ctx context.Context, name string) (path string, err error) 
 }
 
 // bind opens the volume's file for the loop driver. It does so without package os, whose files are made known to epoll: that
-// asks FUSE (POLL) from inside the Go scheduler, where waiting for this process's own answer is a deadlock.
+// asks FUSE (POLL) from inside the Go scheduler, where waiting for this process's own answer is a deadlock. A file that its server lets
+// nobody write (EROFS) becomes a device that nobody can write.
 func bind(file string) (string, error) {
-	fd, err := unix.Open(file, unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	const how = unix.O_DIRECT | unix.O_CLOEXEC | unix.O_NOFOLLOW
+	fd, err := unix.Open(file, unix.O_RDWR|how, 0)
+	if errors.Is(err, unix.EROFS) {
+		fd, err = unix.Open(file, unix.O_RDONLY|how, 0)
+	}
 	if err != nil {
 		return "", fmt.Errorf("open the volume's file: %w", err)
 	}

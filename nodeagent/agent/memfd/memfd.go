@@ -1,4 +1,8 @@
-package volumes
+// Package memfd makes shared memory that outlives the process as long as the holder has its descriptor: a volume's ring, and the key of
+// an encrypted volume, which is never on a disk.
+//
+// Concurrency: a Memory is what its user makes of it; New and Map are safe for concurrent use.
+package memfd
 
 import (
 	"fmt"
@@ -6,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memory is a piece of shared memory that outlives the process as long as the holder has its descriptor.
-type memory struct {
-	fd int
-	b  []byte
+// Memory is a piece of shared memory.
+type Memory struct {
+	FD int // the Memory's own
+	B  []byte
 }
 
-// newMemory makes zeroed memory.
-func newMemory(name string, size int) (*memory, error) {
+// New makes zeroed memory of size bytes.
+func New(name string, size int) (*Memory, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("memory for %s: %w", name, err)
@@ -22,11 +26,11 @@ func newMemory(name string, size int) (*memory, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("memory for %s of %d bytes: %w", name, size, err)
 	}
-	return mapMemory(fd)
+	return Map(fd)
 }
 
-// mapMemory maps what a descriptor stands for; it owns the descriptor, also when it fails.
-func mapMemory(fd int) (*memory, error) {
+// Map maps what a descriptor stands for; it owns the descriptor, also when it fails.
+func Map(fd int) (*Memory, error) {
 	var st unix.Stat_t
 	err := unix.Fstat(fd, &st)
 	if err == nil && (st.Size <= 0 || st.Size > maxMemory) {
@@ -35,7 +39,7 @@ func mapMemory(fd int) (*memory, error) {
 	if err == nil {
 		var b []byte
 		if b, err = unix.Mmap(fd, 0, int(st.Size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err == nil {
-			return &memory{fd, b}, nil
+			return &Memory{fd, b}, nil
 		}
 	}
 	_ = unix.Close(fd)
@@ -45,8 +49,8 @@ func mapMemory(fd int) (*memory, error) {
 // maxMemory bounds what is mapped of another process's descriptor, in bytes.
 const maxMemory = 1 << 30
 
-// close lets the memory go. Nothing may use it afterwards.
-func (m *memory) close() {
-	_ = unix.Munmap(m.b)
-	_ = unix.Close(m.fd)
+// Close lets the memory go. Nothing may use it afterwards.
+func (m *Memory) Close() {
+	_ = unix.Munmap(m.B)
+	_ = unix.Close(m.FD)
 }
