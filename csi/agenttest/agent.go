@@ -26,6 +26,8 @@ func (n *Network) view(v *volume, node string) *agentv1.Volume {
 	switch {
 	case v.deleted:
 		m.State = agentv1.VolumeState_VOLUME_STATE_DELETED
+	case v.readers[node] != "":
+		m.State, m.Device = agentv1.VolumeState_VOLUME_STATE_ATTACHED, v.readers[node]
 	case m.HolderNode == "":
 		m.State = agentv1.VolumeState_VOLUME_STATE_DETACHED
 	case m.HolderNode != node:
@@ -150,6 +152,9 @@ func (a *agent) AttachVolume(_ context.Context, r *agentv1.AttachVolumeRequest) 
 		if err := v.checkKey(r.EncryptionKey); err != nil {
 			return err
 		}
+		if m.Sealed || r.ReadOnly {
+			return a.attachReader(v, r.ReadOnly, &out)
+		}
 		if m.HolderNode != "" && m.HolderNode != a.node {
 			if !n.dead[m.HolderNode] && !r.Force {
 				return status.Errorf(codes.FailedPrecondition, "volume %q is attached on node %s; detach it there, or force", m.Name, m.HolderNode)
@@ -171,6 +176,10 @@ func (a *agent) AttachVolume(_ context.Context, r *agentv1.AttachVolumeRequest) 
 
 func (a *agent) DetachVolume(_ context.Context, r *agentv1.DetachVolumeRequest) (*agentv1.DetachVolumeResponse, error) {
 	return &agentv1.DetachVolumeResponse{}, a.n.change(a.node, r.Volume, func(v *volume) error {
+		if d := v.readers[a.node]; d != "" {
+			delete(v.readers, a.node)
+			return a.n.devices.Detach(d)
+		}
 		if v.msg.HolderNode == "" {
 			return nil
 		}
@@ -187,6 +196,9 @@ func (a *agent) ResizeVolume(_ context.Context, r *agentv1.ResizeVolumeRequest) 
 	err := a.n.change(a.node, r.Volume, func(v *volume) error {
 		if err := v.openKey(r.EncryptionKey); err != nil {
 			return err
+		}
+		if v.msg.Sealed {
+			return status.Errorf(codes.FailedPrecondition, "volume %q is sealed", v.msg.Name)
 		}
 		if r.Size < v.msg.Size || r.Size%4096 != 0 {
 			return status.Errorf(codes.InvalidArgument, "volume %q has %d bytes, not %d", v.msg.Name, v.msg.Size, r.Size)

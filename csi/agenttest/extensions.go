@@ -59,6 +59,43 @@ func (s Set) Release(_ context.Context, h handle.Volume, token string) error {
 	})
 }
 
+// attachReader makes the device of a sealed volume on this node. The lock is held.
+func (a *agent) attachReader(v *volume, readOnly bool, out **agentv1.AttachVolumeResponse) error {
+	if v.msg.Sealed != readOnly {
+		return status.Errorf(codes.FailedPrecondition, "volume %q: sealed %t, to be read only %t", v.msg.Name, v.msg.Sealed, readOnly)
+	}
+	if v.readers[a.node] == "" {
+		d, err := a.n.devices.AttachReader(v.msg.Id, a.node)
+		if err != nil {
+			return err
+		}
+		if v.readers == nil {
+			v.readers = map[string]string{}
+		}
+		v.readers[a.node] = d
+	}
+	*out = &agentv1.AttachVolumeResponse{Volume: a.n.view(v, a.node), Device: v.readers[a.node]}
+	return nil
+}
+
+func (a *agent) SealVolume(_ context.Context, r *agentv1.SealVolumeRequest) (*agentv1.Volume, error) {
+	var out *agentv1.Volume
+	err := a.n.change(a.node, r.Volume, func(v *volume) error {
+		if err := v.openKey(r.EncryptionKey); err != nil {
+			return err
+		}
+		if d := v.msg.Device; d != "" {
+			if err := a.n.devices.Detach(d); err != nil {
+				return err
+			}
+		}
+		v.msg.HolderNode, v.msg.Device, v.msg.Sealed = "", "", true
+		out = a.n.view(v, a.node)
+		return nil
+	})
+	return out, err
+}
+
 // Break ends whatever hold a volume has, as its time limit would.
 func (n *Network) Break(volume string) {
 	n.mu.Lock()

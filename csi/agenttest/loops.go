@@ -66,6 +66,11 @@ func (l Loops) Attach(volume string) (string, error) {
 	return losetup("--find", "--show", l.file(volume))
 }
 
+// AttachReader implements Devices.
+func (l Loops) AttachReader(volume, _ string) (string, error) {
+	return losetup("--find", "--show", "--read-only", l.file(volume))
+}
+
 // Detach implements Devices.
 func (l Loops) Detach(device string) error {
 	_, err := losetup("--detach", device)

@@ -27,6 +27,7 @@ type Devices interface {
 	Create(volume string, size int64) error
 	Copy(from, to string, size int64) error // of a volume or snapshot; the copy may be larger
 	Attach(volume string) (device string, err error)
+	AttachReader(volume, node string) (device string, err error) // one that cannot be written
 	Detach(device string) error
 	Resize(volume, device string, size int64) error // device is empty if it is not attached
 }
@@ -34,9 +35,12 @@ type Devices interface {
 // names are devices that are only names.
 type names struct{ network string }
 
-func (names) Create(string, int64) error                  { return nil }
-func (names) Copy(string, string, int64) error            { return nil }
-func (n names) Attach(volume string) (string, error)      { return "/dev/" + n.network + "/" + volume, nil }
+func (names) Create(string, int64) error             { return nil }
+func (names) Copy(string, string, int64) error       { return nil }
+func (n names) Attach(volume string) (string, error) { return "/dev/" + n.network + "/" + volume, nil }
+func (n names) AttachReader(volume, node string) (string, error) {
+	return "/dev/" + n.network + "/" + volume + "-" + node, nil
+}
 func (names) Detach(string) error                         { return nil }
 func (names) Resize(volume, device string, n int64) error { return nil }
 
@@ -69,8 +73,9 @@ type volume struct {
 	deleted  bool
 	degraded int32
 	failed   string
-	hold     string // token of a hold; empty: none
-	claim    string // namespace/name
+	hold     string            // token of a hold; empty: none
+	claim    string            // namespace/name
+	readers  map[string]string // devices of a sealed volume, by node
 }
 
 // New makes a network. nil devices are only names. Close it.
@@ -124,6 +129,11 @@ func (n *Network) Size(device string) (int64, bool) {
 	for _, v := range n.volumes {
 		if v.msg.Device == device && !v.deleted {
 			return v.msg.Size, true
+		}
+		for _, d := range v.readers {
+			if d == device {
+				return v.msg.Size, true
+			}
 		}
 	}
 	return 0, false

@@ -121,10 +121,14 @@ func (d *Controller) ValidateVolumeCapabilities(ctx context.Context, r *csi.Vali
 	if err != nil {
 		return nil, err
 	}
-	if _, err := request.Inspect(ctx, a, h.ID); err != nil {
+	v, err := request.Inspect(ctx, a, h.ID)
+	if err != nil {
 		return nil, err
 	}
-	_, err = request.ReadCapabilities(r.VolumeCapabilities)
+	uses, err := request.ReadCapabilities(r.VolumeCapabilities)
+	if err == nil {
+		err = fitting(v, uses, r.VolumeContext)
+	}
 	if err == nil {
 		_, err = request.ReadParameters(r.Parameters)
 	}
@@ -136,6 +140,23 @@ func (d *Controller) ValidateVolumeCapabilities(ctx context.Context, r *csi.Vali
 	}
 	return &csi.ValidateVolumeCapabilitiesResponse{Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{VolumeContext: r.VolumeContext,
 		VolumeCapabilities: r.VolumeCapabilities, Parameters: r.Parameters, MutableParameters: r.MutableParameters}}, nil
+}
+
+// fitting says why a volume cannot be used in all these ways.
+func fitting(v *agentv1.Volume, uses []request.Access, about map[string]string) error {
+	many, err := request.Many(uses)
+	if err != nil {
+		return err
+	}
+	for _, use := range uses {
+		if v.Sealed && !use.ReadOnly {
+			return request.Invalid("the volume is sealed: nobody writes it")
+		}
+	}
+	if many && !v.Sealed && !request.ForReaders(about) {
+		return request.Invalid("the volume was made to be written: it is not read on many nodes")
+	}
+	return nil
 }
 
 // ControllerGetVolume implements csi.ControllerServer.

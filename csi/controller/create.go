@@ -26,6 +26,7 @@ type plan struct {
 	limit   int64  // 0: none
 	key     []byte
 	from    *csi.VolumeContentSource
+	many    bool // it is to be read on many nodes
 }
 
 // CreateVolume implements csi.ControllerServer.
@@ -54,7 +55,11 @@ func (d *Controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeReques
 			return nil, fmt.Errorf("limits of volume %s: %w", h, err)
 		}
 	}
-	return &csi.CreateVolumeResponse{Volume: &csi.Volume{VolumeId: h.String(), CapacityBytes: v.Size, ContentSource: p.from, VolumeContext: p.Claim.Context(),
+	about := p.Claim.Context()
+	if p.many {
+		about = request.Readers(about)
+	}
+	return &csi.CreateVolumeResponse{Volume: &csi.Volume{VolumeId: h.String(), CapacityBytes: v.Size, ContentSource: p.from, VolumeContext: about,
 		AccessibleTopology: d.accessible(p.network, r.AccessibilityRequirements)}}, nil
 }
 
@@ -65,6 +70,12 @@ func (d *Controller) planCreate(ctx context.Context, r *csi.CreateVolumeRequest)
 	uses, err := request.ReadCapabilities(r.VolumeCapabilities)
 	if err != nil {
 		return p, err
+	}
+	if p.many, err = request.Many(uses); err != nil {
+		return p, err
+	}
+	if p.many && r.VolumeContentSource == nil {
+		return p, request.Invalid("a volume that many nodes read and none writes would be empty for ever: name a snapshot or a claim as dataSource")
 	}
 	if p.Parameters, err = request.ReadParameters(r.Parameters); err != nil {
 		return p, err

@@ -391,7 +391,7 @@ func TestMalformed(t *testing.T) {
 	} {
 		c.want(codes.InvalidArgument, says, stage(id, c.path("stage"), change))
 	}
-	c.want(codes.InvalidArgument, "one node", stage(id, c.path("stage"), mode(csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY)))
+	c.want(codes.FailedPrecondition, "made to be written", stage(id, c.path("stage"), mode(csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY)))
 	for says, change := range map[string]func(r *csi.CreateVolumeRequest){
 		"no network":  func(r *csi.CreateVolumeRequest) { delete(r.Parameters, request.ParamNetwork) },
 		"other":       func(r *csi.CreateVolumeRequest) { r.Parameters[request.ParamNetwork] = "other" },

@@ -46,7 +46,8 @@ func (d *Node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeReques
 	if err != nil {
 		return nil, err
 	}
-	device, err := d.attach(ctx, a, h, key, request.ReadContext(r.VolumeContext))
+	w := wanted{handle: h, use: use, key: key, path: r.StagingTargetPath, claim: request.ReadContext(r.VolumeContext), readers: request.ForReaders(r.VolumeContext)}
+	device, err := d.open(ctx, a, &w)
 	if err != nil {
 		return nil, err
 	}
@@ -87,20 +88,24 @@ func (d *Node) checkPath(what, path string) error {
 	return nil
 }
 
-// attach attaches a volume here. While another node holds it, or too few nodes answer, it tries again until its time is
-// over, and says once per holder for whom it waits.
-func (d *Node) attach(ctx context.Context, a agentv1.AgentClient, h handle.Volume, key []byte, of request.Claim) (device string, err error) {
+// patient bounds a wait: it ends before its caller's patience does.
+func (d *Node) patient(ctx context.Context) (context.Context, context.CancelFunc) {
 	until := d.cfg.Wait
 	if t, ok := ctx.Deadline(); ok {
 		left := time.Until(t)
 		until = min(until, left-min(answerTime, left/10))
 	}
-	ctx, cancel := context.WithTimeout(ctx, until)
-	defer cancel()
+	return context.WithTimeout(ctx, until)
+}
+
+// attach attaches a volume here. While another node holds it, or too few nodes answer, it tries again until ctx ends, and says once per
+// holder for whom it waits. errSealed: the volume was sealed meanwhile.
+func (d *Node) attach(ctx context.Context, a agentv1.AgentClient, w *wanted, readOnly bool) (device string, err error) {
+	h, of := w.handle, w.claim
 	told, pause := "", d.cfg.Retry
 	var last error
 	for {
-		resp, err := a.AttachVolume(ctx, &agentv1.AttachVolumeRequest{Volume: h.ID, EncryptionKey: key})
+		resp, err := a.AttachVolume(ctx, &agentv1.AttachVolumeRequest{Volume: h.ID, EncryptionKey: w.key, ReadOnly: readOnly})
 		if err == nil && resp.Device == "" {
 			return "", fmt.Errorf("volume %s is attached without a device; detach it first: %w", h, request.ErrPrecondition)
 		}
@@ -110,7 +115,10 @@ func (d *Node) attach(ctx context.Context, a agentv1.AgentClient, h handle.Volum
 		if ctx.Err() == nil || last == nil {
 			last = err
 		}
-		holder, wait := waitable(ctx, a, h, err)
+		holder, wait, sealed := waitable(ctx, a, h, err)
+		if sealed && !readOnly {
+			return "", errSealed
+		}
 		if holder != "" && holder != told {
 			told = holder
 			d.notify(h, of, fmt.Sprintf("volume is held by node %s; waiting until it is released there", holder))
@@ -130,26 +138,26 @@ func (d *Node) attach(ctx context.Context, a agentv1.AgentClient, h handle.Volum
 	}
 }
 
-// waitable tells whether an attach that failed may succeed later by itself, and who holds the volume, if that is known.
-func waitable(ctx context.Context, a agentv1.AgentClient, h handle.Volume, err error) (holder string, wait bool) {
+// waitable tells whether an attach that failed may succeed later by itself, who holds the volume, if that is known, and whether it is sealed.
+func waitable(ctx context.Context, a agentv1.AgentClient, h handle.Volume, err error) (holder string, wait, sealed bool) {
 	switch status.Code(err) {
 	case codes.Unavailable, codes.Aborted, codes.DeadlineExceeded, codes.Canceled:
 		wait = true
 	case codes.FailedPrecondition:
 	default:
-		return "", false
+		return "", false, false
 	}
 	v, err := a.InspectVolume(ctx, &agentv1.InspectVolumeRequest{Volume: h.ID})
 	if err != nil {
-		return "", true // not known: the next attempt tells
+		return "", true, false // not known: the next attempt tells
 	}
 	switch v.State {
 	case agentv1.VolumeState_VOLUME_STATE_ELSEWHERE:
-		return v.HolderNode, true
+		return v.HolderNode, true, v.Sealed
 	case agentv1.VolumeState_VOLUME_STATE_DETACHED: // or held by somebody who has not said so yet
-		return "", true
+		return "", true, v.Sealed
 	}
-	return "", wait
+	return "", wait, v.Sealed
 }
 
 func (d *Node) notify(h handle.Volume, of request.Claim, message string) {

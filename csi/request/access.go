@@ -15,6 +15,7 @@ type Access struct {
 	FS       string   // kind of file system
 	Options  []string // of the mount
 	ReadOnly bool     // no writer anywhere
+	Many     bool     // on many nodes at once, which only readers can be
 	Single   bool     // one workload at a time
 }
 
@@ -27,10 +28,12 @@ func ReadCapability(c *csi.VolumeCapability) (Access, error) {
 		a.Single = true
 	case csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY:
 		a.ReadOnly = true
+	case csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY:
+		a.ReadOnly, a.Many = true, true
 	case csi.VolumeCapability_AccessMode_UNKNOWN:
 		return a, Invalid("the volume capability has no access mode")
 	default:
-		return a, Invalid("access mode %s: a volume is used by one node at a time", mode)
+		return a, Invalid("access mode %s: a volume is written by one node at a time, and read by many only if none writes it", mode)
 	}
 	switch t := c.GetAccessType().(type) {
 	case *csi.VolumeCapability_Block:
@@ -77,6 +80,22 @@ func ReadCapabilities(list []*csi.VolumeCapability) ([]Access, error) {
 		out = append(out, a)
 	}
 	return out, nil
+}
+
+// Many tells whether a volume for these uses is one that many nodes read: then none may write it.
+func Many(uses []Access) (bool, error) {
+	n := 0
+	for _, a := range uses {
+		if a.Many {
+			n++
+		}
+	}
+	for _, a := range uses {
+		if n > 0 && !a.ReadOnly {
+			return false, Invalid("a volume that many nodes read has no writer: ask for ReadOnlyMany alone, or for it not at all")
+		}
+	}
+	return n > 0, nil
 }
 
 // MountOptions are those asked for and those that its use needs: a volume and its clone carry the same XFS UUID.

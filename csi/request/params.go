@@ -3,6 +3,7 @@ package request
 import (
 	"encoding/base64"
 	"encoding/hex"
+	"maps"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -101,6 +102,20 @@ type Parameters struct {
 	Claim      Claim
 	Change
 }
+
+// contextReaders marks, in a volume's context, one that was made to be read on many nodes: it is sealed before its first reader sees it. What was
+// made to be written is never sealed because somebody asks to read it.
+const contextReaders = "mynetwork.io/readers"
+
+// Readers adds that mark to a volume's context.
+func Readers(context map[string]string) map[string]string {
+	out := map[string]string{contextReaders: "many"}
+	maps.Copy(out, context)
+	return out
+}
+
+// ForReaders tells whether a volume's context has that mark.
+func ForReaders(context map[string]string) bool { return context[contextReaders] == "many" }
 
 // Claim is the PersistentVolumeClaim that a volume is made for. It is empty where nobody says.
 type Claim struct{ Namespace, Name, Volume string }

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 
 	"mynetwork.io/mynetwork/csi/mount"
@@ -26,19 +27,26 @@ type Fake struct {
 
 	mu         sync.Mutex
 	devices    map[string]*device
+	systems    map[string]string // kind of file system by content
 	mounts     []mount.Mounted
 	violations []string
 }
 
 type device struct {
 	number  uint64
-	fs      string
 	grownTo int64
+}
+
+// content is what a device shows: one whose name has a "-" in it shows what the device named so up to there does, as a reader's does.
+func content(path string) string {
+	at := strings.LastIndexByte(path, '/') + 1
+	before, _, _ := strings.Cut(path[at:], "-")
+	return path[:at] + before
 }
 
 // New makes a double for paths below root. size tells the size of a device, and whether there is one.
 func New(root string, size func(device string) (int64, bool)) *Fake {
-	return &Fake{root: root, size: size, devices: map[string]*device{}}
+	return &Fake{root: root, size: size, devices: map[string]*device{}, systems: map[string]string{}}
 }
 
 // Violations lists what was done that nobody may do.
@@ -53,7 +61,7 @@ func (f *Fake) FS(path string) (kind string, size int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if d := f.devices[path]; d != nil {
-		return d.fs, d.grownTo
+		return f.systems[content(path)], d.grownTo
 	}
 	return "", 0
 }
@@ -111,16 +119,16 @@ func (f *Fake) Prepare(ctx context.Context, path, kind string, readOnly bool) er
 		return err
 	}
 	return f.do("prepare", path, func() error {
-		d := f.device(path)
+		has := f.systems[content(path)]
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case d.fs == kind:
+		case has == kind:
 			return nil
-		case d.fs != "" || readOnly:
-			return fmt.Errorf("%s holds %q: %w", path, d.fs, mount.ErrForeign)
+		case has != "" || readOnly:
+			return fmt.Errorf("%s holds %q: %w", path, has, mount.ErrForeign)
 		}
-		d.fs = kind
+		f.systems[content(path)] = kind
 		return nil
 	})
 }
@@ -135,8 +143,8 @@ func (f *Fake) Mount(path, dir, kind string, options []string) error {
 	}
 	return f.do("mount", dir, func() error {
 		d := f.device(path)
-		if d.fs != kind {
-			f.violations = append(f.violations, fmt.Sprintf("mount of %s, which has %q, as %q", path, d.fs, kind))
+		if has := f.systems[content(path)]; has != kind {
+			f.violations = append(f.violations, fmt.Sprintf("mount of %s, which has %q, as %q", path, has, kind))
 		}
 		f.add(mount.Mounted{Path: dir, Device: d.number, FS: kind, ReadOnly: slices.Contains(options, "ro")})
 		return nil
