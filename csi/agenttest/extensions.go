@@ -3,7 +3,9 @@ package agenttest
 import (
 	"context"
 	"fmt"
+	"slices"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -94,6 +96,43 @@ func (a *agent) SealVolume(_ context.Context, r *agentv1.SealVolumeRequest) (*ag
 		return nil
 	})
 	return out, err
+}
+
+// Ranges sets what a snapshot holds, or, with a base, what changed since, for SnapshotBlocks to tell.
+func (n *Network) Ranges(snapshot, base string, ranges ...*agentv1.BlockRange) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.ranges[base+">"+snapshot] = ranges
+}
+
+func (a *agent) SnapshotBlocks(r *agentv1.SnapshotBlocksRequest, out grpc.ServerStreamingServer[agentv1.SnapshotBlocksResponse]) error {
+	var list []*agentv1.BlockRange
+	var size int64
+	err := a.n.change(a.node, r.Volume, func(v *volume) error {
+		i := slices.IndexFunc(v.msg.Snapshots, func(s *agentv1.Snapshot) bool { return s.Id == r.Snapshot })
+		if i < 0 {
+			return status.Errorf(codes.NotFound, "snapshot %q", r.Snapshot)
+		}
+		size = v.msg.Snapshots[i].Size
+		for _, b := range a.n.ranges[r.Base+">"+r.Snapshot] {
+			if b.Offset+b.Length > r.From {
+				list = append(list, b)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	most := max(int(r.Most), 1)
+	for first := true; first || len(list) > 0; first = false {
+		n := min(most, len(list))
+		if err := out.Send(&agentv1.SnapshotBlocksResponse{Size: size, Ranges: list[:n]}); err != nil {
+			return err
+		}
+		list = list[n:]
+	}
+	return nil
 }
 
 // Break ends whatever hold a volume has, as its time limit would.

@@ -63,6 +63,7 @@ type Network struct {
 	mu      sync.Mutex
 	dead    map[string]bool
 	volumes map[string]*volume
+	ranges  map[string][]*agentv1.BlockRange
 	clock   int64
 }
 
@@ -80,7 +81,7 @@ type volume struct {
 
 // New makes a network. nil devices are only names. Close it.
 func New(id string, devices Devices, nodes ...string) *Network {
-	n := &Network{id: id, devices: devices, clients: map[string]agentv1.AgentClient{}, dead: map[string]bool{}, volumes: map[string]*volume{}, clock: 1_700_000_000}
+	n := &Network{id: id, devices: devices, clients: map[string]agentv1.AgentClient{}, dead: map[string]bool{}, volumes: map[string]*volume{}, ranges: map[string][]*agentv1.BlockRange{}, clock: 1_700_000_000}
 	if devices == nil {
 		n.devices = names{id}
 	}

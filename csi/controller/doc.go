@@ -1,5 +1,5 @@
-// Package controller implements the Controller and GroupController services: volumes, clones, snapshots, groups of
-// snapshots, expansion, capacity and health, by calls to agents.
+// Package controller implements the Controller, GroupController and SnapshotMetadata services: volumes, clones, snapshots, groups of
+// snapshots, what snapshots hold, expansion, capacity and health, by calls to agents.
 //
 // It keeps nothing. A volume's name in its network is what makes a repeated request find it, and the agent alone judges
 // whether two requests are equal. What changes a volume is asked of the agent of the node that holds it.

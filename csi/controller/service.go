@@ -21,13 +21,15 @@ type Config struct {
 type Controller struct {
 	csi.UnimplementedControllerServer
 	csi.UnimplementedGroupControllerServer
+	csi.UnimplementedSnapshotMetadataServer
 	cfg    Config
 	flight request.Flight
 }
 
 var (
-	_ csi.ControllerServer      = (*Controller)(nil)
-	_ csi.GroupControllerServer = (*Controller)(nil)
+	_ csi.ControllerServer       = (*Controller)(nil)
+	_ csi.GroupControllerServer  = (*Controller)(nil)
+	_ csi.SnapshotMetadataServer = (*Controller)(nil)
 )
 
 // New makes a Controller.

@@ -27,7 +27,7 @@ type Config struct {
 	Version string
 	Log     *slog.Logger // nil: slog.Default()
 
-	// Controller serves Controller and, with a Barrier, GroupController.
+	// Controller serves Controller, SnapshotMetadata and, with a Barrier, GroupController.
 	Controller bool
 	Barrier    request.Barrier  // nil: no group snapshots
 	Modifier   request.Modifier // nil: no VolumeAttributesClass
@@ -86,6 +86,7 @@ func (d *Driver) Register(s grpc.ServiceRegistrar) {
 	csi.RegisterIdentityServer(s, d)
 	if d.Controller != nil {
 		csi.RegisterControllerServer(s, d.Controller)
+		csi.RegisterSnapshotMetadataServer(s, d.Controller)
 		if d.cfg.Barrier != nil {
 			csi.RegisterGroupControllerServer(s, d.Controller)
 		}
@@ -97,23 +98,35 @@ func (d *Driver) Register(s grpc.ServiceRegistrar) {
 
 // ServerOptions turn errors into codes and note failed calls.
 func (d *Driver) ServerOptions() []grpc.ServerOption {
-	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(d.unary)}
+	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(d.unary), grpc.ChainStreamInterceptor(d.stream)}
 }
 
-// unary notes calls that fail. Requests are not logged: they may hold keys.
 func (d *Driver) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	start := time.Now()
 	resp, err := next(ctx, req)
 	if err == nil {
 		return resp, nil
 	}
-	err = request.ToStatus(err)
 	var volume string
 	if v, ok := req.(interface{ GetVolumeId() string }); ok {
 		volume = v.GetVolumeId()
 	}
-	d.cfg.Log.Warn("call failed", "method", path.Base(info.FullMethod), "volume", volume, "err", err, "after", time.Since(start))
-	return nil, err
+	return nil, d.failed(info.FullMethod, volume, start, err)
+}
+
+func (d *Driver) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	start := time.Now()
+	if err := next(srv, ss); err != nil {
+		return d.failed(info.FullMethod, "", start, err)
+	}
+	return nil
+}
+
+// failed notes a call that failed. Requests are not logged: they may hold keys.
+func (d *Driver) failed(method, volume string, start time.Time, err error) error {
+	err = request.ToStatus(err)
+	d.cfg.Log.Warn("call failed", "method", path.Base(method), "volume", volume, "err", err, "after", time.Since(start))
+	return err
 }
 
 // Serve serves on a listener until ctx ends; calls that are under way then get a few seconds. Of a Socket it lets go last.

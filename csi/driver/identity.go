@@ -26,6 +26,7 @@ func (d *Driver) GetPluginCapabilities(context.Context, *csi.GetPluginCapabiliti
 	}
 	if d.cfg.Controller {
 		service(csi.PluginCapability_Service_CONTROLLER_SERVICE)
+		service(csi.PluginCapability_Service_SNAPSHOT_METADATA_SERVICE)
 	}
 	if d.cfg.Topology {
 		service(csi.PluginCapability_Service_VOLUME_ACCESSIBILITY_CONSTRAINTS)
