@@ -146,3 +146,83 @@ func (wrongCache) onSend(_ *World, src *proc, _ *node, _ *request) bool {
 	}
 	return false
 }
+
+// claimedCopy has stores say that they have fetched a copy, and have it whole, when they have nothing: what is dropped because of it is
+// dropped before the new copy is there.
+type claimedCopy struct {
+	honest
+	claims map[claim]replica.State
+}
+
+type claim struct {
+	store  block.StoreID
+	extent block.ExtentID
+}
+
+func (l *claimedCopy) onSend(w *World, src *proc, _ *node, r *request) bool {
+	if len(r.body) < headSize {
+		return false
+	}
+	k := claim{r.store, r.extent}
+	st, ok := l.claims[k]
+	switch r.typ {
+	case replica.TypePull:
+		o := w.byStore[block.StoreID(r.body[headSize:])]
+		if o == nil || o.st == nil {
+			return false
+		}
+		x, held := o.st.Stat(r.extent)
+		if !held {
+			return false
+		}
+		st = replica.State{Promised: r.epoch, Held: true, Chain: x.Durable}
+		l.claims[k] = st
+	case replica.TypePromise:
+		if !ok {
+			return false
+		}
+	default:
+		return false
+	}
+	w.s.after(time.Millisecond, func() {
+		if !src.dead {
+			r.done(replica.StatusOK, st.Encode(), nil)
+		}
+	})
+	return true
+}
+
+// freeAll has what one store is told to free freed by all.
+type freeAll struct{ honest }
+
+func (freeAll) onHandle(w *World, n *node, r *request) bool {
+	if r.typ != replica.TypeFree {
+		return false
+	}
+	for _, o := range w.nodes {
+		if o != n && o.srv != nil {
+			body := append([]byte(nil), r.body...)
+			copy(body, o.store[:])
+			o.srv.Handle(r.c.src.node.name, r.typ, body, deaf{})
+		}
+	}
+	return false
+}
+
+// hastyMove drops the copy that another was fetched from, whatever the directory says.
+type hastyMove struct{ honest }
+
+func (hastyMove) onSend(w *World, src *proc, _ *node, r *request) bool {
+	if r.typ != replica.TypePull || len(r.body) < headSize+16 {
+		return false
+	}
+	body := append([]byte(nil), r.body[:headSize]...)
+	source := block.StoreID(r.body[headSize:])
+	copy(body, source[:])
+	w.s.after(time.Second, func() {
+		if o := w.byStore[source]; o != nil && o.srv != nil && !src.dead {
+			o.srv.Handle(src.node.name, replica.TypeFree, body, deaf{})
+		}
+	})
+	return false
+}

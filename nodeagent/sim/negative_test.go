@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/replica"
 )
 
 // TestNegativeControls breaks one rule at a time; a run must notice within a few seeds.
@@ -53,6 +54,34 @@ func TestNegativeControls(t *testing.T) {
 				}
 			}
 			t.Fatal("30 seeds did not notice it")
+		})
+	}
+}
+
+// TestMoveControls breaks the rules by which copies move; a run must notice within 300 seeds.
+func TestMoveControls(t *testing.T) {
+	formats := &Formats{}
+	for name, l := range map[string]func() lie{
+		"dropped before the new copy is there":  func() lie { return &claimedCopy{claims: make(map[claim]replica.State)} },
+		"the last copy is dropped":              func() lie { return freeAll{} },
+		"dropped without a word in a directory": func() lie { return hastyMove{} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for seed := uint64(1); seed <= 300; seed++ {
+				cfg := Shape(seed)
+				if !cfg.Layouts {
+					continue
+				}
+				cfg.Formats, cfg.Lie, cfg.Porcupine = formats, l(), false
+				cfg.Only = map[string]bool{"node added": true, "node drained": true, "drain cancelled": true, "node re-weighted": true, "kill": true}
+				if r := Run(seed, cfg); r.Failure != nil {
+					t.Logf("seed %d: %.300s", seed, r.Failure.Error())
+					if p := r.Failure.Promise; p != 0 && p != 7 {
+						return
+					}
+				}
+			}
+			t.Fatal("300 seeds did not notice it")
 		})
 	}
 }

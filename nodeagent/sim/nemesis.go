@@ -6,85 +6,86 @@ import "time"
 type fault struct {
 	name   string
 	weight int
+	layout bool // only in runs whose layout changes
 	do     func(w *World, n *node) bool
 }
 
 var faults = [...]fault{
-	{"kill", 10, func(_ *World, n *node) bool { return n.die(true) }},
-	{"kill in a disk operation", 6, func(w *World, n *node) bool { return n.dieLater(true) }},
-	{"power cut", 6, func(_ *World, n *node) bool { return n.die(false) }},
-	{"power cut in a disk operation", 8, func(w *World, n *node) bool { return n.dieLater(false) }},
-	{"power cut of all", 2, powerCutOfAll},
-	{"partition", 8, partition},
-	{"one-way partition", 5, oneWay},
-	{"connection broken", 10, breakConn},
-	{"slow network", 5, func(w *World, n *node) bool {
+	{"kill", 10, false, func(_ *World, n *node) bool { return n.die(true) }},
+	{"kill in a disk operation", 6, false, func(w *World, n *node) bool { return n.dieLater(true) }},
+	{"power cut", 6, false, func(_ *World, n *node) bool { return n.die(false) }},
+	{"power cut in a disk operation", 8, false, func(w *World, n *node) bool { return n.dieLater(false) }},
+	{"power cut of all", 2, false, powerCutOfAll},
+	{"partition", 8, false, partition},
+	{"one-way partition", 5, false, oneWay},
+	{"connection broken", 10, false, breakConn},
+	{"slow network", 5, false, func(w *World, n *node) bool {
 		n.netDelay = w.s.between(time.Millisecond, 400*time.Millisecond)
 		return w.later(8*time.Second, func() { n.netDelay = 0 })
 	}},
-	{"slow disk", 5, func(w *World, n *node) bool {
+	{"slow disk", 5, false, func(w *World, n *node) bool {
 		n.diskDelay = w.s.between(time.Millisecond, 300*time.Millisecond)
 		return w.later(10*time.Second, func() { n.diskDelay = 0 })
 	}},
-	{"stuck sync", 4, func(w *World, n *node) bool {
+	{"stuck sync", 4, false, func(w *World, n *node) bool {
 		n.stuck = w.s.now + w.s.between(time.Second, 15*time.Second)
 		return true
 	}},
-	{"frozen process", 5, func(w *World, n *node) bool {
+	{"frozen process", 5, false, func(w *World, n *node) bool {
 		if n.proc == nil {
 			return false
 		}
 		n.proc.frozen = w.s.now + w.s.between(100*time.Millisecond, 20*time.Second)
 		return true
 	}},
-	{"clock jump", 4, func(w *World, n *node) bool {
+	{"clock jump", 4, false, func(w *World, n *node) bool {
 		if n.proc == nil {
 			return false
 		}
 		n.proc.offset += w.s.between(time.Second, 90*time.Second)
 		return true
 	}},
-	{"disk full", 3, func(w *World, n *node) bool {
+	{"disk full", 3, false, func(w *World, n *node) bool {
 		n.full = true
 		return w.later(10*time.Second, func() { n.full = false })
 	}},
-	{"API away", 5, func(w *World, _ *node) bool {
+	{"API away", 5, false, func(w *World, _ *node) bool {
 		w.reg.away = true
 		return w.later(15*time.Second, func() { w.reg.away = false })
 	}},
-	{"registry restored", 2, func(w *World, _ *node) bool {
+	{"registry restored", 2, false, func(w *World, _ *node) bool {
 		w.reg.restore(w.vols[w.s.rng.IntN(len(w.vols))].spec.ID)
 		return true
 	}},
-	{"EIO on read", 3, func(w *World, n *node) bool {
+	{"EIO on read", 3, false, func(w *World, n *node) bool {
 		if !w.damage(n) {
 			return false
 		}
 		n.ioErrors = 1 + w.s.rng.IntN(4)
 		return true
 	}},
-	{"bit rot", 6, func(w *World, n *node) bool {
+	{"bit rot", 6, false, func(w *World, n *node) bool {
 		if !w.damage(n) {
 			return false
 		}
 		n.rot(1 + w.s.rng.IntN(30))
 		return true
 	}},
-	{"bad writes", 3, func(w *World, n *node) bool {
+	{"bad writes", 3, false, func(w *World, n *node) bool {
 		if !w.damage(n) {
 			return false
 		}
 		n.badWrites = 1 + w.s.rng.IntN(4)
 		return true
 	}},
-	{"failed fsync", 2, func(w *World, n *node) bool {
+	{"failed fsync", 2, false, func(w *World, n *node) bool {
 		if !w.damage(n) {
 			return false
 		}
 		n.syncFails = true
 		return true
 	}},
-	{"disk replaced", 2, func(w *World, n *node) bool {
+	{"disk replaced", 2, false, func(w *World, n *node) bool {
 		if !w.damage(n) {
 			return false
 		}
@@ -92,6 +93,12 @@ var faults = [...]fault{
 		n.newDisk()
 		return true
 	}},
+	{"node added", 6, true, addNode},
+	{"node drained", 10, true, drainNode},
+	{"drain cancelled", 4, true, cancelDrain},
+	{"node re-weighted", 3, true, reweigh},
+	{"node removed", 8, true, removeNode},
+	{"node gone for good", 2, true, loseNode},
 }
 
 // damage asks whether the data of n may be damaged: of one node at most, as promise 1 says.
@@ -188,7 +195,7 @@ func breakConn(w *World, n *node) bool {
 func (w *World) nemesis(until time.Duration) {
 	total := 0
 	for i := range faults {
-		if w.cfg.has(faults[i].name) {
+		if w.cfg.has(&faults[i]) {
 			total += faults[i].weight
 		}
 	}
@@ -201,12 +208,15 @@ func (w *World) nemesis(until time.Duration) {
 		n := w.nodes[w.s.rng.IntN(len(w.nodes))]
 		for i := range faults {
 			f := &faults[i]
-			if !w.cfg.has(f.name) {
+			if !w.cfg.has(f) {
 				continue
 			}
 			if k -= f.weight; k < 0 {
 				w.s.tracef("nemesis: %s, %s", f.name, n.name)
 				if f.do(w, n) {
+					if f.layout {
+						w.cover(f.name, "layout")
+					}
 					w.s.mix(uint64(i) << 40)
 				}
 				break
@@ -223,7 +233,7 @@ func (w *World) janitor() {
 		if w.failure != nil {
 			return
 		}
-		if n.proc == nil {
+		if n.proc == nil || n.lost {
 			n.start()
 			continue
 		}
@@ -245,6 +255,7 @@ func (w *World) heal() {
 	w.s.tracef("everything is healed")
 	w.join()
 	w.reg.away = false
+	w.buryLost()
 	for _, n := range w.nodes {
 		n.healthy()
 		if n.proc != nil && n.proc.frozen > w.s.now {

@@ -149,6 +149,9 @@ func (w *World) handle(p *proc, r *request) {
 		r.Reply(replica.StatusQuarantined, []byte("store did not open"))
 		return
 	}
+	if r.asked == replica.TypeFree {
+		w.freeing(n, r)
+	}
 	if w.cfg.Lie == nil || !w.cfg.Lie.onHandle(w, n, r) {
 		n.srv.Handle(r.c.src.node.name, r.typ, r.body, r)
 	}
@@ -220,6 +223,9 @@ func (w *World) answer(r *request, st replica.Status, body []byte) {
 	}
 	if w.s.tail != nil {
 		w.s.tracef("%s < %s %s status %d %s", c.src.node.name, c.dst.name, typeName(r.typ), st, describeReply(r.typ, st, body))
+	}
+	if (r.asked == replica.TypeReadData || r.asked == replica.TypeReadLog) && st == replica.StatusOK && c.dst != c.src.node {
+		w.carried += int64(len(body))
 	}
 	r.done(st, body, nil)
 	clear(body)

@@ -24,6 +24,10 @@ type node struct {
 	idx  int
 	name string
 
+	role   role
+	lost   bool // gone for good, with its disk
+	weight int  // share of the copies, as draws
+
 	mem    *disk.Mem
 	store  block.StoreID
 	made   int  // how many disks it has had
@@ -32,6 +36,7 @@ type node struct {
 	proc  *proc // nil while it is down
 	srv   *replica.Server
 	st    *store.Store
+	ghost *store.Store // st as it was when the process ended
 	cache *cache
 	rings map[block.VolumeID][]byte // shared memory: survives the process, not the machine
 	seen  []time.Duration           // when other nodes were last reachable from here
@@ -46,6 +51,15 @@ type node struct {
 	ioErrors  int           // so many reads fail
 	badWrites int           // so many writes to extents get lost or land elsewhere
 }
+
+// role is what the layout says of a node.
+type role uint8
+
+const (
+	active  role = iota
+	drained      // it keeps what it has until that is elsewhere
+	absent       // it is in no layout: it has left, or has not come yet
+)
 
 const extentDir = "ext/"
 
@@ -89,7 +103,7 @@ func (n *node) newDisk() {
 		panic(err)
 	}
 	m.IgnoreSync(w.cfg.LyingDisks)
-	n.mem = m
+	n.mem, n.ghost = m, nil
 	w.byStore[n.store] = n
 	w.relayout()
 	n.healthy()
@@ -119,7 +133,7 @@ func (n *node) wakeDelay(name string) time.Duration {
 // without one.
 func (n *node) start() {
 	w := n.w
-	if n.proc != nil {
+	if n.proc != nil || n.lost {
 		return
 	}
 	w.s.tracef("%s starts", n.name)
@@ -170,6 +184,9 @@ func (n *node) end(kill bool) {
 		n.rings = make(map[block.VolumeID][]byte)
 	}
 	w.s.mix(0xdead0000 | uint64(n.idx))
+	if n.st != nil {
+		n.ghost = n.st
+	}
 	n.proc, n.srv, n.st = nil, nil, nil
 	n.crashIn = 0
 	w.s.kill(p)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/upkeep"
 	"mynetwork.io/mynetwork/nodeagent/volume"
 )
 
@@ -126,20 +127,47 @@ type placer struct{ n *node }
 
 var _ volume.Placer = placer{}
 
-// Candidates implements volume.Placer by highest random weight.
+// Candidates implements volume.Placer by highest random weight. Stores that take no new copies are last.
 func (p placer) Candidates(key block.Hash) []block.StoreID {
+	w := p.n.w
+	return append(w.ranked(w.layout, key), w.ranked(w.leaving, key)...)
+}
+
+// Places implements volume.Placer.
+func (p placer) Places(key block.Hash, n int) []block.StoreID {
+	list := p.n.w.ranked(p.n.w.layout, key)
+	return list[:min(n, len(list))]
+}
+
+// Site implements volume.Placer. Each node is a zone.
+func (p placer) Site(s block.StoreID) upkeep.Site {
+	o := p.n.w.byStore[s]
+	if o == nil {
+		return upkeep.Site{}
+	}
+	return upkeep.Site{Node: o.name, Zone: o.name, Member: o.role != absent, Takes: o.role == active}
+}
+
+// ranked orders stores for a key. A store of weight n draws n times.
+func (w *World) ranked(stores []block.StoreID, key block.Hash) []block.StoreID {
 	type weighed struct {
 		w uint64
 		s block.StoreID
 	}
-	list := make([]weighed, 0, len(p.n.w.layout))
-	for _, s := range p.n.w.layout {
+	list := make([]weighed, 0, len(stores))
+	for _, s := range stores {
 		h := uint64(14695981039346656037)
 		for i := range 16 {
 			h = (h ^ uint64(key[i])) * 1099511628211
 			h = (h ^ uint64(s[i])) * 1099511628211
 		}
-		list = append(list, weighed{h ^ h>>29, s})
+		h ^= h >> 29
+		best := h
+		for range w.byStore[s].weight - 1 {
+			h = (h ^ h>>31) * 0x9e3779b97f4a7c15
+			best = max(best, h)
+		}
+		list = append(list, weighed{best, s})
 	}
 	sort.Slice(list, func(i, j int) bool { return list[i].w > list[j].w })
 	out := make([]block.StoreID, len(list))
@@ -172,10 +200,14 @@ func (w *World) probe() {
 
 func (w *World) relayout() {
 	w.version++
-	w.layout = w.layout[:0]
+	w.layout, w.leaving = w.layout[:0], w.leaving[:0]
 	for _, n := range w.nodes {
-		if !n.store.IsZero() {
+		switch {
+		case n.store.IsZero() || n.role == absent:
+		case n.role == active:
 			w.layout = append(w.layout, n.store)
+		default:
+			w.leaving = append(w.leaving, n.store)
 		}
 	}
 }

@@ -41,10 +41,15 @@ type Config struct {
 	LyingDisks bool            // negative control: syncs do nothing
 	Lie        lie             // negative control: what replicas claim
 
+	Layouts bool // the layout changes: nodes come, are drained, go
+	Spare   int  // of Nodes: so many are not in the layout at first
+
 	faulty bool
 }
 
-func (c *Config) has(fault string) bool { return (c.Only == nil || c.Only[fault]) && !c.Without[fault] }
+func (c *Config) has(f *fault) bool {
+	return (c.Only == nil || c.Only[f.name]) && !c.Without[f.name] && (c.Layouts || !f.layout)
+}
 
 // Shape is the default configuration of a seed: small, so that things collide.
 func Shape(seed uint64) Config {
@@ -78,6 +83,13 @@ func Shape(seed uint64) Config {
 		c.Replicas = 4
 	case odd:
 		c.Replicas = 1
+	}
+	if c.Layouts = s.chance(0.4); c.Layouts {
+		c.Spare = pick(0, 1, 1, 2)
+		c.Nodes += c.Spare
+		if c.Nodes == c.Replicas {
+			c.Nodes++
+		}
 	}
 	return c
 }
@@ -132,7 +144,7 @@ func (w *World) settle() {
 			}
 		}
 		for _, n := range w.nodes {
-			if n.proc == nil || n.srv == nil {
+			if (n.proc == nil || n.srv == nil) && !n.lost {
 				return false
 			}
 		}
@@ -248,5 +260,8 @@ func (w *World) diverged(v *vol, s *seat) string {
 			return "a replica of the open extent has failed"
 		}
 	}
-	return w.copies(st.Extent, w.reg.facts[v.spec.ID].Anchor.Extent, v.spec.Replicas)
+	if why := w.copies(st.Extent, w.reg.facts[v.spec.ID].Anchor.Extent, v.spec.Replicas); why != "" {
+		return why
+	}
+	return w.misplaced(v, s)
 }

@@ -18,6 +18,7 @@ type World struct {
 	nodes   []*node
 	byStore map[block.StoreID]*node
 	layout  []block.StoreID
+	leaving []block.StoreID // stores that take no new copies, of nodes that are there
 	version uint64
 	reg     *registry
 	cut     [][]bool // [from][to]: packets are lost
@@ -33,6 +34,7 @@ type World struct {
 	coverage map[[2]string]int
 	inFlight string // the operation that is being carried out, for the coverage table
 	counts   Counts
+	carried  int64 // bytes that were read from other nodes
 }
 
 // Failure is a promise that was broken.
@@ -77,7 +79,10 @@ func newWorld(seed uint64, cfg Config) *World {
 	w.reg = &registry{w: w, facts: make(map[block.VolumeID]volume.Fact), old: make(map[block.VolumeID][]volume.Fact)}
 	w.netBase = 50 * time.Microsecond
 	for i := range cfg.Nodes {
-		n := &node{w: w, idx: i, name: fmt.Sprintf("n%d", i), rings: make(map[block.VolumeID][]byte), seen: make([]time.Duration, cfg.Nodes)}
+		n := &node{w: w, idx: i, weight: 1, name: fmt.Sprintf("n%d", i), rings: make(map[block.VolumeID][]byte), seen: make([]time.Duration, cfg.Nodes)}
+		if i >= cfg.Nodes-cfg.Spare {
+			n.role = absent
+		}
 		w.nodes = append(w.nodes, n)
 		w.cut = append(w.cut, make([]bool, cfg.Nodes))
 	}

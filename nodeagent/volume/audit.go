@@ -2,6 +2,7 @@ package volume
 
 import (
 	"slices"
+	"sync"
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -9,115 +10,126 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/replica"
 )
 
-// auditPause is how often an engine asks every store what it holds of the volume.
-const auditPause = 15 * time.Second
+const (
+	auditPause = 15 * time.Second // how often an engine asks every store what it holds of the volume
+	lookPause  = 3 * time.Second  // how often it asks those concerned while copies are missing
+)
 
-// replaceAfter is how long a store must be gone before its copies are made anew elsewhere.
-const replaceAfter = 30 * time.Second
+// DefaultGrace is how long a store must be gone before its copies are made anew elsewhere, if nothing else is set.
+const DefaultGrace = 30 * time.Second
 
-// audit compares what stores say that they hold with what the directory says they should: a closed extent with a copy
-// missing, or on a store that has been gone for replaceAfter, is handed to the healer; a copy that nobody counts on any
-// more is freed. A store that does not answer is not evidence of anything but time.
-func (e *Engine) audit() {
-	now := e.Env.Now()
-	held := make(map[block.StoreID]map[block.ExtentID]replica.Holding)
+// inventory is what stores said that they hold, and what is remembered of them between audits. Guarded by Engine.mu.
+type inventory struct {
+	answered  []block.StoreID // by the last audit, in the order of asking
+	held      map[block.StoreID]map[block.ExtentID]replica.Holding
+	goneSince map[block.StoreID]time.Duration // stores that do not answer
+	refused   map[block.StoreID]time.Duration // stores that had no room for a copy
+	doubt     map[copyKey]bool                // orders to free whose outcome is not known (invariant K4)
+	report    Upkeep
+}
+
+// copyKey is one copy.
+type copyKey struct {
+	extent block.ExtentID
+	store  block.StoreID
+}
+
+func newInventory() inventory {
+	return inventory{held: make(map[block.StoreID]map[block.ExtentID]replica.Holding), goneSince: make(map[block.StoreID]time.Duration),
+		refused: make(map[block.StoreID]time.Duration), doubt: make(map[copyKey]bool)}
+}
+
+// audit asks stores what they hold: all, or those that are known to hold, or should hold, a part of the volume. A copy of what the
+// journal never named, or of what was freed, goes at once. A store that does not answer is not evidence of anything but time.
+func (e *Engine) audit(all bool) {
+	stores := e.everyStore(all)
 	lists := make(map[block.StoreID][]replica.Holding)
-	stores := e.everyStore()
-	for _, s := range stores {
-		ids, err := e.Client.Holdings(s, e.spec.ID)
-		e.mu.Lock()
+	var mu sync.Mutex
+	e.each(stores, func(s block.StoreID) {
+		list, err := e.Client.Holdings(s, e.spec.ID)
 		if err != nil {
-			if _, known := e.goneSince[s]; !known {
-				e.goneSince[s] = now
-			}
-			e.mu.Unlock()
-			continue
+			return
 		}
-		delete(e.goneSince, s)
-		e.mu.Unlock()
-		lists[s] = ids
-		held[s] = make(map[block.ExtentID]replica.Holding, len(ids))
-		for _, x := range ids {
-			held[s][x.Extent] = x
-		}
-	}
-	e.flagMissing(now, held)
+		mu.Lock()
+		defer mu.Unlock()
+		lists[s] = list
+	}, nil)
+	e.take(stores, lists, all)
 	for _, s := range stores {
 		for _, x := range lists[s] {
-			if e.superfluous(s, x.Extent) {
+			if e.superfluous(x.Extent) {
 				e.settle(s, x.Extent, e.Client.Free(s, e.epochNow(), x.Extent)) // tried again at the next audit
 			}
 		}
 	}
 }
 
-// everyStore lists the layout's stores and all others that hold, or should hold, a part of the volume.
-func (e *Engine) everyStore() []block.StoreID {
-	out := slices.Clone(e.Placer.Candidates(block.ExtentID{Volume: e.spec.ID}.Key()))
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	for o := range e.cat.extents {
-		x := &e.cat.extents[o]
-		if x.State != blockmap.ExtentClosed {
+// take enters what stores answered.
+func (e *Engine) take(stores []block.StoreID, lists map[block.StoreID][]replica.Holding, all bool) {
+	now := e.Env.Now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	st := &e.stock
+	if all {
+		st.answered = nil
+		clear(st.held)
+	}
+	for _, s := range stores {
+		list, ok := lists[s]
+		if !ok {
+			if _, known := st.goneSince[s]; !known {
+				st.goneSince[s] = now
+			}
+			st.answered = slices.DeleteFunc(st.answered, func(o block.StoreID) bool { return o == s })
+			delete(st.held, s)
 			continue
 		}
-		for _, s := range e.membersLocked(extentID(e.spec.ID, x), x) {
-			if !slices.Contains(out, s) {
+		delete(st.goneSince, s)
+		if !slices.Contains(st.answered, s) {
+			st.answered = append(st.answered, s)
+		}
+		held := make(map[block.ExtentID]replica.Holding, len(list))
+		for _, x := range list {
+			held[x.Extent] = x
+		}
+		st.held[s] = held
+	}
+}
+
+// everyStore lists stores that hold, or should hold, a part of the volume; with all, those of the layout too.
+func (e *Engine) everyStore(all bool) (out []block.StoreID) {
+	if all {
+		out = slices.Clone(e.Placer.Candidates(block.ExtentID{Volume: e.spec.ID}.Key()))
+	}
+	seen := make(map[block.StoreID]bool, len(out))
+	for _, s := range out {
+		seen[s] = true
+	}
+	add := func(list []block.StoreID) {
+		for _, s := range list {
+			if !seen[s] {
+				seen[s] = true
 				out = append(out, s)
 			}
 		}
 	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for o := range e.cat.extents {
+		x := &e.cat.extents[o]
+		if x.State == blockmap.ExtentClosed {
+			add(e.membersLocked(extentID(e.spec.ID, x), x))
+		}
+	}
+	if !all {
+		add(e.stock.answered)
+	}
 	return out
 }
 
-// flagMissing marks the extents that lack a copy.
-func (e *Engine) flagMissing(now time.Duration, held map[block.StoreID]map[block.ExtentID]replica.Holding) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for o := range e.cat.extents {
-		x := &e.cat.extents[o]
-		if x.State != blockmap.ExtentClosed || x.Flags&extentDegraded != 0 {
-			continue
-		}
-		if e.lacksCopy(extentID(e.spec.ID, x), x, now, held) {
-			ent := *x
-			ent.Flags |= extentDegraded
-			e.cat.setExtent(uint32(o), ent)
-		}
-	}
-}
-
-// lacksCopy tells whether fewer than R stores hold an extent. The caller holds mu.
-func (e *Engine) lacksCopy(id block.ExtentID, x *blockmap.ExtentEntry, now time.Duration, held map[block.StoreID]map[block.ExtentID]replica.Holding) bool {
-	members := e.membersLocked(id, x)
-	for _, s := range members {
-		since, gone := e.goneSince[s]
-		if (held[s] != nil && !whole(held[s][id], x)) || (gone && now-since >= replaceAfter) {
-			return true
-		}
-	}
-	if len(members) >= int(x.Replicas) {
-		return false
-	}
-	copies := 0 // the directory names three members: count the others
-	for _, ids := range held {
-		if whole(ids[id], x) {
-			copies++
-		}
-	}
-	return copies < int(x.Replicas)
-}
-
-// whole tells whether a store holds all of an extent.
-func whole(h replica.Holding, x *blockmap.ExtentEntry) bool {
-	return h.Seq == x.LastSeq && h.Hash == x.LastHash && !h.Unknown
-}
-
-// superfluous tells whether a store's copy of an extent may go. That is so for extents of earlier epochs that the
-// journal never named (the directory of a recovered writer is complete, so they hold nothing that was acknowledged), for
-// freed ones, for those that a durable checkpoint condemns, and for whole ones, before the anchor and the replay position,
-// whose copies are counted elsewhere.
-func (e *Engine) superfluous(s block.StoreID, x block.ExtentID) bool {
+// superfluous tells whether any copy of an extent may go: it is of an earlier epoch and the journal never named it (the directory
+// of a recovered writer is complete, so it holds nothing that was acknowledged), it was freed, or a durable checkpoint condemns it.
+func (e *Engine) superfluous(x block.ExtentID) bool {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	o, known := e.cat.byID[x]
@@ -127,15 +139,11 @@ func (e *Engine) superfluous(s block.StoreID, x block.ExtentID) bool {
 	if !known {
 		return x.Epoch < e.epoch.Number
 	}
-	ent := &e.cat.extents[o]
-	switch ent.State {
+	switch e.cat.extents[o].State {
 	case blockmap.ExtentFreed:
 		return true
 	case blockmap.ExtentCondemned:
 		return !e.cat.dirty[o]
-	case blockmap.ExtentClosed:
-		members := e.membersLocked(x, ent)
-		return o < e.oldest() && ent.Flags&extentDegraded == 0 && len(members) >= int(ent.Replicas) && !slices.Contains(members, s)
 	}
 	return false
 }
@@ -147,20 +155,4 @@ func (e *Engine) oldest() uint32 {
 		limit = min(limit, r)
 	}
 	return limit
-}
-
-// substitute finds a living store for the copy of one that has been gone for replaceAfter; itself if there is none.
-func (e *Engine) substitute(x block.ExtentID, gone block.StoreID, members []block.StoreID) block.StoreID {
-	e.mu.RLock()
-	since, known := e.goneSince[gone]
-	e.mu.RUnlock()
-	if !known || e.Env.Now()-since < replaceAfter {
-		return gone
-	}
-	for _, s := range e.Placer.Candidates(x.Key()) {
-		if !slices.Contains(members, s) && e.believedAlive(s) {
-			return s
-		}
-	}
-	return gone
 }

@@ -20,6 +20,7 @@ type catalog struct {
 	deltas  map[uint64]int                 // pages dropped from blocks that are not in blocks
 	extents []blockmap.ExtentEntry         // by ordinal; 0 unused
 	dirty   map[uint32]bool                // ordinals changed since the checkpoint
+	durable []blockmap.ExtentEntry         // extents as the latest durable checkpoint names them
 	byID    map[block.ExtentID]uint32
 }
 
@@ -105,6 +106,7 @@ func (c *catalog) loadExtents(v block.VolumeID, p blockmap.RefPager) error {
 			c.extents = append(c.extents, blockmap.ExtentEntry{})
 		}
 		c.extents[i] = x
+		c.stored(uint32(i), x)
 		c.byID[block.ExtentID{Volume: v, Epoch: x.Epoch, N: x.N}] = uint32(i)
 		return nil
 	})
@@ -148,10 +150,31 @@ func (c *catalog) extentChanges() (out []extentChange) {
 	return out
 }
 
+// stored notes how a durable checkpoint names an extent.
+func (c *catalog) stored(ordinal uint32, x blockmap.ExtentEntry) {
+	for len(c.durable) <= int(ordinal) {
+		c.durable = append(c.durable, blockmap.ExtentEntry{})
+	}
+	c.durable[ordinal] = x
+}
+
+// stores tells whether the latest durable checkpoint names exactly these members of a closed extent, as far as it names members.
+func (c *catalog) stores(ordinal uint32, members []block.StoreID) bool {
+	if int(ordinal) >= len(c.durable) {
+		return false
+	}
+	var want blockmap.ExtentEntry
+	setMembers(&want, members)
+	x := &c.durable[ordinal]
+	return x.State == blockmap.ExtentClosed && x.Count == want.Count && x.Members == want.Members
+}
+
 // extentsMerged forgets the changes that a checkpoint has taken, as far as they did not change again.
 func (c *catalog) extentsMerged(taken []extentChange) {
 	for i := range taken {
-		if t := &taken[i]; c.extents[t.ordinal] == t.entry {
+		t := &taken[i]
+		c.stored(t.ordinal, t.entry)
+		if c.extents[t.ordinal] == t.entry {
 			delete(c.dirty, t.ordinal)
 		}
 	}

@@ -60,8 +60,9 @@ type Engine struct {
 	lastClean    time.Duration
 	dirty        int64 // journal bytes since the checkpoint began
 	lastCheck    time.Duration
-	goneSince    map[block.StoreID]time.Duration // stores that do not answer the audit
+	stock        inventory                       // who holds what, as the last audit saw it
 	suspects     map[block.StoreID]time.Duration // last failure of a store
+	lastLeave    time.Duration                   // when the open extent was last left because of the layout
 	lastQuorum   time.Duration                   // when a majority last took this epoch
 	behind       map[lagKey]lag                  // replicas behind the quorum
 	pins         map[pinKey][]byte               // emitted by a checkpoint in progress
@@ -109,6 +110,7 @@ type Stats struct {
 	Checkpoints, Rolls, Recoveries uint64
 	Repaired, BadPages             uint64
 	Cleaned, Freed                 uint64
+	Named, Dropped                 uint64 // copies of closed extents that the directory took in, and that were given up
 	ScrubPasses                    uint64
 }
 

@@ -2,7 +2,6 @@ package volume
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -189,21 +188,10 @@ func (e *Engine) healLoop() {
 			e.healQuorum()
 		case live < e.copies() && e.better(live):
 			e.healOpen()
+		case e.openLeaves():
+			e.healOpen()
 		}
 		e.repair.Notify()
-	}
-}
-
-// repairLoop finds copies that are missing and has them made. It may wait long for a store, so it is apart from healLoop.
-func (e *Engine) repairLoop() {
-	audited := -auditPause
-	for e.Err() == nil {
-		if now := e.Env.Now(); now-audited >= auditPause {
-			audited = now
-			e.audit()
-		}
-		e.healClosed()
-		e.repair.WaitFor(auditPause)
 	}
 }
 
@@ -271,121 +259,6 @@ func (e *Engine) regained() {
 	e.regain = false
 	e.mu.Unlock()
 	e.release()
-}
-
-// healClosed has replicas that lack a part of a closed extent pull it from one that has it all.
-func (e *Engine) healClosed() {
-	e.retarget()
-	e.mu.RLock()
-	var todo []block.ExtentID
-	for o := range e.cat.extents {
-		x := &e.cat.extents[o]
-		if x.Flags&extentDegraded != 0 && x.State == blockmap.ExtentClosed {
-			todo = append(todo, extentID(e.spec.ID, x))
-		}
-	}
-	e.mu.RUnlock()
-	for _, x := range todo {
-		if e.Err() != nil {
-			return
-		}
-		e.healExtent(x)
-	}
-}
-
-// healExtent brings one closed extent to R whole copies. Ordinals do not outlive a recovery in place, which may come in
-// between: the extent is looked up by its id each time.
-func (e *Engine) healExtent(x block.ExtentID) {
-	e.mu.RLock()
-	ordinal, known := e.cat.byID[x]
-	ent := e.cat.extents[ordinal]
-	e.mu.RUnlock()
-	if !known {
-		return
-	}
-	members := e.fullMembers(x, &ent)
-	var good, lacking []block.StoreID
-	for _, s := range members {
-		st, err := e.Client.Stat(s, x)
-		if err == nil && st.Held && !st.Unknown && st.Chain.Seq == ent.LastSeq && st.Chain.Hash == ent.LastHash {
-			good = append(good, s)
-		} else {
-			lacking = append(lacking, s)
-		}
-	}
-	if len(good) == 0 {
-		return
-	}
-	for _, s := range lacking {
-		target := s
-		if !e.believedAlive(s) {
-			if target = e.substitute(x, s, members); target == s {
-				continue
-			}
-		}
-		if !e.complete(target, x, &ent, good, members) {
-			continue
-		}
-		good = append(good, target)
-		for i := range members {
-			if members[i] == s {
-				members[i] = target
-			}
-		}
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if ordinal, known = e.cat.byID[x]; !known || e.cat.extents[ordinal].State != blockmap.ExtentClosed {
-		return
-	}
-	ent = e.cat.extents[ordinal]
-	if len(good) >= int(ent.Replicas) {
-		ent.Flags &^= extentDegraded
-	}
-	setMembers(&ent, members)
-	e.holders[x] = members
-	e.cat.setExtent(ordinal, ent)
-}
-
-// complete has target pull what it lacks from one of good; a source may turn out to be damaged, so each is tried. What
-// can not even be compared is made anew.
-func (e *Engine) complete(target block.StoreID, x block.ExtentID, ent *blockmap.ExtentEntry, good, members []block.StoreID) bool {
-	for _, source := range good {
-		// What the directory says is what recoveries have chosen, so records of the target that differ have lost.
-		st, err := e.Client.PullChosen(target, e.epochNow(), x, source)
-		switch {
-		case err == nil && st.Chain.Hash == ent.LastHash:
-			return true
-		case errors.Is(err, replica.ErrUnreachable), errors.Is(err, replica.ErrUnsure):
-			e.settle(target, x, err)
-			return false
-		}
-	}
-	return e.copyAnew(target, x, members)
-}
-
-// fullMembers lists R stores for an extent: who is known to hold it (the directory names three), then who turns out to,
-// then living stores of the layout that shall.
-func (e *Engine) fullMembers(x block.ExtentID, ent *blockmap.ExtentEntry) []block.StoreID {
-	members := slices.Clone(e.membersOf(x, ent))
-	rest := e.Placer.Candidates(x.Key())
-	for _, s := range rest {
-		if len(members) >= int(ent.Replicas) {
-			return members
-		}
-		if slices.Contains(members, s) {
-			continue
-		}
-		if st, err := e.Client.Stat(s, x); err == nil && st.Held {
-			members = append(members, s)
-		}
-	}
-	for _, s := range rest {
-		if len(members) < int(ent.Replicas) && !slices.Contains(members, s) && e.believedAlive(s) {
-			members = append(members, s)
-		}
-	}
-	return members
 }
 
 // membersOf lists who holds, or should hold, an extent of this volume.

@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -117,13 +118,29 @@ func (e *Engine) fetchLog(x block.ExtentID, seq uint64, h block.Hash) ([]byte, e
 	}
 }
 
+// named lists the members of an extent that a directory names: this volume's, or that of an ancestor that was read. The caller
+// holds mu.
+func (e *Engine) named(x block.ExtentID) []block.StoreID {
+	cat := &e.cat
+	for _, a := range e.ancestors {
+		if a.volume == x.Volume {
+			cat = &a.cat
+		}
+	}
+	o, ok := cat.byID[x]
+	if !ok {
+		return nil
+	}
+	ent := &cat.extents[o]
+	return ent.Members[:min(int(ent.Count), blockmap.InlineMembers)]
+}
+
 // whoHolds lists where to ask for an extent: who is known to hold it, then everybody in the layout's order.
 func (e *Engine) whoHolds(x block.ExtentID) []block.StoreID {
 	e.mu.RLock()
 	known := e.holders[x]
-	if o, ok := e.cat.byID[x]; ok && known == nil {
-		ent := &e.cat.extents[o]
-		known = ent.Members[:min(int(ent.Count), blockmap.InlineMembers)]
+	if known == nil {
+		known = e.named(x)
 	}
 	e.mu.RUnlock()
 	out := append([]block.StoreID(nil), known...)
@@ -137,6 +154,27 @@ func (e *Engine) whoHolds(x block.ExtentID) []block.StoreID {
 		}
 	}
 	return out
+}
+
+// forgetMoves takes back what was noted of members of closed extents and is not in the directory that was loaded: it did not
+// become durable. The caller holds mu.
+func (e *Engine) forgetMoves() {
+	clear(e.stock.doubt) // orders of a former session are refused by whom this one asks first: see dropCopy
+	for o := range e.cat.extents {
+		ent := &e.cat.extents[o]
+		x := extentID(e.spec.ID, ent)
+		old := e.holders[x]
+		if old == nil || ent.State != blockmap.ExtentClosed {
+			continue
+		}
+		members := slices.Clone(ent.Members[:min(int(ent.Count), blockmap.InlineMembers)])
+		for _, s := range old { // the directory names three
+			if len(members) < int(ent.Count) && !slices.Contains(members, s) {
+				members = append(members, s)
+			}
+		}
+		e.holders[x] = members
+	}
 }
 
 // load rebuilds the engine's state: the latest checkpoint, then every record behind it in journal order.
@@ -169,6 +207,7 @@ func (e *Engine) load(t *tail, logs []extentLog) error {
 		}
 		e.mu.Lock()
 		e.cat = cat
+		e.forgetMoves()
 		e.mu.Unlock()
 	}
 	from := uint64(0)

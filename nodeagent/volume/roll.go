@@ -124,14 +124,15 @@ func (e *Engine) mintN() uint32 {
 	return n
 }
 
-// pick takes the first r living candidates, then dead ones to make up the number.
+// pick takes the first r living candidates, then dead ones to make up the number. Candidates that take no new copies are last, but
+// before dead ones: a copy that has to move soon is better than none.
 func (e *Engine) pick(x block.ExtentID, r int) (members []block.StoreID, alive int) {
-	candidates := e.Placer.Candidates(x.Key())
+	candidates := slices.DeleteFunc(e.Placer.Candidates(x.Key()), e.left)
 	if len(candidates) < r {
 		candidates = e.addNamed(candidates)
 	}
 	for _, s := range candidates {
-		if len(members) < r && e.believedAlive(s) {
+		if len(members) < r && e.believedAlive(s) && !e.left(s) {
 			members = append(members, s)
 		}
 	}
@@ -142,6 +143,12 @@ func (e *Engine) pick(x block.ExtentID, r int) (members []block.StoreID, alive i
 		}
 	}
 	return members, alive
+}
+
+// left tells that a store's node is no member of the layout any more: it is read from, and gets nothing.
+func (e *Engine) left(s block.StoreID) bool {
+	site := e.Placer.Site(s)
+	return site.Node != "" && !site.Member
 }
 
 // addNamed adds to candidates the stores that hold extents of this volume. A process that was started while a node is down knows

@@ -90,7 +90,7 @@ func (e *Engine) scrubExtent(ordinal uint32) (r ScrubReport) {
 		return r
 	}
 	x := extentID(e.spec.ID, &ent)
-	members := e.fullMembers(x, &ent)
+	members := e.membersOf(x, &ent)
 	r.Extents = 1
 	for _, s := range members {
 		found, err := e.Client.Scrub(s, x)
@@ -169,7 +169,7 @@ func (e *Engine) copyAnew(s block.StoreID, x block.ExtentID, members []block.Sto
 	if len(whole) < min(2, int(ent.Replicas)-1) || len(whole) == 0 {
 		return false
 	}
-	if e.Client.Free(s, e.epochNow(), x) != nil {
+	if e.free(s, x) != nil {
 		return false
 	}
 	st, err := e.Client.Pull(s, e.epochNow(), x, whole[0])

@@ -1,8 +1,10 @@
 package volume
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -93,13 +95,14 @@ func (s *survey) first(x block.ExtentID) (r journal.Record, open journal.Open, e
 // newest is the extent that was opened last of those that can be read.
 func (s *survey) newest() (x block.ExtentID, ok bool) {
 	var number uint64
-	for id := range s.held {
+	ids := slices.SortedFunc(maps.Keys(s.held), func(a, b block.ExtentID) int { return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.N, b.N)) })
+	for _, id := range ids { // in order, so that a run in the simulator can be repeated
 		number = max(number, id.Epoch)
 	}
 	var last journal.Record
 	for number > 0 && !ok {
 		var next uint64
-		for id := range s.held {
+		for _, id := range ids {
 			if id.Epoch < number {
 				next = max(next, id.Epoch)
 			}

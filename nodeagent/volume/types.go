@@ -7,6 +7,8 @@ import (
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/core/upkeep"
+	"mynetwork.io/mynetwork/nodeagent/pace"
 	"mynetwork.io/mynetwork/nodeagent/replica"
 	"mynetwork.io/mynetwork/nodeagent/task"
 )
@@ -78,8 +80,14 @@ type Registry interface {
 
 // Placer proposes stores.
 type Placer interface {
-	// Candidates lists all stores of the network, on distinct nodes first, in the layout's order for key.
+	// Candidates lists all stores of the network, on distinct nodes first, in the layout's order for key. Those that take no new
+	// copies (see Site) are last: what lies there still has to be found.
 	Candidates(key block.Hash) []block.StoreID
+	// Places lists where n copies belong, as far as those stores are known, best first: none of a node twice, unless there
+	// are fewer nodes than n.
+	Places(key block.Hash, n int) []block.StoreID
+	// Site says where a store is, and whether it takes new copies. Of an unknown store it knows nothing.
+	Site(s block.StoreID) upkeep.Site
 	// Alive tells whether the store is believed to answer.
 	Alive(s block.StoreID) bool
 	// Version is the layout's version.
@@ -103,6 +111,8 @@ type Deps struct {
 	Logf     func(format string, args ...any)
 
 	ScrubPeriod time.Duration // one pass of the scrubber over every copy; 0: DefaultScrubPeriod
+	Grace       time.Duration // how long a store may be gone before its copies are made anew elsewhere; 0: DefaultGrace
+	Pace        *pace.Budget  // of copies that are not the last ones; nil: no limit
 }
 
 // Times of the engine. They decide when to try, never what is true.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/upkeep"
 	"mynetwork.io/mynetwork/nodeagent/disk"
 	"mynetwork.io/mynetwork/nodeagent/replica"
 	"mynetwork.io/mynetwork/nodeagent/store"
@@ -118,6 +119,15 @@ func (w *world) Alive(s block.StoreID) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return !w.node[s].down
+}
+
+func (w *world) Places(key block.Hash, n int) []block.StoreID {
+	list := w.Candidates(key)
+	return list[:min(n, len(list))]
+}
+
+func (w *world) Site(s block.StoreID) upkeep.Site {
+	return upkeep.Site{Node: s.String(), Member: true, Takes: true}
 }
 
 func (w *world) Version() uint64 { return 1 }

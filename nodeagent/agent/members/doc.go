@@ -15,7 +15,8 @@
 //
 // # Invariants
 //
-//  1. Candidates names every known store once, one of each node before the second of any.
+//  1. Candidates names every known store once, one of each node before the second of any; those of nodes that are drained, or are
+//     not in the layout and answer, last. Places names no store of these.
 //  2. Alive is false for a store of a node that did not answer lately, and for one that is quarantined.
 //  3. A hostile answer is an error; it changes nothing.
 //  4. An update never forgets which node owns a store while that node is known, and never goes back to an older layout.

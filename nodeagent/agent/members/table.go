@@ -11,6 +11,7 @@ import (
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/placement"
+	"mynetwork.io/mynetwork/nodeagent/core/upkeep"
 	"mynetwork.io/mynetwork/nodeagent/volume"
 )
 
@@ -44,6 +45,7 @@ type Table struct {
 type entry struct {
 	Node
 	member bool // of the layout
+	active bool // and takes new copies
 	asked  bool
 	alive  bool
 	stores []Store
@@ -94,7 +96,7 @@ func (t *Table) Update(nodes []Node, l *placement.Layout) {
 			if e = t.byName[name]; e == nil {
 				e = &entry{Node: Node{Name: name}}
 			}
-			e.member = false
+			e.member, e.active = false, false
 			next[name] = e
 		}
 		return e
@@ -111,7 +113,7 @@ func (t *Table) Update(nodes []Node, l *placement.Layout) {
 	for i := range t.layoutLen() {
 		m := t.layout.Member(i)
 		e := keep(m.ID)
-		e.member, e.Zone, e.Weight = true, m.Zone, m.Weight
+		e.member, e.active, e.Zone, e.Weight = true, m.State == placement.Active, m.Zone, m.Weight
 		t.members = append(t.members, e)
 	}
 	t.replace(next)
@@ -282,7 +284,8 @@ func (t *Table) Owner(s block.StoreID) (node string, ok bool) {
 	return e.Name, true
 }
 
-// Candidates implements volume.Placer. Without a layout there are none.
+// Candidates implements volume.Placer. Without a layout there are none. Stores of nodes that are drained are last, and those of nodes
+// outside of the layout, as long as they answer.
 func (t *Table) Candidates(key block.Hash) []block.StoreID {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -291,20 +294,75 @@ func (t *Table) Candidates(key block.Hash) []block.StoreID {
 	}
 	shard := t.layout.ShardOf(key)
 	order := t.layout.Extend(shard, t.layout.Holders(shard, make([]int, 0, t.layout.Len())))
-	var out []block.StoreID
+	nodes := make([]*entry, len(order))
+	for i, m := range order {
+		nodes[i] = t.members[m]
+	}
+	out := spread(nodes, key, 0)
+	var leaving []*entry
+	for _, e := range t.sorted {
+		if len(e.stores) > 0 && !e.active && (e.member || e.alive) {
+			leaving = append(leaving, e)
+		}
+	}
+	return append(out, spread(leaving, key, 0)...)
+}
+
+// spread lists the stores of nodes, one of each before the second of any; at most n, unless that is 0.
+func spread(nodes []*entry, key block.Hash, n int) (out []block.StoreID) {
 	for round := 0; ; round++ {
 		before := len(out)
-		for _, m := range order {
-			if s := t.members[m].stores; round < len(s) {
+		for _, e := range nodes {
+			if s := e.stores; round < len(s) {
 				// A node's stores take turns by key, so that a node with many disks fills them alike.
 				first := binary.LittleEndian.Uint64(key[8:]) % uint64(len(s))
-				out = append(out, s[(int(first)+round)%len(s)].ID)
+				if out = append(out, s[(int(first)+round)%len(s)].ID); len(out) == n {
+					return out
+				}
 			}
 		}
 		if len(out) == before {
 			return out
 		}
 	}
+}
+
+// Places implements volume.Placer: the layout's own replicas, and if more are wanted those that follow. The place on a node whose stores
+// were never heard of is left out.
+func (t *Table) Places(key block.Hash, n int) []block.StoreID {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if t.layout == nil || n <= 0 {
+		return nil
+	}
+	shard := t.layout.ShardOf(key)
+	order := t.layout.Holders(shard, make([]int, 0, n))
+	if len(order) < n {
+		order = t.layout.Extend(shard, order)
+	}
+	nodes := make([]*entry, min(len(order), n))
+	for i := range nodes {
+		nodes[i] = t.members[order[i]]
+	}
+	if len(nodes) < n {
+		return spread(nodes, key, n) // a second copy on a node is better than none
+	}
+	var out []block.StoreID
+	for _, e := range nodes {
+		out = append(out, spread([]*entry{e}, key, 1)...)
+	}
+	return out
+}
+
+// Site implements volume.Placer.
+func (t *Table) Site(s block.StoreID) upkeep.Site {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	e, ok := t.owner[s]
+	if !ok {
+		return upkeep.Site{}
+	}
+	return upkeep.Site{Node: e.Name, Zone: e.Zone, Member: e.member, Takes: e.active}
 }
 
 // Alive implements volume.Placer.

@@ -50,15 +50,22 @@ func (v *view) count(sum *Summary) {
 	if v.whole == 0 {
 		sum.Lost++
 	}
-	if v.lacks() {
+	if v.x.Lacks() {
 		sum.Below++
 	}
 }
 
-// lacks tells whether a member lacks a part, or is gone, or there are too few of them. A store that is away for a while is
-// not missed: it is expected back with what it has.
-func (v *view) lacks() bool {
-	return len(v.members) < v.x.Want || slices.ContainsFunc(v.members, func(c Copy) bool { return c.State == Lacking || c.State == Gone })
+// Lacks tells whether the extent needs repair: a member lacks a part or is gone, or there are too few of them. A store that is away
+// for a while is not missed: it is expected back with what it has.
+func (x *Extent) Lacks() bool {
+	members, bad := 0, false
+	for _, c := range x.Copies {
+		if c.Member {
+			members++
+			bad = bad || c.State == Lacking || c.State == Gone
+		}
+	}
+	return bad || members < x.Want
 }
 
 func (v *view) class() Class {
@@ -79,7 +86,7 @@ func (v *view) action(k Kind, c Class, s block.StoreID, members []block.StoreID)
 // decide gives the next thing to do for the extent: repair first, then what there is too much of, then moves; drops only if
 // there is nothing else.
 func (v *view) decide(sum *Summary) []Action {
-	if v.lacks() {
+	if v.x.Lacks() {
 		sum.Repair += v.x.Bytes
 		if v.whole > 0 {
 			return v.repair()

@@ -41,7 +41,8 @@ type Extent struct {
 // Site says where a store is.
 type Site struct {
 	Node, Zone string
-	Takes      bool // its node is an active member of the layout: new copies may go there
+	Member     bool // its node is a member of the layout, active or not
+	Takes      bool // its node is an active member: new copies may go there
 }
 
 // Network is the layout, and who answers.

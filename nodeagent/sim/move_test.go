@@ -1,0 +1,233 @@
+package sim
+
+import (
+	"testing"
+	"time"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/volume"
+)
+
+// large replaces the scenario's volume by one of several extents.
+func (s *script) large() *seat {
+	s.v = s.w.newVol(volume.Spec{ID: s.w.volumeID(), Pages: 2400, Replicas: 3, Extent: 1 << 20})
+	return s.open(0)
+}
+
+// fillUp writes 4.5 MiB from a page on, so that nothing becomes garbage, and has a checkpoint made.
+func (s *script) fillUp(a *seat, page int) {
+	for i := range 24 {
+		a.write(page+i*48, 48)
+		if i%6 == 5 {
+			s.flush(a)
+		}
+	}
+	_, _ = a.onSeat("checkpoint", a.e.Checkpoint)
+}
+
+// inPlace waits until every copy is where the layout wants it.
+func (s *script) inPlace(a *seat) {
+	why := "-"
+	for limit := s.w.s.now + convergeDeadline; why != "" && s.w.s.now < limit; s.wait(time.Second) {
+		why = s.w.misplaced(s.v, a)
+	}
+	s.require(why == "", "%s", why)
+}
+
+// held is how many bytes of closed extents a node has, and of how many.
+func (s *script) held(a *seat, n *node) (bytes int64, extents int) {
+	list := a.e.Directory()
+	for i := range list {
+		if n.holdsWhole(&list[i]) {
+			bytes += list[i].Bytes
+			extents++
+		}
+	}
+	return bytes, extents
+}
+
+// stored is how many bytes of the volume a node has, the open extent included.
+func (s *script) stored(n *node) (bytes int64) {
+	for _, x := range n.st.Extents(s.v.spec.ID) {
+		st, _ := n.st.Stat(x)
+		bytes += int64(st.Chain.LogLen) + int64(st.Chain.DataLen)
+	}
+	return bytes
+}
+
+// fullest is the node that has most, beside the one that the volume is used on.
+func (s *script) fullest(a *seat) (best *node) {
+	most := 0
+	for _, n := range s.w.nodes {
+		if _, k := s.held(a, n); n != a.n && k > most {
+			best, most = n, k
+		}
+	}
+	s.require(best != nil, "no node holds anything")
+	return best
+}
+
+// checked reads everything, and compares.
+func (s *script) checked(a *seat) {
+	got, ok := a.readAll()
+	s.require(ok && equal(got, a.r.state), "content: %s", explain(a.r.log, len(a.r.log), len(a.r.log), got))
+}
+
+// moved requires that the bytes that nodes read from each other since before are those that had to move, and 10 % at most on top.
+func (s *script) moved(before, ideal int64, what string) {
+	got := s.w.carried - before
+	s.require(got >= ideal && got <= ideal*11/10+64<<10, "%s: %d bytes were copied, %d had to be", what, got, ideal)
+}
+
+// A drained node is emptied, a node that was added gets its share, and no more moves than has to.
+func TestDrainAndAdd(t *testing.T) {
+	play(t, 5, func(s *script) {
+		s.node(4).become(absent)
+		a := s.large()
+		s.fillUp(a, 0)
+		s.inPlace(a)
+		n := s.fullest(a)
+		_, extents := s.held(a, n)
+		ideal := s.stored(n)
+		s.require(extents > 2, "only %d extents are there to move", extents)
+		before := s.w.carried
+		n.become(drained)
+		s.inPlace(a)
+		s.moved(before, ideal, "drain")
+		s.checked(a)
+		s.require(removeNode(s.w, n), "%s can not be removed", n.name)
+		before = s.w.carried
+		s.node(4).become(active)
+		s.inPlace(a)
+		ideal = s.stored(s.node(4))
+		s.require(ideal > 0, "the new node gets nothing")
+		s.moved(before, ideal, "add")
+		s.checked(a)
+	})
+}
+
+// A node that is back within the grace time pulls what it missed, and nothing is copied elsewhere.
+func TestBriefAbsence(t *testing.T) {
+	play(t, 4, func(s *script) {
+		a := s.large()
+		s.fillUp(a, 0)
+		s.inPlace(a)
+		n := s.fullest(a)
+		_, extents := s.held(a, n)
+		before := s.w.carried
+		n.end(true)
+		s.wait(15 * time.Second)
+		s.up(n.idx)
+		s.inPlace(a)
+		s.moved(before, 0, "brief absence")
+		_, again := s.held(a, n)
+		s.require(again >= extents, "%d extents of %d are left", again, extents)
+		n.end(true) // the control: beyond the grace time its copies are made elsewhere
+		s.wait(3 * time.Minute)
+		s.require(s.w.carried > before+1<<20, "a node is gone and nothing is copied")
+	})
+}
+
+// While one of three is away it misses all that is written, and pulls that when it is back.
+func TestMissedIsPulled(t *testing.T) {
+	play(t, 3, func(s *script) {
+		a := s.large()
+		s.fillUp(a, 0)
+		s.inPlace(a)
+		n := s.node(2)
+		was := s.stored(n)
+		n.end(true)
+		s.wait(2 * time.Second)
+		s.fillUp(a, 1200)
+		before := s.w.carried
+		s.up(2)
+		s.inPlace(a)
+		now := s.stored(n)
+		s.require(now-was > 2<<20, "only %d bytes were missed", now-was)
+		s.moved(before, now-was, "missed")
+	})
+}
+
+// What recovery may need stays where the journal says: nothing moves before the registry's anchor has passed it.
+func TestNothingMovesBeforeTheAnchor(t *testing.T) {
+	play(t, 5, func(s *script) {
+		a := s.large()
+		s.w.reg.away = true
+		s.fillUp(a, 0)
+		n := s.fullest(a)
+		_, extents := s.held(a, n)
+		n.become(drained)
+		s.wait(time.Minute)
+		_, now := s.held(a, n)
+		s.require(now >= extents, "%d of %d extents are left, and the anchor is before them", now, extents)
+		s.require(a.e.Upkeep().Waiting > 0, "what waits is not told: %+v", a.e.Upkeep())
+		s.w.reg.away = false
+		s.inPlace(a)
+		_, now = s.held(a, n)
+		s.require(now == 0, "%d extents are left", now)
+		s.checked(s.open(1))
+	})
+}
+
+// A clone finds the pages that it shares, wherever its parent's extents went.
+func TestCloneFindsWhatMoved(t *testing.T) {
+	play(t, 6, func(s *script) {
+		a := s.large()
+		s.fillUp(a, 0)
+		s.v.takeSnapshot(a)
+		_, _ = a.onSeat("checkpoint", a.e.Checkpoint)
+		parent, c := s.v, s.w.newClone(s.v, s.v.snaps[0])
+		s.v = c
+		b := s.open(1)
+		s.v = parent
+		list := a.e.Directory()
+		was := make(map[block.ExtentID][]block.StoreID)
+		for _, x := range list {
+			was[x.ID] = x.Members
+		}
+		for range 2 { // most copies move twice
+			n := s.fullest(a)
+			n.become(drained)
+			s.inPlace(a)
+			n.become(active)
+			s.inPlace(a)
+		}
+		b.n.cache = newCache(0)
+		s.v = c
+		s.checked(b)
+		s.checked(s.open(2))
+		s.v = parent
+	})
+}
+
+// A store that has the last copy of an extent is told of, as long as there is no room for another.
+func TestLastCopiesAreTold(t *testing.T) {
+	play(t, 4, func(s *script) {
+		a := s.large()
+		s.fillUp(a, 0)
+		s.inPlace(a)
+		x := a.e.Directory()[0]
+		last := s.w.byStore[x.Members[0]]
+		for _, n := range s.w.nodes {
+			if n != last {
+				n.full = true
+			}
+		}
+		for _, m := range x.Members[1:] {
+			_, err := s.w.byStore[m].st.Free(x.ID)
+			s.require(err == nil, "%v", err)
+		}
+		s.wait(40 * time.Second)
+		up := a.e.Upkeep()
+		s.require(up.Only[last.store] == 1 && up.Below == 1 && up.Repair > 0, "a last copy is not told: %+v", up)
+		last.become(drained)
+		s.wait(40 * time.Second)
+		s.require(last.holdsWhole(&x), "the last copy is gone")
+		for _, n := range s.w.nodes {
+			n.full = false
+		}
+		s.inPlace(a)
+		s.require(len(a.e.Upkeep().Only) == 0, "still told: %+v", a.e.Upkeep())
+		s.checked(a)
+	})
+}
