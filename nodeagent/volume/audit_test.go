@@ -27,7 +27,7 @@ func TestAuditBesideRecovery(t *testing.T) {
 		e.mu.Lock()
 		e.regain, e.reloading = c.regain, c.reloading
 		e.mu.Unlock()
-		got := e.superfluous(block.StoreID{1}, unnamed)
+		got := e.superfluous(unnamed)
 		e.mu.Lock()
 		e.regain, e.reloading = false, false
 		e.mu.Unlock()
