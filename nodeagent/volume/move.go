@@ -131,7 +131,7 @@ func (e *Engine) name(a *upkeep.Action) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	ordinal, known := e.cat.byID[a.Extent] // ordinals do not outlive a recovery in place, which may have come in between
-	if !known || e.failed != nil || e.cat.extents[ordinal].State != blockmap.ExtentClosed {
+	if !known || e.failed != nil || e.reloading || e.cat.extents[ordinal].State != blockmap.ExtentClosed {
 		return false
 	}
 	ent := e.cat.extents[ordinal]
@@ -195,7 +195,7 @@ func (e *Engine) droppable(a *upkeep.Action) (members []block.StoreID, ent block
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	o, known := e.cat.byID[a.Extent]
-	if !known || e.failed != nil {
+	if !known || e.failed != nil || e.regain || e.reloading {
 		return nil, ent, false
 	}
 	ent = e.cat.extents[o]

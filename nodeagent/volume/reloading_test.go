@@ -28,7 +28,7 @@ func TestNothingIsSuperfluousWhileReloading(t *testing.T) {
 			e.cat, e.reloading = full, false
 			e.mu.Unlock()
 		}()
-		return e.superfluous(w.Candidates(old.Key())[0], old)
+		return e.superfluous(old)
 	}
 	if judge(true) {
 		t.Error("a copy counts as superfluous while the directory is read anew")
