@@ -240,7 +240,7 @@ func (s *Store) create(id block.ExtentID, r *journal.Record, rec []byte, mark in
 	if err != nil {
 		return 0, err
 	}
-	if open.Extent != id {
+	if open.Extent != id.Origin() {
 		return 0, fmt.Errorf("open record of %s for %s: %w", open.Extent, id, journal.ErrFormat)
 	}
 	x := newExtent(id)

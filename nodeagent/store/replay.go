@@ -301,7 +301,7 @@ func (x *extent) learn(rec *journal.Record) (err error) {
 	switch rec.Type {
 	case journal.TypeOpen:
 		x.open, err = journal.DecodeOpen(rec.Body)
-		if err == nil && x.open.Extent != x.id {
+		if err == nil && x.open.Extent != x.id.Origin() {
 			err = fmt.Errorf("open record of %s: %w", x.open.Extent, ErrCorrupt)
 		}
 	case journal.TypeClosed:

@@ -151,6 +151,24 @@ const ExtentIDSize = 28
 // IsZero reports whether x names no extent.
 func (x ExtentID) IsZero() bool { return x == ExtentID{} }
 
+// asideN marks the name under which a store keeps what an order would have destroyed: counters never get that far.
+const asideN = 1 << 31
+
+// Aside is the name under which a store sets a copy of x aside, so that it is kept for a person and is no part of the journal.
+func (x ExtentID) Aside() ExtentID {
+	x.N |= asideN
+	return x
+}
+
+// Origin is the extent that was set aside under the name x; x itself if that is no such name.
+func (x ExtentID) Origin() ExtentID {
+	x.N &^= asideN
+	return x
+}
+
+// IsAside reports whether x names a copy that was set aside.
+func (x ExtentID) IsAside() bool { return x.N&asideN != 0 }
+
 // String is "volume-epoch-n", each in hex, fixed width: it sorts in the order of opening and serves as a file name.
 func (x ExtentID) String() string { return fmt.Sprintf("%x-%012x-%08x", x.Volume[:], x.Epoch, x.N) }
 

@@ -31,7 +31,8 @@ func DecodePosition(b []byte) (Position, error) {
 
 // Open is the body of an open record: the extent's literal replica list and what came before it.
 //
-// Encoding: extent 28, previous extent 28, layout u64, replicas u8, quorum u8, capacity u32, checkpoint position, members.
+// Encoding: extent 28, previous extent 28, layout u64, replicas u8, quorum u8, capacity u32, checkpoint position, members, and, of
+// a weak volume that is not in its first history: version u8 = 1, history.
 type Open struct {
 	Extent     block.ExtentID
 	Previous   block.ExtentID  // zero for a volume's first
@@ -41,6 +42,7 @@ type Open struct {
 	Capacity   uint32          // most bytes of the data stream; reserved by each member
 	Checkpoint Position        // latest durable checkpoint when the extent was opened; zero Extent if none
 	Members    []block.StoreID // R of them; a missing one is named too
+	History    History         // that the extent belongs to; zero for a volume's first, and always for a strong volume
 }
 
 // Encode gives the body.
@@ -54,6 +56,10 @@ func (o *Open) Encode() []byte {
 	w.u32(o.Capacity)
 	w.position(&o.Checkpoint)
 	w.members(o.Members)
+	if !o.History.IsZero() {
+		w.u8(historyVersion)
+		w.history(&o.History)
+	}
 	return w.b
 }
 
@@ -69,6 +75,9 @@ func DecodeOpen(b []byte) (o Open, err error) {
 		if slices.Contains(o.Members[:i], s) {
 			r.fail("open of %s: store %s is named twice", o.Extent, s)
 		}
+	}
+	if r.err == nil && len(r.b) > 0 {
+		o.History = r.openHistory()
 	}
 	return o, r.done()
 }

@@ -44,6 +44,8 @@ func decoder[T any, P interface {
 
 func bodies() map[string]body {
 	open := Open{Extent: ext, Previous: next, Layout: 5, Replicas: 3, Quorum: 2, Capacity: 64 << 20, Checkpoint: place, Members: three}
+	later := open
+	later.History = History{Epoch: epoch, Extent: next, Seq: 0x8182838485868788}
 	closed := Closed{Next: next, Members: three}
 	discard := Discard{Page: 0x0102030405060708, Count: 0x1112131415161718}
 	seal := Seal{Header: block.Header{Type: block.TypeData, Rows: 3, Payload: 9000, Volume: vol, Number: 7}, DataOff: 1, LogOff: 2, LogLen: 3, ID: block.Sum(nil)}
@@ -53,6 +55,7 @@ func bodies() map[string]body {
 		Snapshots: []SnapshotRoot{{Snapshot: snap, Root: MapRoot{7, 3}, Pages: 5, NextBlock: 6}}}
 	return map[string]body{
 		"open":       {TypeOpen, open.Encode(), decoder(DecodeOpen)},
+		"history":    {TypeOpen, later.Encode(), decoder(DecodeOpen)},
 		"closed":     {TypeClosed, closed.Encode(), decoder(DecodeClosed)},
 		"discard":    {TypeDiscard, discard.Encode(), decoder(DecodeDiscard)},
 		"seal":       {TypeSeal, seal.Encode(), decoder(DecodeSeal)},
@@ -117,6 +120,9 @@ func TestBodiesComeBack(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		for n := range b.bytes {
+			if name == "history" && n == len(bodies()["open"].bytes) {
+				continue // that is an open record of a first history; the chain hash tells them apart
+			}
 			if _, err := b.decode(b.bytes[:n]); !errors.Is(err, ErrFormat) && !errors.Is(err, block.ErrFormat) {
 				t.Errorf("%s cut to %d bytes: %v", name, n, err)
 			}
@@ -141,19 +147,24 @@ func TestBodyRefusals(t *testing.T) {
 		kind string
 		b    []byte
 	}{
-		"no extent":       {"open", open(func(o *Open) { o.Extent = block.ExtentID{} })},
-		"replicas":        {"open", open(func(o *Open) { o.Replicas = 2 })},
-		"no quorum":       {"open", open(func(o *Open) { o.Quorum = 0 })},
-		"quorum too high": {"open", open(func(o *Open) { o.Quorum = 4 })},
-		"a member twice":  {"open", open(func(o *Open) { o.Members[2] = o.Members[0] })},
-		"too many":        {"open", open(func(o *Open) { o.Members, o.Replicas = many, uint8(len(many)) })},
-		"no next":         {"closed", (&Closed{Members: three}).Encode()},
-		"overflow":        {"discard", (&Discard{Page: 1, Count: ^uint64(0)}).Encode()},
-		"long name":       {"snapshot", (&Snapshot{Name: strings.Repeat("x", MaxName+1)}).Encode()},
-		"levels":          {"checkpoint", (&Checkpoint{Map: MapRoot{Levels: 5}}).Encode()},
-		"lineage":         {"checkpoint", (&Checkpoint{Lineage: make([]block.VolumeID, MaxLineage+1)}).Encode()},
-		"snapshots":       {"checkpoint", (&Checkpoint{Snapshots: make([]SnapshotRoot, MaxSnapshots+1)}).Encode()},
-		"version":         {"checkpoint", append([]byte{2}, (&Checkpoint{}).Encode()[1:]...)},
+		"no extent":        {"open", open(func(o *Open) { o.Extent = block.ExtentID{} })},
+		"replicas":         {"open", open(func(o *Open) { o.Replicas = 2 })},
+		"no quorum":        {"open", open(func(o *Open) { o.Quorum = 0 })},
+		"quorum too high":  {"open", open(func(o *Open) { o.Quorum = 4 })},
+		"a member twice":   {"open", open(func(o *Open) { o.Members[2] = o.Members[0] })},
+		"too many":         {"open", open(func(o *Open) { o.Members, o.Replicas = many, uint8(len(many)) })},
+		"nobody's history": {"open", open(func(o *Open) { o.History = History{Extent: ext, Seq: 1} })},
+		"history of none":  {"open", open(func(o *Open) { o.History = History{Epoch: epoch, Seq: 1} })},
+		"history of seq 0": {"open", open(func(o *Open) { o.History = History{Epoch: epoch, Extent: ext} })},
+		"history version":  {"open", append(open(func(*Open) {}), append([]byte{2}, make([]byte, 56)...)...)},
+		"empty history":    {"open", append(open(func(*Open) {}), append([]byte{1}, make([]byte, 56)...)...)},
+		"no next":          {"closed", (&Closed{Members: three}).Encode()},
+		"overflow":         {"discard", (&Discard{Page: 1, Count: ^uint64(0)}).Encode()},
+		"long name":        {"snapshot", (&Snapshot{Name: strings.Repeat("x", MaxName+1)}).Encode()},
+		"levels":           {"checkpoint", (&Checkpoint{Map: MapRoot{Levels: 5}}).Encode()},
+		"lineage":          {"checkpoint", (&Checkpoint{Lineage: make([]block.VolumeID, MaxLineage+1)}).Encode()},
+		"snapshots":        {"checkpoint", (&Checkpoint{Snapshots: make([]SnapshotRoot, MaxSnapshots+1)}).Encode()},
+		"version":          {"checkpoint", append([]byte{2}, (&Checkpoint{}).Encode()[1:]...)},
 	} {
 		if _, err := bodies()[c.kind].decode(c.b); !errors.Is(err, ErrFormat) {
 			t.Errorf("%s: %v", name, err)

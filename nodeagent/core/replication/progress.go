@@ -11,6 +11,7 @@ import (
 type Progress struct {
 	extents   []*Extent
 	committed uint64
+	flushed   uint64
 }
 
 // Extent is one extent as the writer sees it.
@@ -19,7 +20,8 @@ type Extent struct {
 	First   uint64 // sequence of its open record
 	Last    uint64 // sequence of its last appended record
 	Closed  bool   // Last is the closed record
-	Quorum  int
+	Quorum  int    // members that commit a record: see Structure
+	Flush   int    // members that answer a FLUSH for it: Quorum, or one if the volume is weak
 	Members []Member
 }
 
@@ -31,11 +33,11 @@ type Member struct {
 }
 
 // NewProgress starts a writer whose journal is durable at a quorum up to and including seq.
-func NewProgress(seq uint64) *Progress { return &Progress{committed: seq} }
+func NewProgress(seq uint64) *Progress { return &Progress{committed: seq, flushed: seq} }
 
-// Open adds the extent that the journal goes on in. first is the sequence of its open record.
+// Open adds the extent that the journal goes on in. first is the sequence of its open record. The caller of a weak volume sets Flush.
 func (p *Progress) Open(id block.ExtentID, first uint64, quorum int, members []block.StoreID) *Extent {
-	x := &Extent{ID: id, First: first, Last: first, Quorum: quorum}
+	x := &Extent{ID: id, First: first, Last: first, Quorum: quorum, Flush: quorum}
 	for _, s := range members {
 		x.Members = append(x.Members, Member{Store: s})
 	}
@@ -102,8 +104,11 @@ func (x *Extent) Live() (n int) {
 }
 
 // Durable is the highest sequence that a quorum of the extent holds, counted over all R members: 0 if none.
-func (x *Extent) Durable() uint64 {
-	if len(x.Members) < x.Quorum {
+func (x *Extent) Durable() uint64 { return x.with(x.Quorum) }
+
+// with is the highest sequence that n members hold.
+func (x *Extent) with(n int) uint64 {
+	if len(x.Members) < n {
 		return 0
 	}
 	var buf [16]uint64
@@ -112,7 +117,7 @@ func (x *Extent) Durable() uint64 {
 		d = append(d, x.Members[i].Durable)
 	}
 	slices.Sort(d)
-	return d[len(d)-x.Quorum]
+	return d[len(d)-n]
 }
 
 // settled is the highest sequence that every live member holds (and at least a quorum does).
@@ -131,17 +136,20 @@ func (x *Extent) settled() uint64 {
 func (p *Progress) advance() {
 	for _, x := range p.extents {
 		d := x.Durable()
-		if d > p.committed {
-			p.committed = d
-		}
+		p.committed = max(p.committed, d)
+		p.flushed = max(p.flushed, d, x.with(x.Flush))
 		if !x.Closed || d < x.Last {
 			return
 		}
 	}
 }
 
-// Committed is the highest sequence that a FLUSH may be answered for.
+// Committed is the highest sequence up to which every record has a quorum of its extent.
 func (p *Progress) Committed() uint64 { return p.committed }
+
+// Flushed is the highest sequence that a FLUSH may be answered for. In a weak volume it may be ahead of Committed, but only within
+// one extent: nothing in an extent counts before a quorum has the closed record before, or the next recovery would not find it.
+func (p *Progress) Flushed() uint64 { return p.flushed }
 
 // Released is the highest sequence that every live member holds: up to it the ring may let go.
 func (p *Progress) Released() uint64 {

@@ -16,6 +16,7 @@ type twinExtent struct {
 	first, last uint64
 	closed      bool
 	quorum      int
+	flush       int
 	durable     []uint64
 	failed      []bool
 }
@@ -52,6 +53,21 @@ func (p *twinProgress) committed() uint64 {
 	return at
 }
 
+// flushed is committed, and in the extent behind it also what flush members hold of records in a row.
+func (p *twinProgress) flushed() uint64 {
+	at := p.committed()
+	for _, x := range p.extents {
+		if at < x.first-1 || at > x.last || (x.closed && at == x.last) {
+			continue
+		}
+		for seq := max(x.first, at+1); seq <= x.last && x.holds(seq) >= x.flush; seq++ {
+			at = seq
+		}
+		return at
+	}
+	return at
+}
+
 // released is likewise for all living members, and at least a quorum.
 func (p *twinProgress) released() uint64 {
 	at := p.base
@@ -81,6 +97,7 @@ type tracker interface {
 	Fail(id block.ExtentID, s block.StoreID)
 	Retire() []*Extent
 	Committed() uint64
+	Flushed() uint64
 	Released() uint64
 	Current() *Extent
 }
@@ -93,18 +110,18 @@ func progressRun(t *rapid.T, p tracker, base uint64) error {
 		seq++
 		n++
 		quorum := Majority(r)
-		if rapid.IntRange(0, 5).Draw(t, "weak") == 0 {
-			quorum = 1
+		x := &twinExtent{id: block.ExtentID{Epoch: 1, N: n}, first: seq, last: seq, quorum: quorum, flush: quorum, durable: make([]uint64, r), failed: make([]bool, r)}
+		if rapid.IntRange(0, 2).Draw(t, "weak") == 0 {
+			x.flush = 1
 		}
-		x := &twinExtent{id: block.ExtentID{Epoch: 1, N: n}, first: seq, last: seq, quorum: quorum, durable: make([]uint64, r), failed: make([]bool, r)}
-		p.Open(x.id, seq, quorum, stores(r))
+		p.Open(x.id, seq, quorum, stores(r)).Flush = x.flush
 		m.extents = append(m.extents, x)
 	}
 	open()
 	retired := 0
 	for range rapid.IntRange(1, 60).Draw(t, "steps") {
 		cur := m.extents[len(m.extents)-1]
-		before := p.Committed()
+		before, flushed := p.Committed(), p.Flushed()
 		switch rapid.IntRange(0, 9).Draw(t, "step") {
 		case 0: // roll: closed here, then open there
 			seq++
@@ -130,8 +147,11 @@ func progressRun(t *rapid.T, p tracker, base uint64) error {
 		if got, want := p.Committed(), m.committed(); got != want {
 			return fmt.Errorf("committed %d, twin %d", got, want)
 		}
-		if p.Committed() < before {
-			return fmt.Errorf("committed went back from %d", before)
+		if got, want := p.Flushed(), m.flushed(); got != want {
+			return fmt.Errorf("flushed %d, twin %d", got, want)
+		}
+		if p.Committed() < before || p.Flushed() < flushed {
+			return fmt.Errorf("went back from %d committed, %d flushed", before, flushed)
 		}
 		if got, want := p.Released(), m.released(); got != want && (got > want || retired == 0) {
 			return fmt.Errorf("released %d, twin %d", got, want)
@@ -186,6 +206,17 @@ func (p ignoresClosed) Committed() uint64 {
 	return c
 }
 
+// flushesAhead answers a FLUSH in an extent although the closed record before is not with a quorum.
+type flushesAhead struct{ *Progress }
+
+func (p flushesAhead) Flushed() uint64 {
+	f := p.Progress.Flushed()
+	for _, x := range p.Extents() {
+		f = max(f, x.with(x.Flush))
+	}
+	return f
+}
+
 // countsLiving counts quorums over the living members.
 type countsLiving struct{ *Progress }
 
@@ -236,12 +267,13 @@ func (p retiresEarly) Retire() (done []*Extent) {
 
 func TestProgressCatches(t *testing.T) {
 	for name, variant := range map[string]func(p *Progress) tracker{
-		"ignores the closed record": func(p *Progress) tracker { return ignoresClosed{p} },
-		"counts over the living":    func(p *Progress) tracker { return countsLiving{p} },
-		"releases at quorum":        func(p *Progress) tracker { return releasesAtQuorum{p} },
-		"forgets the failed":        func(p *Progress) tracker { return forgetsTheFailed{p} },
-		"believes anything":         func(p *Progress) tracker { return believesAnything{p} },
-		"retires early":             func(p *Progress) tracker { return retiresEarly{p} },
+		"ignores the closed record":   func(p *Progress) tracker { return ignoresClosed{p} },
+		"flushes ahead of the closed": func(p *Progress) tracker { return flushesAhead{p} },
+		"counts over the living":      func(p *Progress) tracker { return countsLiving{p} },
+		"releases at quorum":          func(p *Progress) tracker { return releasesAtQuorum{p} },
+		"forgets the failed":          func(p *Progress) tracker { return forgetsTheFailed{p} },
+		"believes anything":           func(p *Progress) tracker { return believesAnything{p} },
+		"retires early":               func(p *Progress) tracker { return retiresEarly{p} },
 	} {
 		caught := false
 		for seed := 0; seed < 300 && !caught; seed++ {

@@ -8,6 +8,16 @@ import (
 // Majority is the smallest number of members of which any two choices share one.
 func Majority(replicas int) int { return replicas/2 + 1 }
 
+// Structure is how many members must have the records that the journal stands on: those that open, close and confirm extents, and
+// checkpoints. A volume is weak in its FLUSH only, so this is a majority also if one copy answers a FLUSH. Of an even number
+// half is enough for a weak volume: whoever goes on with half needs the registry's compare-and-set too, which breaks the tie.
+func Structure(replicas, quorum int) int {
+	if quorum < Majority(replicas) {
+		return (replicas + 1) / 2
+	}
+	return quorum
+}
+
 // Tail is what a replica says about an extent after it promised.
 type Tail struct {
 	Store   block.StoreID
@@ -20,7 +30,7 @@ type Tail struct {
 // Tails gathers the promises for one extent and decides which log the volume goes on from.
 type Tails struct {
 	Replicas int // R of the extent
-	Quorum   int // W of the extent
+	Quorum   int // W of the extent: copies that answer a FLUSH
 	got      map[block.StoreID]Tail
 }
 
@@ -60,11 +70,22 @@ func (t *Tails) Freed() (out []block.StoreID) {
 // and the answers with a known tail must meet every write quorum (R-W+1 of them). A replica with an unknown tail
 // counts for the promise only, so the log is never shortened on its word (invariant R4). If no replica that counts
 // holds the extent, best is the zero Tail.
+//
+// Of a weak volume, a log that is closed needs only meet every quorum that can have closed it otherwise: what follows a closed record
+// counts in no FLUSH, so nobody has more that was acknowledged.
 func (t *Tails) Decide() (best Tail, ok bool) {
-	need := max(t.Replicas-t.Quorum+1, 1)
-	if len(t.got) < Majority(t.Replicas) || t.known() < need {
+	best = t.longest()
+	quorum := t.Quorum
+	if best.Chain.Closed {
+		quorum = Structure(t.Replicas, t.Quorum)
+	}
+	if len(t.got) < Majority(t.Replicas) || t.known() < max(t.Replicas-quorum+1, 1) {
 		return Tail{}, false
 	}
+	return best, true
+}
+
+func (t *Tails) longest() (best Tail) {
 	for _, a := range t.got {
 		if !a.Held {
 			continue
@@ -73,7 +94,7 @@ func (t *Tails) Decide() (best Tail, ok bool) {
 			best = a
 		}
 	}
-	return best, true
+	return best
 }
 
 func less(a, b block.StoreID) bool { return string(a[:]) < string(b[:]) }
