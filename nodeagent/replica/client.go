@@ -152,6 +152,11 @@ func (c *Client) PullChosen(s block.StoreID, e block.Epoch, x block.ExtentID, so
 	return c.pull(s, e, x, source, 1)
 }
 
+// PullKept is PullChosen for a weak volume: what would go is set aside first.
+func (c *Client) PullKept(s block.StoreID, e block.Epoch, x block.ExtentID, source block.StoreID) (State, error) {
+	return c.pull(s, e, x, source, 2)
+}
+
 func (c *Client) pull(s block.StoreID, e block.Epoch, x block.ExtentID, source block.StoreID, chosen byte) (State, error) {
 	h := Head{Store: s, Epoch: e, Extent: x}
 	return c.state(s, TypePull, PullTimeout, h.Encode(append(source[:], chosen)...))
@@ -159,8 +164,17 @@ func (c *Client) pull(s block.StoreID, e block.Epoch, x block.ExtentID, source b
 
 // Free has the store drop x.
 func (c *Client) Free(s block.StoreID, e block.Epoch, x block.ExtentID) error {
+	return c.free(s, e, x, Timeout)
+}
+
+// FreeKept is Free for a weak volume's copy that is not what the journal has: it is set aside first.
+func (c *Client) FreeKept(s block.StoreID, e block.Epoch, x block.ExtentID) error {
+	return c.free(s, e, x, PullTimeout, 1)
+}
+
+func (c *Client) free(s block.StoreID, e block.Epoch, x block.ExtentID, limit time.Duration, extra ...byte) error {
 	h := Head{Store: s, Epoch: e, Extent: x}
-	err := c.Call(s, TypeFree, Timeout, nil, h.Encode())
+	err := c.Call(s, TypeFree, limit, nil, h.Encode(extra...))
 	if errors.Is(err, ErrNotHeld) {
 		return nil
 	}
@@ -257,8 +271,17 @@ type Holding struct {
 
 const holdingSize = block.ExtentIDSize + 8 + 32 + 1
 
-// Holdings lists what the store holds of a volume.
-func (c *Client) Holdings(s block.StoreID, v block.VolumeID) (out []Holding, err error) {
+// Holdings lists what the store holds of a volume for its journal.
+func (c *Client) Holdings(s block.StoreID, v block.VolumeID) ([]Holding, error) {
+	return c.holdings(s, v)
+}
+
+// SetAside lists what the store has set aside of a volume, under the names that Aside gives.
+func (c *Client) SetAside(s block.StoreID, v block.VolumeID) ([]Holding, error) {
+	return c.holdings(s, v, 1)
+}
+
+func (c *Client) holdings(s block.StoreID, v block.VolumeID, extra ...byte) (out []Holding, err error) {
 	h := Head{Store: s, Extent: block.ExtentID{Volume: v}}
 	err = c.Call(s, TypeHoldings, Timeout, func(b []byte) error {
 		for ; len(b) >= holdingSize; b = b[holdingSize:] {
@@ -266,7 +289,7 @@ func (c *Client) Holdings(s block.StoreID, v block.VolumeID) (out []Holding, err
 			out = append(out, Holding{block.GetExtentID(b), binary.LittleEndian.Uint64(rest), block.Hash(rest[8:40]), rest[40] == 1})
 		}
 		return nil
-	}, h.Encode())
+	}, h.Encode(extra...))
 	return out, err
 }
 

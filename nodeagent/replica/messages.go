@@ -20,8 +20,8 @@ const (
 	TypeReadLog                   // store, epoch (ignored), extent, off u32, n u32 -> n bytes
 	TypeReadData                  // likewise
 	TypeCut                       // store, epoch, extent, after u64 -> state
-	TypePull                      // store, epoch, extent, source store 16, chosen u8 -> state
-	TypeFree                      // store, epoch, extent
+	TypePull                      // store, epoch, extent, source store 16, chosen u8 (2: and what goes is set aside) -> state
+	TypeFree                      // store, epoch, extent, aside u8 = 1 (or left out)
 	TypeLease                     // store, epoch (ignored), extent (volume only) -> lease
 	TypeExtents                   // store, epoch (ignored), extent (volume only) -> extents
 	TypeVolumes                   // store                           -> volumes
@@ -30,7 +30,7 @@ const (
 	TypeScrub                     // store, epoch (ignored), extent  -> findings
 	TypeAppendGC                  // as TypeAppend; may fill the disk beyond the users' mark: cleaning, and what was acknowledged
 	TypeConfirm                   // store, epoch, extent, seq u64, hash 32: this log, ending so, is the one that this epoch went on from -> state
-	TypeHoldings                  // store, epoch (ignored), extent (volume only) -> holdings, 69 bytes each: extent 28, seq u64, hash 32, unknown u8
+	TypeHoldings                  // store, epoch (ignored), extent (volume only), aside u8 (or left out) -> holdings, 69 bytes each: extent 28, seq u64, hash 32, unknown u8
 	typeEnd
 )
 

@@ -14,12 +14,12 @@ const pullChunk = MaxRead
 
 // pull starts a task that copies from another store what this one misses of an extent: bytes moved are bytes missed.
 func (s *Server) pull(h *Head, rest []byte, to Replier) error {
-	if len(rest) != 17 || rest[16] > 1 {
+	if len(rest) != 17 || rest[16] > 2 || h.Extent.IsAside() {
 		return fmt.Errorf("pull: %w", ErrBad)
 	}
-	head, source, chosen := *h, block.StoreID(rest), rest[16] == 1
+	head, source, how := *h, block.StoreID(rest), pullHow{chosen: rest[16] >= 1, keep: rest[16] == 2}
 	s.env.Go("pull", func() {
-		if err := s.pullFrom(&head, source, chosen); err != nil {
+		if err := s.pullFrom(&head, source, how); err != nil {
 			s.refuse(to, fmt.Errorf("pull of %s from %s: %w", head.Extent, source, err))
 			return
 		}
@@ -30,7 +30,13 @@ func (s *Server) pull(h *Head, rest []byte, to Replier) error {
 	return nil
 }
 
-func (s *Server) pullFrom(h *Head, source block.StoreID, chosen bool) error {
+// pullHow is what a pull may do to records that the source does not have.
+type pullHow struct {
+	chosen bool // they go, as a recovery has chosen the source's log
+	keep   bool // and are set aside first
+}
+
+func (s *Server) pullFrom(h *Head, source block.StoreID, how pullHow) error {
 	want, err := s.client.Stat(source, h.Extent)
 	if err != nil {
 		return err
@@ -38,7 +44,7 @@ func (s *Server) pullFrom(h *Head, source block.StoreID, chosen bool) error {
 	if !want.Held {
 		return ErrNotHeld
 	}
-	if err := s.dropDivergence(h, source, &want.Chain, chosen); err != nil {
+	if err := s.dropDivergence(h, source, &want.Chain, how); err != nil {
 		return err
 	}
 	for {
@@ -120,7 +126,7 @@ func (f replyFunc) Reply(Status, ...[]byte) { f() }
 // dropDivergence cuts what this store holds beyond the last record that it shares with the source, if anything: such
 // records lost against a later epoch, or against the log that this epoch has chosen. Records of this very epoch are never
 // cut: the order may be late, and they may have been acknowledged.
-func (s *Server) dropDivergence(h *Head, source block.StoreID, want *journal.Chain, chosen bool) error {
+func (s *Server) dropDivergence(h *Head, source block.StoreID, want *journal.Chain, how pullHow) error {
 	st, ok := s.store.Stat(h.Extent)
 	if !ok || st.Chain.LogLen == 0 {
 		return nil
@@ -142,7 +148,7 @@ func (s *Server) dropDivergence(h *Head, source block.StoreID, want *journal.Cha
 	for same < len(mine) && same < len(theirs) && mine[same] == theirs[same] {
 		same++
 	}
-	chosen = chosen && st.Chain.Epoch.Less(h.Epoch)
+	chosen := how.chosen && st.Chain.Epoch.Less(h.Epoch)
 	switch {
 	case same == len(mine):
 		return s.settle(h, &st)
@@ -151,6 +157,11 @@ func (s *Server) dropDivergence(h *Head, source block.StoreID, want *journal.Cha
 		return fmt.Errorf("source is behind: %w", ErrGap)
 	case !wins(want, s.state(h.Extent).Chain):
 		return fmt.Errorf("source lost against this log: %w", ErrGap)
+	}
+	if how.keep {
+		if err := s.setAside(h); err != nil {
+			return err
+		}
 	}
 	first := st.Chain.Seq + 1 - uint64(len(mine))
 	s.mu.Lock()

@@ -62,11 +62,12 @@ func (s *Server) extents(h *Head, to Replier) {
 	to.Reply(StatusOK, b)
 }
 
-func (s *Server) holdings(h *Head, to Replier) {
+// holdings lists what is held for the journal, or what was set aside.
+func (s *Server) holdings(h *Head, aside bool, to Replier) {
 	var b []byte
 	for _, x := range s.store.Extents(h.Extent.Volume) {
 		st, ok := s.store.Stat(x)
-		if !ok {
+		if !ok || x.IsAside() != aside {
 			continue
 		}
 		n := len(b)

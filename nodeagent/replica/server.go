@@ -222,11 +222,11 @@ func (s *Server) handle(from string, typ Type, body []byte, to Replier, own bool
 	case TypePull:
 		err = s.pull(&h, rest, to)
 	case TypeFree:
-		err = s.free(&h, to)
+		err = s.freeAs(&h, rest, to)
 	case TypeLease:
 		s.lease(&h, to)
 	case TypeHoldings:
-		s.holdings(&h, to)
+		s.holdings(&h, len(rest) == 1 && rest[0] == 1, to)
 	case TypeExtents:
 		s.extents(&h, to)
 	case TypeDrop:
@@ -407,6 +407,18 @@ func (s *Server) cut(h *Head, rest []byte, to Replier) error {
 		return err
 	}
 	s.stateAfter(h.Extent, to)
+	return nil
+}
+
+// freeAs frees an extent, or sets it aside first.
+func (s *Server) freeAs(h *Head, rest []byte, to Replier) error {
+	switch {
+	case len(rest) > 1 || (len(rest) == 1 && rest[0] != 1):
+		return fmt.Errorf("free: %w", ErrBad)
+	case len(rest) == 0:
+		return s.free(h, to)
+	}
+	s.freeKept(h, to)
 	return nil
 }
 
