@@ -58,7 +58,7 @@ func (e *Engine) audit(all bool) {
 	for _, s := range stores {
 		for _, x := range lists[s] {
 			if e.superfluous(x.Extent) {
-				e.settle(s, x.Extent, e.Client.Free(s, e.epochNow(), x.Extent)) // tried again at the next audit
+				e.settle(s, x.Extent, e.freeSuperfluous(s, x.Extent)) // tried again at the next audit
 			}
 		}
 	}
@@ -137,7 +137,7 @@ func (e *Engine) superfluous(x block.ExtentID) bool {
 		return false // while a recovery in place builds the directory anew, it says nothing of what may go
 	}
 	if !known {
-		return x.Epoch < e.epoch.Number
+		return x.Epoch < e.epoch.Number && !e.givenUpExtent(x)
 	}
 	switch e.cat.extents[o].State {
 	case blockmap.ExtentFreed:

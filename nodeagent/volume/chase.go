@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
@@ -18,18 +19,23 @@ type chase struct {
 	damaged map[block.StoreID]bool // replicas whose log of x is
 	sure    bool                   // x was reached from an extent that is certainly part of the journal
 	waits   int                    // how often it was not known where the journal goes on
+	since   time.Duration          // when x was first asked for
+	lost    bool                   // of a weak volume: replicas that did not answer may have more
+
+	floor   map[block.ExtentID]uint64 // a recovery in place of a weak volume: what its writer has acknowledged
+	session block.Epoch               // in which session
 }
 
 // move goes on to another extent. Late answers may still look into the old map.
-func (c *chase) move(to block.ExtentID, members []block.StoreID) {
-	c.x, c.members, c.damaged = to, members, make(map[block.StoreID]bool)
+func (c *chase) move(to block.ExtentID, members []block.StoreID, now time.Duration) {
+	c.x, c.members, c.damaged, c.since = to, members, make(map[block.StoreID]bool), now
 }
 
 // findTail follows the chain of extents from the anchor to its end, taking promises on the way, and restores the end
 // to a quorum.
 func (e *Engine) findTail(anchor journal.Position) (*tail, error) {
-	var c chase
-	c.move(anchor.Extent, anchor.Members)
+	c := chase{floor: e.floor, session: e.floorOf}
+	c.move(anchor.Extent, anchor.Members, e.Env.Now())
 	for {
 		t, err := e.chaseOne(&c)
 		var moved errMoved
@@ -37,7 +43,7 @@ func (e *Engine) findTail(anchor journal.Position) (*tail, error) {
 		case errors.Is(err, errNoCopy), errors.Is(err, replica.ErrUnreachable) && e.Err() == nil:
 			continue // a replica may be gone for good: decide again, from who answers now
 		case errors.As(err, &moved):
-			c.move(moved.to.Extent, moved.to.Members)
+			c.move(moved.to.Extent, moved.to.Members, e.Env.Now())
 			c.sure = true
 			continue
 		case err != nil || !t.chain.Closed:
@@ -47,14 +53,14 @@ func (e *Engine) findTail(anchor journal.Position) (*tail, error) {
 		if err != nil {
 			return nil, err
 		}
-		c.move(closed.Next, closed.Members)
+		c.move(closed.Next, closed.Members, e.Env.Now())
 	}
 }
 
 // chaseOne decides on the log of one extent and restores it to a quorum; if it is closed, a quorum confirms it too.
 // errNoCopy: it has to be decided again. errMoved: this extent is no part of the journal any more.
 func (e *Engine) chaseOne(c *chase) (*tail, error) {
-	tails, best, err := e.promise(c.x, c.members, c.damaged)
+	tails, best, lost, err := e.promise(c)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +85,13 @@ func (e *Engine) chaseOne(c *chase) (*tail, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tail{extent: c.x, members: c.members, chain: best.Chain, log: log, open: open}
+	if lost && !c.lost {
+		if err := e.ahead(c, open.History); err != nil {
+			return nil, err
+		}
+		c.lost = true
+	}
+	t := &tail{extent: c.x, members: c.members, chain: best.Chain, log: log, open: open, lost: c.lost}
 	if err = e.restore(t, tails, best); err == nil && t.chain.Closed {
 		err = e.confirm(t)
 	}

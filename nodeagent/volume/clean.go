@@ -420,7 +420,7 @@ func (e *Engine) freeCondemned() error {
 			if !e.believedAlive(s) {
 				continue
 			}
-			if err := e.Client.Free(s, e.epochNow(), x); err != nil {
+			if err := e.freeCopy(s, x, &ent); err != nil {
 				e.settle(s, x, err)
 				all = false
 			}

@@ -64,6 +64,11 @@ type Engine struct {
 	suspects     map[block.StoreID]time.Duration // last failure of a store
 	lastLeave    time.Duration                   // when the open extent was last left because of the layout
 	lastQuorum   time.Duration                   // when a majority last took this epoch
+	grip         replication.Grip                // a weak writer's right to acknowledge
+	history      journal.History                 // that the volume is in
+	unanchored   bool                            // it began here, and the registry's anchor lies before that
+	floor        map[block.ExtentID]uint64       // until a recovery in place of a weak volume is done: what was acknowledged
+	floorOf      block.Epoch                     // in that session
 	behind       map[lagKey]lag                  // replicas behind the quorum
 	pins         map[pinKey][]byte               // emitted by a checkpoint in progress
 	stats        Stats
@@ -129,6 +134,7 @@ type Status struct {
 	RingUsed  int64
 	Full      bool
 	Failed    error
+	History   journal.History // not zero: a recovery has missed replicas, and acknowledged data may be lost
 	Stats     Stats
 }
 
@@ -148,7 +154,7 @@ func (e *Engine) Status() Status {
 	defer e.mu.RUnlock()
 	s := Status{Volume: e.spec.ID, Epoch: e.epoch, Size: int64(e.pages) * block.PageSize, Extent: extent, Appended: appended,
 		Extents: e.cat.count(), Degraded: e.cat.degraded(), Snapshots: append([]journal.SnapshotRoot(nil), e.snapshots...),
-		Full: e.full, Failed: e.failed, Stats: e.stats}
+		Full: e.full, Failed: e.failed, History: e.history, Stats: e.stats}
 	if e.ring != nil {
 		s.RingUsed = e.ring.Used()
 	}

@@ -84,6 +84,7 @@ func (e *Engine) renew() {
 	x := e.log.extent
 	e.jmu.Unlock()
 	members := e.holdersOf(x)
+	asked := e.Env.Now()
 	e.Env.Go("renew", func() {
 		ok := make(chan bool, len(members))
 		e.each(members, func(s block.StoreID) {
@@ -100,6 +101,7 @@ func (e *Engine) renew() {
 				good++
 			}
 		}
+		e.confirmedBy(good, len(members), asked)
 		if good >= replication.Majority(len(members)) {
 			e.mu.Lock()
 			e.lastQuorum = e.Env.Now()
@@ -200,7 +202,7 @@ func (e *Engine) healLoop() {
 func (e *Engine) liveMembers() (live, quorum int) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	live, quorum = e.spec.Replicas, e.spec.Quorum()
+	live, quorum = e.spec.Replicas, e.structure(e.spec.Replicas)
 	if e.progress == nil {
 		return live, quorum
 	}

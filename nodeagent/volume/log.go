@@ -173,10 +173,14 @@ func (e *Engine) acked(x block.ExtentID, s block.StoreID, seq uint64) {
 
 // answerFlushes wakes who waits for what is committed now. The caller holds mu.
 func (e *Engine) answerFlushes() {
-	committed := e.progress.Committed()
+	committed, flushed := e.progress.Committed(), e.flushedTo()
 	keep := e.flushes[:0]
 	for _, f := range e.flushes {
-		if f.seq != 0 && f.seq <= committed {
+		limit := committed
+		if f.wseq != 0 {
+			limit = flushed
+		}
+		if f.seq != 0 && f.seq <= limit {
 			f.done.Set()
 		} else {
 			keep = append(keep, f)

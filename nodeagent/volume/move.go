@@ -39,7 +39,7 @@ func (e *Engine) fetchCopy(a *upkeep.Action) bool {
 	}
 	for _, source := range a.Sources {
 		// What the directory says is what recoveries have chosen, so records of the target that differ have lost.
-		st, err := e.Client.PullChosen(a.Store, e.epochNow(), a.Extent, source)
+		st, err := e.pullChosen(a.Store, a.Extent, source)
 		switch {
 		case err == nil && endsAs(&st, &ent):
 			e.holds(a.Store, a.Extent, &st)
@@ -177,7 +177,7 @@ func (e *Engine) dropCopy(a *upkeep.Action) bool {
 // free has a store drop a copy of an extent that lives on. If it is not known whether it did, it may do so at any time while this
 // session lasts (invariant K4).
 func (e *Engine) free(s block.StoreID, x block.ExtentID) error {
-	err := e.Client.Free(s, e.epochNow(), x)
+	err := e.freeSuperfluous(s, x)
 	switch {
 	case err == nil:
 	case errors.Is(err, replica.ErrUnsure), errors.Is(err, replication.ErrFenced):

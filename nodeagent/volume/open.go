@@ -279,6 +279,9 @@ func (e *Engine) recoverInPlace() error {
 	}
 	defer e.resume()
 	e.mu.Lock()
+	if e.weak() && e.floor == nil {
+		e.floor, e.floorOf = e.acknowledged(), e.epoch
+	}
 	e.epoch.Session++
 	e.reloading = true
 	for i := range e.flushes {
@@ -293,6 +296,7 @@ func (e *Engine) recoverInPlace() error {
 	if err := e.recover(anchor); err != nil {
 		return err
 	}
+	e.floor = nil
 	e.refillPending()
 	return nil
 }

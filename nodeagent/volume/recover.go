@@ -38,13 +38,12 @@ func (e *Engine) each(stores []block.StoreID, f func(s block.StoreID), enough fu
 
 // promise has a majority of an extent's members refuse all writers below this epoch, and decides which of their logs
 // the volume goes on from. It asks until that is possible or the engine is fenced.
-func (e *Engine) promise(x block.ExtentID, members []block.StoreID, damaged map[block.StoreID]bool) (*replication.Tails, replication.Tail, error) {
-	quorum := replication.Majority(len(members))
-	if e.spec.Weak {
-		quorum = 1
-	}
+//
+// lost tells that the volume is weak, and that replicas that do not answer may hold more that was acknowledged.
+func (e *Engine) promise(c *chase) (known *replication.Tails, best replication.Tail, lost bool, err error) {
+	x, members, damaged := c.x, c.members, c.damaged
 	var mu sync.Mutex
-	tails := &replication.Tails{Replicas: len(members), Quorum: quorum}
+	tails := &replication.Tails{Replicas: len(members), Quorum: e.flushQuorum(len(members))}
 	var fence error
 	for round := 0; ; round++ {
 		e.each(members, func(s block.StoreID) {
@@ -62,22 +61,22 @@ func (e *Engine) promise(x block.ExtentID, members []block.StoreID, damaged map[
 		}, func() bool {
 			mu.Lock()
 			defer mu.Unlock()
-			_, ok := tails.Decide()
+			_, _, ok := e.decide(c, tails)
 			return ok || fence != nil
 		})
 		mu.Lock()
-		best, ok := tails.Decide()
+		best, lost, ok := e.decide(c, tails)
 		ferr, granted, known := fence, tails.Granted(), tails.Clone()
 		mu.Unlock()
 		switch {
 		case ferr != nil:
-			return nil, best, ferr
+			return nil, best, false, ferr
 		case ok:
-			return known, best, nil
+			return known, best, lost, nil
 		case e.Err() != nil:
-			return nil, best, e.Err()
+			return nil, best, false, e.Err()
 		case round%25 == 24:
-			e.Logf("volume %s: waiting for a majority of extent %s: %d of %d replicas answer", e.spec.ID, x, granted, len(members))
+			e.Logf("volume %s: waiting for %s of extent %s: %d of %d replicas answer", e.spec.ID, e.wanted(), x, granted, len(members))
 		}
 		e.Env.Sleep(retryPause)
 	}
@@ -113,6 +112,7 @@ type tail struct {
 	chain   journal.Chain
 	open    journal.Open
 	log     []byte
+	lost    bool // of a weak volume: replicas that did not answer may have more
 }
 
 // errDamaged tells that the log which recovery chose can not be copied as it is.
@@ -140,7 +140,7 @@ func (e *Engine) doubt(damaged map[block.StoreID]bool, x block.ExtentID, s block
 
 // restore brings the chosen log to a quorum of the extent before anything is built on it.
 func (e *Engine) restore(t *tail, tails *replication.Tails, best replication.Tail) error {
-	need := replication.Majority(len(t.members))
+	need := e.structure(len(t.members))
 	good := map[block.StoreID]bool{best.Store: true}
 	for _, s := range t.members {
 		if tails.Has(s) {
@@ -184,7 +184,7 @@ func (e *Engine) pullFrom(source block.StoreID, t *tail, good map[block.StoreID]
 		_, err := e.promiseTo(s, t.extent)
 		var st replica.State
 		if err == nil {
-			st, err = e.Client.PullChosen(s, e.epochNow(), t.extent, source)
+			st, err = e.pullChosen(s, t.extent, source)
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -210,7 +210,7 @@ func (e *Engine) pullFrom(source block.StoreID, t *tail, good map[block.StoreID]
 //
 // errNoCopy: replicas that had the log do not answer any more; the recovery decides again, from who answers now.
 func (e *Engine) confirm(t *tail) error {
-	need := replication.Majority(len(t.members))
+	need := e.structure(len(t.members))
 	for try := 0; ; try++ {
 		var mu sync.Mutex
 		var fence error
@@ -255,6 +255,7 @@ func (e *Engine) recover(anchor journal.Position) error {
 	if err := e.load(t, logs); err != nil {
 		return fmt.Errorf("state at %s: %w", t.extent, err)
 	}
+	e.enterHistory(t)
 	e.adopt(t)
 	if err := e.openNext(); err != nil {
 		return err
@@ -262,9 +263,14 @@ func (e *Engine) recover(anchor journal.Position) error {
 	e.jmu.Lock()
 	seq := e.log.chain.Seq
 	e.jmu.Unlock()
+	asked := e.Env.Now()
 	if err := e.reached(seq); err != nil {
 		return err
 	}
+	if err := e.anchorHistory(); err != nil {
+		return err
+	}
+	e.confirmedBy(e.structure(e.copies()), e.copies(), asked)
 	e.mu.Lock()
 	e.lastQuorum = e.Env.Now()
 	e.stats.Recoveries++
@@ -323,11 +329,8 @@ func (e *Engine) adopt(t *tail) {
 	defer e.mu.Unlock()
 	l.ordinal = e.cat.byID[t.extent]
 	e.progress = replication.NewProgress(t.chain.Seq)
-	quorum := replication.Majority(len(t.members)) // of this extent, whatever R is by now: recovery counts the same way
-	if e.spec.Weak {
-		quorum = 1
-	}
-	x := e.progress.Open(t.extent, t.chain.Seq, quorum, t.members)
+	// Quorums are of this extent, whatever R is by now: recovery counts the same way.
+	x := e.progress.Open(t.extent, t.chain.Seq, e.structure(len(t.members)), t.members)
 	for i := range x.Members {
 		m := &x.Members[i]
 		m.Failed = true

@@ -194,7 +194,7 @@ func (e *Engine) newOpening(id block.ExtentID, members []block.StoreID, capacity
 	}
 	e.mu.RLock()
 	body := journal.Open{Extent: id, Previous: previous, Layout: e.Placer.Version(), Replicas: uint8(len(members)), Quorum: uint8(o.quorum()),
-		Capacity: capacity, Checkpoint: e.checkpoint, Members: members}
+		Capacity: capacity, Checkpoint: e.checkpoint, Members: members, History: e.history}
 	e.mu.RUnlock()
 	o.open = journal.Record{Type: journal.TypeOpen, Body: body.Encode(), Seq: chain.Seq + 1, Epoch: epoch, Prev: chain.Hash}
 	o.rec, o.hash = o.open.Append(nil)
@@ -203,10 +203,10 @@ func (e *Engine) newOpening(id block.ExtentID, members []block.StoreID, capacity
 }
 
 // quorum is W of the extent, whatever R is by now.
-func (o *opening) quorum() int {
-	s := Spec{Replicas: len(o.members), Weak: o.e.spec.Weak}
-	return s.Quorum()
-}
+func (o *opening) quorum() int { return o.e.flushQuorum(len(o.members)) }
+
+// structure is how many members must have its open record.
+func (o *opening) structure() int { return o.e.structure(len(o.members)) }
 
 // try sends the open record and reports whether a quorum has it durable.
 func (o *opening) try() bool {
@@ -223,7 +223,7 @@ func (o *opening) try() bool {
 		}
 		o.e.Client.Transport.Send(s, typ, o.answer(s), head[:], o.rec)
 	}
-	quorum := o.quorum()
+	quorum := o.structure()
 	deadline := o.e.Env.Now() + slowReplica
 	for {
 		good, all := o.count()
@@ -315,7 +315,8 @@ func (e *Engine) switchTo(o *opening) {
 	l.chain.Advance(&o.open, o.hash)
 	l.senders = l.senders[:0:0]
 	e.mu.Lock()
-	x := e.progress.Open(o.id, o.open.Seq, o.quorum(), o.members)
+	x := e.progress.Open(o.id, o.open.Seq, o.structure(), o.members)
+	x.Flush = o.quorum()
 	x.Last = o.open.Seq
 	ent := blockmap.ExtentEntry{Epoch: o.id.Epoch, N: o.id.N, State: blockmap.ExtentOpen, Replicas: uint8(len(o.members)), Quorum: uint8(o.quorum())}
 	setMembers(&ent, o.members)

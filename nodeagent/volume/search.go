@@ -10,6 +10,7 @@ import (
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/core/replication"
 	"mynetwork.io/mynetwork/nodeagent/replica"
 )
 
@@ -155,7 +156,7 @@ func (s *survey) gone(x block.ExtentID) (bool, error) {
 			unknown++
 		}
 	}
-	spare := len(open.Members) - int(open.Quorum)
+	spare := len(open.Members) - replication.Structure(len(open.Members), int(open.Quorum))
 	if missing > 0 && missing <= spare && missing+unknown > spare {
 		return false, fmt.Errorf("extent %s: %w", x, errDoubt)
 	}

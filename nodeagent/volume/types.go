@@ -113,6 +113,7 @@ type Deps struct {
 	ScrubPeriod time.Duration // one pass of the scrubber over every copy; 0: DefaultScrubPeriod
 	Grace       time.Duration // how long a store may be gone before its copies are made anew elsewhere; 0: DefaultGrace
 	Pace        *pace.Budget  // of copies that are not the last ones; nil: no limit
+	Patience    time.Duration // how long a recovery of a weak volume waits for replicas that do not answer; 0: DefaultPatience
 }
 
 // Times of the engine. They decide when to try, never what is true.

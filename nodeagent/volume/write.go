@@ -217,7 +217,7 @@ func (e *Engine) Flush() error {
 	f := flushWaiter{wseq: e.ring.Next() - 1, done: nil}
 	if f.wseq <= e.pumped && !e.reloading {
 		f.seq = e.pumpedSeq
-		if f.seq <= e.progress.Committed() {
+		if f.seq <= e.flushedTo() || f.wseq == 0 && f.seq <= e.progress.Committed() {
 			e.mu.Unlock()
 			return nil
 		}

@@ -25,11 +25,12 @@ func (t *Tails) Abandon(p Patience) (best Tail, ok bool) {
 }
 
 // Suffices picks the log of those that answer if that is all that a writer itself has had acknowledged, up to sequence least of
-// this extent, by its own present session: then nobody else need be waited for, whatever they hold.
+// this extent, by the session given: then nobody else need be waited for, whatever they hold.
 func (t *Tails) Suffices(session block.Epoch, least uint64) (best Tail, ok bool) {
 	best = t.longest()
+	e := best.Chain.Epoch
 	ok = t.Quorum < Majority(t.Replicas) && len(t.got) >= Structure(t.Replicas, t.Quorum) && best.Held && !best.Unknown &&
-		best.Chain.Epoch == session && best.Chain.Seq >= least
+		e.Number == session.Number && e.Token == session.Token && e.Session >= session.Session && best.Chain.Seq >= least
 	return best, ok
 }
 
