@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -51,8 +52,11 @@ func (s *Server) setAside(h *Head) error {
 				return err
 			}
 		}
-		failed = s.pullAppend(&kept, log[r.LogOff:int(r.LogOff)+r.Size()], payload)
-		return failed
+		err := s.pullAppend(&kept, log[r.LogOff:int(r.LogOff)+r.Size()], payload)
+		if !errors.Is(err, block.ErrMismatch) { // a seal record that is damaged names another block
+			failed = err
+		}
+		return err
 	})
 	if failed != nil {
 		return fmt.Errorf("setting %s aside: %w", h.Extent, failed)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
 	"mynetwork.io/mynetwork/nodeagent/core/replication"
 	"mynetwork.io/mynetwork/nodeagent/replica"
 )
@@ -114,6 +115,67 @@ func (f *forgetful) onHandle(_ *World, n *node, r *request) bool {
 	}
 	return false
 }
+
+// byLength merges old tails: the registry's anchor stays where it was first, so that recoveries meet replicas that a new history has left
+// behind; replicas keep what they should set aside where it is; and recoveries compare tails by their length alone. All that ends when
+// everything is healed, so that the rest of a volume's promises can be kept.
+type byLength struct {
+	honest
+	now, before map[block.VolumeID]journal.Position
+}
+
+func newByLength() lie {
+	return byLength{now: make(map[block.VolumeID]journal.Position), before: make(map[block.VolumeID]journal.Position)}
+}
+
+// lag holds the registry's anchors back.
+func (l byLength) lag(w *World) {
+	for _, v := range w.vols {
+		id := v.spec.ID
+		f := w.reg.facts[id]
+		if at := f.Anchor.Extent; !at.IsZero() && at != l.before[id].Extent {
+			if l.before[id].Extent.IsZero() {
+				l.before[id] = f.Anchor
+			}
+			l.now[id] = f.Anchor
+		}
+		if f.Anchor = l.before[id]; !w.cfg.faulty {
+			f.Anchor = l.now[id]
+		}
+		w.reg.facts[id] = f
+	}
+}
+
+func (l byLength) onSend(w *World, _ *proc, _ *node, r *request) bool {
+	l.lag(w)
+	if r.typ != replica.TypePromise || !w.cfg.faulty {
+		return false
+	}
+	done := r.done
+	r.done = func(st replica.Status, body []byte, err error) {
+		if s, derr := replica.DecodeState(body); err == nil && st == replica.StatusOK && derr == nil && s.Held {
+			s.Chain.Epoch = block.Epoch{Number: 1}
+			body = s.Encode()
+		}
+		done(st, body, err)
+	}
+	return false
+}
+
+func (l byLength) onHandle(w *World, n *node, r *request) bool {
+	if (r.typ != replica.TypePull && r.typ != replica.TypeFree) || !w.cfg.faulty {
+		return false
+	}
+	x := block.GetExtentID(r.body[16+block.EpochSize:])
+	if st, ok := n.st.Stat(x); !ok || st.Chain.Closed {
+		return false
+	}
+	r.Reply(replica.StatusBusy)
+	return true
+}
+
+// silentLoss hides from the checks that a history was given up.
+type silentLoss struct{ honest }
 
 // lossyRing forgets what a killed process had in its ring.
 type lossyRing struct{ honest }

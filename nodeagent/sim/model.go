@@ -73,15 +73,17 @@ type reign struct {
 	pages   [][]version
 	ops     []opRecord // for porcupine
 	clients []*client
-	next    *reign // that took over
-	cut     int    // how much of log next inherited
-	w       uint64 // last write sequence seen, to check the order
-	base    int    // so many entries were there at the start
-	cutBack bool   // an entry of unknown outcome was taken out
+	next    *reign        // that took over
+	cut     int           // how much of log next inherited
+	w       uint64        // last write sequence seen, to check the order
+	base    int           // so many entries were there at the start
+	cutBack bool          // an entry of unknown outcome was taken out
+	since   time.Duration // when its writer was found to serve
+	given   bool          // the next reign is in a new history
 }
 
 func (v *vol) newReign(log []entry, now time.Duration) *reign {
-	r := &reign{vol: v, log: log, flushed: len(log), state: stateAt(log, len(log)), base: len(log)}
+	r := &reign{vol: v, since: now, log: log, flushed: len(log), state: stateAt(log, len(log)), base: len(log)}
 	v.reigns++
 	r.n = v.reigns
 	r.reset(now)

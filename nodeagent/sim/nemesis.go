@@ -99,7 +99,11 @@ var faults = [...]fault{
 	{"node re-weighted", 3, true, reweigh},
 	{"node removed", 8, true, removeNode},
 	{"node gone for good", 2, true, loseNode},
+	{nodeAway, 12, false, awayLong},
 }
+
+// nodeAway happens to weak volumes only: of others the rest of the faults tells as much.
+const nodeAway = "node away for long"
 
 // damage asks whether the data of n may be damaged: of one node at most, as promise 1 says.
 func (w *World) damage(n *node) bool {
@@ -232,6 +236,9 @@ func (w *World) janitor() {
 		n := w.nodes[w.s.rng.IntN(len(w.nodes))]
 		if w.failure != nil {
 			return
+		}
+		if n.proc == nil && w.s.now < n.away {
+			continue
 		}
 		if n.proc == nil || n.lost {
 			n.start()

@@ -50,6 +50,7 @@ type node struct {
 	syncFails bool          // the next sync of a file fails and forgets
 	ioErrors  int           // so many reads fail
 	badWrites int           // so many writes to extents get lost or land elsewhere
+	away      time.Duration // until then nobody starts it
 }
 
 // role is what the layout says of a node.
@@ -112,7 +113,7 @@ func (n *node) newDisk() {
 // healthy ends all faults of the machine but what they have done to its disk.
 func (n *node) healthy() {
 	n.netDelay, n.diskDelay, n.stuck, n.full = 0, 0, 0, false
-	n.crashIn, n.syncFails, n.ioErrors, n.badWrites = 0, false, 0, 0
+	n.crashIn, n.syncFails, n.ioErrors, n.badWrites, n.away = 0, false, 0, 0, 0
 }
 
 // wakeDelay is how long a task of this node that may go on still waits: the time that the disk takes.
@@ -215,7 +216,7 @@ func (n *node) end(kill bool) {
 
 // deps is what an engine on this node works with.
 func (n *node) deps(p *proc) volume.Deps {
-	return volume.Deps{ScrubPeriod: scrubPeriod, Env: p, Client: n.client(p), Registry: registryClient{n.w, p}, Placer: placer{n}, Cache: n.cache,
+	return volume.Deps{ScrubPeriod: scrubPeriod, Patience: weakPatience, Env: p, Client: n.client(p), Registry: registryClient{n.w, p}, Placer: placer{n}, Cache: n.cache,
 		Local: func(s block.StoreID) volume.Local {
 			if s == n.store && n.st != nil && n.proc == p {
 				return n.st

@@ -14,7 +14,6 @@ import (
 // script is a cluster without chance in what happens: a test tells what goes wrong when. Everything that it reads is
 // checked against the model as in a run with faults.
 type script struct {
-	t *testing.T
 	w *World
 	v *vol
 }
@@ -22,11 +21,21 @@ type script struct {
 // play runs a scenario on so many nodes, with R = 3, under some seeds: they change the order of tasks and messages.
 func play(t *testing.T, nodes int, f func(s *script)) {
 	t.Helper()
+	if seed, r := playLie(nodes, 10, nil, f); r.Failure != nil {
+		t.Fatalf("seed %d: %v\n%s", seed, r.Failure, strings.Join(r.Trace, "\n"))
+	}
+}
+
+// playLie is play under so many seeds with lies; lie may be nil. It gives the first run that fails, or the last.
+func playLie(nodes int, seeds uint64, lies func() lie, f func(s *script)) (seed uint64, r Result) {
 	formats := &Formats{}
-	for seed := uint64(1); seed <= 10; seed++ {
+	for seed = 1; seed <= seeds && r.Failure == nil; seed++ {
 		cfg := Config{Nodes: nodes, Replicas: 3, Volumes: 1, Clients: 1, Pages: 64, RingBytes: 1 << 20, Extent: 1 << 20, CachePages: 100, Formats: formats, Trace: 60}
+		if lies != nil {
+			cfg.Lie, cfg.faulty = lies(), true
+		}
 		w := newWorld(seed, cfg)
-		s := &script{t: t, w: w}
+		s := &script{w: w}
 		s.v = w.newVol(volume.Spec{ID: w.volumeID(), Pages: 64, Replicas: 3, Extent: 1 << 20})
 		over := false
 		w.home.Go("script", func() {
@@ -38,10 +47,9 @@ func play(t *testing.T, nodes int, f func(s *script)) {
 		if !over && w.failure == nil {
 			w.violate(7, "the scenario does not come to its end: %s", w.stuck())
 		}
-		if r := w.finish(seed); r.Failure != nil {
-			t.Fatalf("seed %d: %v\n%s", seed, r.Failure, strings.Join(r.Trace, "\n"))
-		}
+		r = w.finish(seed)
 	}
+	return seed - 1, r
 }
 
 func (s *script) node(i int) *node { return s.w.nodes[i] }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
 	"mynetwork.io/mynetwork/nodeagent/core/replication"
 	"mynetwork.io/mynetwork/nodeagent/volume"
 	"mynetwork.io/mynetwork/nodeagent/volume/ring"
@@ -25,6 +26,8 @@ type vol struct {
 	admin  bool        // the last entry of the log is of unknown outcome
 	all    []*reign
 	ended  bool // its life is over
+
+	history journal.History // of the newest writer
 }
 
 // seat is an engine on a node.
@@ -197,6 +200,7 @@ func (v *vol) resumed(last *seat, a *attempt) *seat {
 	w := v.w
 	s := &seat{v: v, n: a.n, p: a.p, e: a.e, mem: a.mem, r: last.r, clients: last.clients}
 	v.seat = s
+	v.newHistory(s) // the ring has what the replicas may lack: nothing is given up
 	got, ok := s.readAll()
 	if !ok {
 		s.quit = true
@@ -345,10 +349,13 @@ func (v *vol) establish(s *seat) bool {
 	switch {
 	case v.cur != nil:
 		prev := v.cur
-		if k, ok = match(prev.log, prev.flushed, len(prev.log), got); !ok {
-			w.violate(1, "v%d on %s, epoch %d: content is no prefix that a writer may find: %s", v.spec.ID[0], s.n.name, epoch.Number, explain(prev.log, prev.flushed, len(prev.log), got))
+		fresh := v.newHistory(s)
+		lo := prev.kept(fresh)
+		if k, ok = match(prev.log, lo, len(prev.log), got); !ok {
+			w.violate(1, "v%d on %s, epoch %d: content is no prefix that a writer may find: %s", v.spec.ID[0], s.n.name, epoch.Number, explain(prev.log, lo, len(prev.log), got))
 			return false
 		}
+		v.lostIn(prev, k, fresh)
 		w.s.tracef("v%d: reign %d inherits %d of %d entries (%d flushed)", v.spec.ID[0], v.reigns+1, k, len(prev.log), prev.flushed)
 		r = v.newReign(prev.log[:k:k], w.s.now)
 		prev.next, prev.cut = r, k

@@ -144,7 +144,7 @@ func enumerate(replicas, quorum int, d decide) error {
 		}
 		sorted := append([]int(nil), held...)
 		slices.Sort(sorted)
-		acked := sorted[replicas-quorum] // a quorum has at least so many
+		acked := acknowledged(sorted, quorum)
 		for subset := range 1 << replicas {
 			var answers []Tail
 			for s := range replicas {
@@ -169,6 +169,15 @@ func enumerate(replicas, quorum int, d decide) error {
 		return nil
 	}
 	return walk(0)
+}
+
+// acknowledged is how many records were: a quorum has at least so many, and nothing counts before a majority has the open record, which
+// is the first. sorted is how many each replica has.
+func acknowledged(sorted []int, quorum int) int {
+	if sorted[len(sorted)-Structure(len(sorted), quorum)] == 0 {
+		return 0
+	}
+	return sorted[len(sorted)-quorum]
 }
 
 // TestDecideNeverShortens is R4, exhaustively: R = 1, 3 with both quorums, and R = 5 sampled.
@@ -208,6 +217,7 @@ func enumerateSmall(replicas, quorum int, d decide) error {
 		}
 		sorted := append([]int(nil), held...)
 		slices.Sort(sorted)
+		acked := acknowledged(sorted, quorum)
 		for subset := range 1 << replicas {
 			var answers []Tail
 			for i := range tails {
@@ -215,7 +225,7 @@ func enumerateSmall(replicas, quorum int, d decide) error {
 					answers = append(answers, tails[i])
 				}
 			}
-			if best, ok := d(replicas, quorum, answers); ok && int(best.Chain.Seq) < sorted[replicas-quorum] {
+			if best, ok := d(replicas, quorum, answers); ok && int(best.Chain.Seq) < acked {
 				return fmt.Errorf("R=%d W=%d: held %v, answers %b: chose %d", replicas, quorum, held, subset, best.Chain.Seq)
 			}
 		}

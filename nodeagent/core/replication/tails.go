@@ -72,11 +72,11 @@ func (t *Tails) Freed() (out []block.StoreID) {
 // holds the extent, best is the zero Tail.
 //
 // Of a weak volume, a log that is closed needs only meet every quorum that can have closed it otherwise: what follows a closed record
-// counts in no FLUSH, so nobody has more that was acknowledged.
+// counts in no FLUSH, so nobody has more that was acknowledged. So does an extent that nobody holds: had it been named, a quorum would.
 func (t *Tails) Decide() (best Tail, ok bool) {
 	best = t.longest()
 	quorum := t.Quorum
-	if best.Chain.Closed {
+	if best.Chain.Closed || !best.Held {
 		quorum = Structure(t.Replicas, t.Quorum)
 	}
 	if len(t.got) < Majority(t.Replicas) || t.known() < max(t.Replicas-quorum+1, 1) {

@@ -140,6 +140,7 @@ func weakRuns(replicas int, r weakRules) error {
 					continue
 				}
 				for _, waited := range []uint64{limit - 1, limit} {
+					open := 0
 					w := &weakWorld{promised: make([]uint64, replicas)}
 					for _, h := range held {
 						l := weakLog{}
@@ -148,6 +149,12 @@ func weakRuns(replicas int, r weakRules) error {
 						}
 						w.logs = append(w.logs, l)
 						w.acked = max(w.acked, h)
+						if h > 0 {
+							open++
+						}
+					}
+					if open < Structure(replicas, 1) { // nothing counts in an extent before a quorum has its open record
+						w.acked = 0
 					}
 					if err := w.recover(r, 2, first, closes, Patience{limit, waited}); err != nil {
 						return fmt.Errorf("held %v, asked %b, waited %d: %w", held, first, waited, err)
@@ -155,7 +162,7 @@ func weakRuns(replicas int, r weakRules) error {
 					for i := range w.logs { // the former writer goes on where it can
 						if l := &w.logs[i]; w.promised[i] < 2 && len(l.epochs) > 0 {
 							l.epochs = append(l.epochs, 1, 1)
-							if w.inForce == nil {
+							if w.inForce == nil && open >= Structure(replicas, 1) {
 								w.acked = max(w.acked, len(l.epochs))
 							}
 						}
