@@ -177,6 +177,8 @@ func (l byLength) onHandle(w *World, n *node, r *request) bool {
 // silentLoss hides from the checks that a history was given up.
 type silentLoss struct{ honest }
 
+func (silentLoss) hidesLoss() {}
+
 // lossyRing forgets what a killed process had in its ring.
 type lossyRing struct{ honest }
 

@@ -19,7 +19,7 @@ func (v *vol) newHistory(s *seat) bool {
 	h := s.e.Status().History
 	was := v.history
 	v.history = h
-	if _, silent := v.w.cfg.Lie.(silentLoss); silent || h == was {
+	if _, silent := v.w.cfg.Lie.(interface{ hidesLoss() }); silent || h == was {
 		return false
 	}
 	if !v.spec.Weak || h.Epoch.Less(was.Epoch) {
