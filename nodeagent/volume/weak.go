@@ -222,10 +222,18 @@ type Tail struct {
 }
 
 // Tails lists what the stores that answer keep of histories that were given up.
-func (e *Engine) Tails() (out []Tail, err error) {
+func (e *Engine) Tails() ([]Tail, error) {
 	if !e.weak() {
 		return nil, nil
 	}
+	if err := e.exclusive(); err != nil { // a recovery in place builds the directory anew, which says what is no part of the journal
+		return nil, err
+	}
+	defer e.release()
+	return e.tails()
+}
+
+func (e *Engine) tails() (out []Tail, err error) {
 	stores := e.everyStore(true)
 	var mu sync.Mutex
 	e.each(stores, func(s block.StoreID) {
@@ -253,7 +261,14 @@ func (e *Engine) Tails() (out []Tail, err error) {
 
 // RemoveTails frees, for ever, what the stores that answer keep of histories that were given up, and returns what that was.
 func (e *Engine) RemoveTails() (out []Tail, err error) {
-	list, err := e.Tails()
+	if !e.weak() {
+		return nil, nil
+	}
+	if err := e.exclusive(); err != nil {
+		return nil, err
+	}
+	defer e.release()
+	list, err := e.tails()
 	for _, t := range list {
 		if ferr := e.Client.Free(t.Store, e.epochNow(), t.Extent); ferr != nil {
 			err = errors.Join(err, fmt.Errorf("extent %s: %w", t.Extent, ferr))
