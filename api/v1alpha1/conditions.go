@@ -9,6 +9,9 @@ const (
 	ConditionReconciling = "Reconciling"
 	// ConditionStalled is True when nothing goes on before a person does something; its message says what. Otherwise it is absent.
 	ConditionStalled = "Stalled"
+	// ConditionDataLoss is True when a weak volume went on without replicas that may alone have had acknowledged data. It is absent
+	// otherwise.
+	ConditionDataLoss = "DataLoss"
 	// ConditionDegraded is True when data has fewer copies than asked for, or a node is missing; otherwise False.
 	ConditionDegraded = "Degraded"
 	// ConditionRebalancing is True while copies move to where the layout wants them; otherwise False.
@@ -94,6 +97,8 @@ const (
 	ReasonHealthy = "Healthy"
 	// ReasonNodesDown: storage nodes are missing or unreachable.
 	ReasonNodesDown = "NodesDown"
+	// ReasonPossible: data may be lost; what replicas keep of it is listed by "mynetwork volume tails".
+	ReasonPossible = "Possible"
 	// ReasonMissingCopies: some data has fewer copies than asked for.
 	ReasonMissingCopies = "MissingCopies"
 	// ReasonBalanced: everything is where the layout wants it.

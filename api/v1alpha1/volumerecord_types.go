@@ -187,10 +187,23 @@ type VolumeState struct {
 	// copies is the fewest good copies that any part of the volume has, as the holder last said. 0: not known.
 	// +optional
 	Copies int32 `json:"copies,omitempty"`
+	// dataLoss is Possible once a weak volume was taken over without all its replicas: what they alone had acknowledged is not in it.
+	// +optional
+	DataLoss DataLoss `json:"dataLoss,omitempty"`
+	// history is the number of the epoch that began the volume's present history, when that happened last.
+	// +optional
+	History int64 `json:"history,omitempty"`
 	// deletion is set once the volume is deleted.
 	// +optional
 	Deletion *VolumeDeletion `json:"deletion,omitempty"`
 }
+
+// DataLoss says whether acknowledged data may be lost.
+// +kubebuilder:validation:Enum=Possible
+type DataLoss string
+
+// DataLossPossible: see VolumeState.
+const DataLossPossible DataLoss = "Possible"
 
 // VolumeSnapshot is a snapshot as the registry knows it.
 type VolumeSnapshot struct {

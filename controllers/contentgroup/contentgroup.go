@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -96,6 +97,12 @@ func Compute(g *v1alpha1.ContentGroup, network bool, records []v1alpha1.VolumeRe
 		reason, why = v1alpha1.ReasonMissingCopies, fmt.Sprintf("a part of the volume has %d of %d copies", rec.State.Copies, rec.Spec.Copies)
 	}
 	status.Bool(&st.Conditions, g.Generation, v1alpha1.ConditionDegraded, short, reason, why, now)
+	if rec != nil && rec.State.DataLoss != "" {
+		status.Bool(&st.Conditions, g.Generation, v1alpha1.ConditionDataLoss, true, v1alpha1.ReasonPossible,
+			"the volume is weak and went on without all its replicas: what they alone had is not in it, see mynetwork volume tails "+rec.Spec.Name, now)
+	} else {
+		meta.RemoveStatusCondition(&st.Conditions, v1alpha1.ConditionDataLoss)
+	}
 	st.ObservedGeneration = status.Observed(g.Status.ObservedGeneration, g.Generation, o)
 	return st
 }

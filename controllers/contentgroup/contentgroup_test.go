@@ -77,6 +77,20 @@ func TestShowsItsVolume(t *testing.T) {
 	}
 }
 
+// A weak volume that went on without a replica says so in its group as long as its record does, and then no more.
+func TestDataLossIsSaid(t *testing.T) {
+	r := record("app")
+	r.State.DataLoss, r.State.History = v1alpha1.DataLossPossible, 4
+	g, _ := run(t, group(nothing), net(), r)
+	if c := meta.FindStatusCondition(g.Status.Conditions, v1alpha1.ConditionDataLoss); c == nil || c.Status != metav1.ConditionTrue || c.Reason != v1alpha1.ReasonPossible {
+		t.Errorf("%+v", c)
+	}
+	g, _ = run(t, group(nothing), net(), record("app"))
+	if c := meta.FindStatusCondition(g.Status.Conditions, v1alpha1.ConditionDataLoss); c != nil {
+		t.Errorf("control: %+v", c)
+	}
+}
+
 func TestSecondReconcileWritesNothing(t *testing.T) { run(t, group(nothing), net(), record("app")) }
 
 func TestNoOtherNamespace(t *testing.T) {

@@ -14,7 +14,8 @@ import (
 // Versions of the files; they only climb. A record that has none of the later fields is written as the version before, so that
 // a node which is upgraded can be put back as long as nobody uses what is new.
 const (
-	version      = 2
+	version      = 3
+	versionExtra = 2 // without a lost history
 	versionPlain = 1 // without claim, limits, used and copies
 )
 
@@ -46,12 +47,13 @@ type record struct {
 	extra
 }
 
-// extra is what version 2 brought.
+// extra is what versions 2 and 3 brought.
 type extra struct {
 	Claim  *Claim  `json:"claim,omitempty"`
 	Limits *Limits `json:"limits,omitempty"`
 	Used   int64   `json:"used,omitempty"`
 	Copies int     `json:"copies,omitempty"`
+	Lost   uint64  `json:"lost,omitempty"` // version 3
 }
 
 func extraOf(r *Record) (x extra) {
@@ -63,7 +65,7 @@ func extraOf(r *Record) (x extra) {
 		l := r.Limits
 		x.Limits = &l
 	}
-	x.Used, x.Copies = r.Used, r.Copies
+	x.Used, x.Copies, x.Lost = r.Used, r.Copies, r.Lost
 	return x
 }
 
@@ -74,7 +76,7 @@ func (x *extra) put(r *Record) {
 	if x.Limits != nil {
 		r.Limits = *x.Limits
 	}
-	r.Used, r.Copies = x.Used, x.Copies
+	r.Used, r.Copies, r.Lost = x.Used, x.Copies, x.Lost
 }
 
 type fact struct {
@@ -131,6 +133,9 @@ func Encode(r *Record) ([]byte, error) {
 	}
 	v := versionPlain
 	if out.extra = extraOf(r); out.extra != (extra{}) {
+		v = versionExtra
+	}
+	if r.Lost != 0 {
 		v = version
 	}
 	body, err := json.Marshal(out)

@@ -52,6 +52,7 @@ type Record struct {
 	Snapshots   []Snapshot // as last known
 	Used        int64      // bytes stored, counted once, as the holder last said
 	Copies      int        // the fewest good copies that any part has, as the holder last said; 0: not known
+	Lost        uint64     // number of the epoch that began a weak volume's present history: acknowledged data may be lost; 0: its first
 	Deletion    *Deletion  // set once the volume is deleted
 }
 

@@ -652,9 +652,12 @@ type Volume struct {
 	MaxBytesPerSecond int64                  `protobuf:"varint,24,opt,name=max_bytes_per_second,json=maxBytesPerSecond,proto3" json:"max_bytes_per_second,omitempty"`
 	Used              int64                  `protobuf:"varint,25,opt,name=used,proto3" json:"used,omitempty"`     // bytes stored, counted once, as far as is known; 0: not known
 	Copies            int32                  `protobuf:"varint,26,opt,name=copies,proto3" json:"copies,omitempty"` // the fewest good copies that any part has, as far as is known; 0: not known
-	Sealed            bool                   `protobuf:"varint,27,opt,name=sealed,proto3" json:"sealed,omitempty"` // nobody writes it any more: it is attached with read_only, on any number of nodes
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The number of the epoch that began a weak volume's present history, because replicas did not answer: what they alone had acknowledged
+	// is lost to the volume. 0: nothing is.
+	DataLossPossible uint64 `protobuf:"varint,28,opt,name=data_loss_possible,json=dataLossPossible,proto3" json:"data_loss_possible,omitempty"`
+	Sealed           bool   `protobuf:"varint,27,opt,name=sealed,proto3" json:"sealed,omitempty"` // nobody writes it any more: it is attached with read_only, on any number of nodes
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Volume) Reset() {
@@ -865,6 +868,13 @@ func (x *Volume) GetUsed() int64 {
 func (x *Volume) GetCopies() int32 {
 	if x != nil {
 		return x.Copies
+	}
+	return 0
+}
+
+func (x *Volume) GetDataLossPossible() uint64 {
+	if x != nil {
+		return x.DataLossPossible
 	}
 	return 0
 }
@@ -2586,6 +2596,171 @@ func (x *Rebuilt) GetProblem() string {
 	return ""
 }
 
+type TailsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	Remove        bool                   `protobuf:"varint,2,opt,name=remove,proto3" json:"remove,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TailsRequest) Reset() {
+	*x = TailsRequest{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TailsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TailsRequest) ProtoMessage() {}
+
+func (x *TailsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TailsRequest.ProtoReflect.Descriptor instead.
+func (*TailsRequest) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *TailsRequest) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *TailsRequest) GetRemove() bool {
+	if x != nil {
+		return x.Remove
+	}
+	return false
+}
+
+type TailsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tails         []*Tail                `protobuf:"bytes,1,rep,name=tails,proto3" json:"tails,omitempty"` // those that were removed, if that was asked for
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TailsResponse) Reset() {
+	*x = TailsResponse{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TailsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TailsResponse) ProtoMessage() {}
+
+func (x *TailsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TailsResponse.ProtoReflect.Descriptor instead.
+func (*TailsResponse) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *TailsResponse) GetTails() []*Tail {
+	if x != nil {
+		return x.Tails
+	}
+	return nil
+}
+
+// Tail is a copy of a part of the journal as a replica had it when the volume went on without it.
+type Tail struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Store         string                 `protobuf:"bytes,2,opt,name=store,proto3" json:"store,omitempty"`
+	Extent        string                 `protobuf:"bytes,3,opt,name=extent,proto3" json:"extent,omitempty"` // the name that it is kept under
+	Seq           uint64                 `protobuf:"varint,4,opt,name=seq,proto3" json:"seq,omitempty"`      // of its last record
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tail) Reset() {
+	*x = Tail{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tail) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tail) ProtoMessage() {}
+
+func (x *Tail) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tail.ProtoReflect.Descriptor instead.
+func (*Tail) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *Tail) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Tail) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+func (x *Tail) GetExtent() string {
+	if x != nil {
+		return x.Extent
+	}
+	return ""
+}
+
+func (x *Tail) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
 type ListOrphansRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2594,7 +2769,7 @@ type ListOrphansRequest struct {
 
 func (x *ListOrphansRequest) Reset() {
 	*x = ListOrphansRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[34]
+	mi := &file_api_agent_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2606,7 +2781,7 @@ func (x *ListOrphansRequest) String() string {
 func (*ListOrphansRequest) ProtoMessage() {}
 
 func (x *ListOrphansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[34]
+	mi := &file_api_agent_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2619,7 +2794,7 @@ func (x *ListOrphansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrphansRequest.ProtoReflect.Descriptor instead.
 func (*ListOrphansRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 type ListOrphansResponse struct {
@@ -2631,7 +2806,7 @@ type ListOrphansResponse struct {
 
 func (x *ListOrphansResponse) Reset() {
 	*x = ListOrphansResponse{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[35]
+	mi := &file_api_agent_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2643,7 +2818,7 @@ func (x *ListOrphansResponse) String() string {
 func (*ListOrphansResponse) ProtoMessage() {}
 
 func (x *ListOrphansResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[35]
+	mi := &file_api_agent_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2656,7 +2831,7 @@ func (x *ListOrphansResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrphansResponse.ProtoReflect.Descriptor instead.
 func (*ListOrphansResponse) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListOrphansResponse) GetOrphans() []*Orphan {
@@ -2683,7 +2858,7 @@ type Orphan struct {
 
 func (x *Orphan) Reset() {
 	*x = Orphan{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[36]
+	mi := &file_api_agent_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2695,7 +2870,7 @@ func (x *Orphan) String() string {
 func (*Orphan) ProtoMessage() {}
 
 func (x *Orphan) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[36]
+	mi := &file_api_agent_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2708,7 +2883,7 @@ func (x *Orphan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Orphan.ProtoReflect.Descriptor instead.
 func (*Orphan) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Orphan) GetVolume() string {
@@ -2786,7 +2961,7 @@ type AdoptVolumeRequest struct {
 
 func (x *AdoptVolumeRequest) Reset() {
 	*x = AdoptVolumeRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[37]
+	mi := &file_api_agent_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2798,7 +2973,7 @@ func (x *AdoptVolumeRequest) String() string {
 func (*AdoptVolumeRequest) ProtoMessage() {}
 
 func (x *AdoptVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[37]
+	mi := &file_api_agent_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2811,7 +2986,7 @@ func (x *AdoptVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptVolumeRequest.ProtoReflect.Descriptor instead.
 func (*AdoptVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *AdoptVolumeRequest) GetVolume() string {
@@ -2852,7 +3027,7 @@ type HoldVolumeRequest struct {
 
 func (x *HoldVolumeRequest) Reset() {
 	*x = HoldVolumeRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[38]
+	mi := &file_api_agent_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2864,7 +3039,7 @@ func (x *HoldVolumeRequest) String() string {
 func (*HoldVolumeRequest) ProtoMessage() {}
 
 func (x *HoldVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[38]
+	mi := &file_api_agent_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2877,7 +3052,7 @@ func (x *HoldVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldVolumeRequest.ProtoReflect.Descriptor instead.
 func (*HoldVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *HoldVolumeRequest) GetVolume() string {
@@ -2903,7 +3078,7 @@ type HoldVolumeResponse struct {
 
 func (x *HoldVolumeResponse) Reset() {
 	*x = HoldVolumeResponse{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[39]
+	mi := &file_api_agent_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2915,7 +3090,7 @@ func (x *HoldVolumeResponse) String() string {
 func (*HoldVolumeResponse) ProtoMessage() {}
 
 func (x *HoldVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[39]
+	mi := &file_api_agent_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2928,7 +3103,7 @@ func (x *HoldVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldVolumeResponse.ProtoReflect.Descriptor instead.
 func (*HoldVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *HoldVolumeResponse) GetToken() string {
@@ -2948,7 +3123,7 @@ type ReleaseVolumeRequest struct {
 
 func (x *ReleaseVolumeRequest) Reset() {
 	*x = ReleaseVolumeRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[40]
+	mi := &file_api_agent_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2960,7 +3135,7 @@ func (x *ReleaseVolumeRequest) String() string {
 func (*ReleaseVolumeRequest) ProtoMessage() {}
 
 func (x *ReleaseVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[40]
+	mi := &file_api_agent_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2973,7 +3148,7 @@ func (x *ReleaseVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseVolumeRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ReleaseVolumeRequest) GetVolume() string {
@@ -2998,7 +3173,7 @@ type ReleaseVolumeResponse struct {
 
 func (x *ReleaseVolumeResponse) Reset() {
 	*x = ReleaseVolumeResponse{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[41]
+	mi := &file_api_agent_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3010,7 +3185,7 @@ func (x *ReleaseVolumeResponse) String() string {
 func (*ReleaseVolumeResponse) ProtoMessage() {}
 
 func (x *ReleaseVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[41]
+	mi := &file_api_agent_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3023,7 +3198,7 @@ func (x *ReleaseVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseVolumeResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 type ModifyVolumeRequest struct {
@@ -3040,7 +3215,7 @@ type ModifyVolumeRequest struct {
 
 func (x *ModifyVolumeRequest) Reset() {
 	*x = ModifyVolumeRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[42]
+	mi := &file_api_agent_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3052,7 +3227,7 @@ func (x *ModifyVolumeRequest) String() string {
 func (*ModifyVolumeRequest) ProtoMessage() {}
 
 func (x *ModifyVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[42]
+	mi := &file_api_agent_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3065,7 +3240,7 @@ func (x *ModifyVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyVolumeRequest.ProtoReflect.Descriptor instead.
 func (*ModifyVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ModifyVolumeRequest) GetVolume() string {
@@ -3120,7 +3295,7 @@ type SealVolumeRequest struct {
 
 func (x *SealVolumeRequest) Reset() {
 	*x = SealVolumeRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[43]
+	mi := &file_api_agent_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3132,7 +3307,7 @@ func (x *SealVolumeRequest) String() string {
 func (*SealVolumeRequest) ProtoMessage() {}
 
 func (x *SealVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[43]
+	mi := &file_api_agent_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3145,7 +3320,7 @@ func (x *SealVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealVolumeRequest.ProtoReflect.Descriptor instead.
 func (*SealVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SealVolumeRequest) GetVolume() string {
@@ -3175,7 +3350,7 @@ type SnapshotBlocksRequest struct {
 
 func (x *SnapshotBlocksRequest) Reset() {
 	*x = SnapshotBlocksRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[44]
+	mi := &file_api_agent_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3187,7 +3362,7 @@ func (x *SnapshotBlocksRequest) String() string {
 func (*SnapshotBlocksRequest) ProtoMessage() {}
 
 func (x *SnapshotBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[44]
+	mi := &file_api_agent_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3200,7 +3375,7 @@ func (x *SnapshotBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotBlocksRequest.ProtoReflect.Descriptor instead.
 func (*SnapshotBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *SnapshotBlocksRequest) GetVolume() string {
@@ -3248,7 +3423,7 @@ type SnapshotBlocksResponse struct {
 
 func (x *SnapshotBlocksResponse) Reset() {
 	*x = SnapshotBlocksResponse{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[45]
+	mi := &file_api_agent_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3260,7 +3435,7 @@ func (x *SnapshotBlocksResponse) String() string {
 func (*SnapshotBlocksResponse) ProtoMessage() {}
 
 func (x *SnapshotBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[45]
+	mi := &file_api_agent_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3273,7 +3448,7 @@ func (x *SnapshotBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotBlocksResponse.ProtoReflect.Descriptor instead.
 func (*SnapshotBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *SnapshotBlocksResponse) GetSize() int64 {
@@ -3301,7 +3476,7 @@ type BlockRange struct {
 
 func (x *BlockRange) Reset() {
 	*x = BlockRange{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[46]
+	mi := &file_api_agent_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3313,7 +3488,7 @@ func (x *BlockRange) String() string {
 func (*BlockRange) ProtoMessage() {}
 
 func (x *BlockRange) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[46]
+	mi := &file_api_agent_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3326,7 +3501,7 @@ func (x *BlockRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockRange.ProtoReflect.Descriptor instead.
 func (*BlockRange) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *BlockRange) GetOffset() int64 {
@@ -3354,7 +3529,7 @@ type FenceVolumeRequest struct {
 
 func (x *FenceVolumeRequest) Reset() {
 	*x = FenceVolumeRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[47]
+	mi := &file_api_agent_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3366,7 +3541,7 @@ func (x *FenceVolumeRequest) String() string {
 func (*FenceVolumeRequest) ProtoMessage() {}
 
 func (x *FenceVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[47]
+	mi := &file_api_agent_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3379,7 +3554,7 @@ func (x *FenceVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceVolumeRequest.ProtoReflect.Descriptor instead.
 func (*FenceVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *FenceVolumeRequest) GetVolume() string {
@@ -3413,7 +3588,7 @@ type FenceVolumeResponse struct {
 
 func (x *FenceVolumeResponse) Reset() {
 	*x = FenceVolumeResponse{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[48]
+	mi := &file_api_agent_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3425,7 +3600,7 @@ func (x *FenceVolumeResponse) String() string {
 func (*FenceVolumeResponse) ProtoMessage() {}
 
 func (x *FenceVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[48]
+	mi := &file_api_agent_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3438,7 +3613,7 @@ func (x *FenceVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceVolumeResponse.ProtoReflect.Descriptor instead.
 func (*FenceVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *FenceVolumeResponse) GetEpochNumber() uint64 {
@@ -3464,7 +3639,7 @@ type PutLayoutRequest struct {
 
 func (x *PutLayoutRequest) Reset() {
 	*x = PutLayoutRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[49]
+	mi := &file_api_agent_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3476,7 +3651,7 @@ func (x *PutLayoutRequest) String() string {
 func (*PutLayoutRequest) ProtoMessage() {}
 
 func (x *PutLayoutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[49]
+	mi := &file_api_agent_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3489,7 +3664,7 @@ func (x *PutLayoutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutLayoutRequest.ProtoReflect.Descriptor instead.
 func (*PutLayoutRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *PutLayoutRequest) GetBody() []byte {
@@ -3507,7 +3682,7 @@ type PutLayoutResponse struct {
 
 func (x *PutLayoutResponse) Reset() {
 	*x = PutLayoutResponse{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[50]
+	mi := &file_api_agent_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3519,7 +3694,7 @@ func (x *PutLayoutResponse) String() string {
 func (*PutLayoutResponse) ProtoMessage() {}
 
 func (x *PutLayoutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[50]
+	mi := &file_api_agent_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3532,7 +3707,7 @@ func (x *PutLayoutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutLayoutResponse.ProtoReflect.Descriptor instead.
 func (*PutLayoutResponse) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 type GetLayoutRequest struct {
@@ -3544,7 +3719,7 @@ type GetLayoutRequest struct {
 
 func (x *GetLayoutRequest) Reset() {
 	*x = GetLayoutRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[51]
+	mi := &file_api_agent_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3556,7 +3731,7 @@ func (x *GetLayoutRequest) String() string {
 func (*GetLayoutRequest) ProtoMessage() {}
 
 func (x *GetLayoutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[51]
+	mi := &file_api_agent_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3569,7 +3744,7 @@ func (x *GetLayoutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLayoutRequest.ProtoReflect.Descriptor instead.
 func (*GetLayoutRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *GetLayoutRequest) GetHash() []byte {
@@ -3588,7 +3763,7 @@ type GetLayoutResponse struct {
 
 func (x *GetLayoutResponse) Reset() {
 	*x = GetLayoutResponse{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[52]
+	mi := &file_api_agent_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3600,7 +3775,7 @@ func (x *GetLayoutResponse) String() string {
 func (*GetLayoutResponse) ProtoMessage() {}
 
 func (x *GetLayoutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[52]
+	mi := &file_api_agent_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3613,7 +3788,7 @@ func (x *GetLayoutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLayoutResponse.ProtoReflect.Descriptor instead.
 func (*GetLayoutResponse) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *GetLayoutResponse) GetBody() []byte {
@@ -3634,7 +3809,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[53]
+	mi := &file_api_agent_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3646,7 +3821,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[53]
+	mi := &file_api_agent_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3659,7 +3834,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *EventsRequest) GetFollow() bool {
@@ -3697,7 +3872,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_api_agent_v1_control_proto_msgTypes[54]
+	mi := &file_api_agent_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3709,7 +3884,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_api_agent_v1_control_proto_msgTypes[54]
+	mi := &file_api_agent_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3722,7 +3897,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Event) GetUnixNanos() int64 {
@@ -3808,7 +3983,7 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"rtt_micros\x18\x05 \x01(\x03R\trttMicros\x12\x1c\n" +
 	"\tbandwidth\x18\x06 \x01(\x01R\tbandwidth\x12\x1a\n" +
 	"\bfailures\x18\a \x01(\x04R\bfailures\x12\x16\n" +
-	"\x06stores\x18\b \x03(\tR\x06stores\"\xaa\a\n" +
+	"\x06stores\x18\b \x03(\tR\x06stores\"\xd8\a\n" +
 	"\x06Volume\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -3840,7 +4015,8 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\bmax_iops\x18\x17 \x01(\x03R\amaxIops\x12/\n" +
 	"\x14max_bytes_per_second\x18\x18 \x01(\x03R\x11maxBytesPerSecond\x12\x12\n" +
 	"\x04used\x18\x19 \x01(\x03R\x04used\x12\x16\n" +
-	"\x06copies\x18\x1a \x01(\x05R\x06copies\x12\x16\n" +
+	"\x06copies\x18\x1a \x01(\x05R\x06copies\x12,\n" +
+	"\x12data_loss_possible\x18\x1c \x01(\x04R\x10dataLossPossible\x12\x16\n" +
 	"\x06sealed\x18\x1b \x01(\bR\x06sealed\"\xab\x03\n" +
 	"\n" +
 	"OpenVolume\x12\x1c\n" +
@@ -3971,7 +4147,17 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x05epoch\x18\x02 \x01(\tR\x05epoch\x12\x16\n" +
 	"\x06extent\x18\x03 \x01(\tR\x06extent\x12\x18\n" +
 	"\awritten\x18\x04 \x01(\bR\awritten\x12\x18\n" +
-	"\aproblem\x18\x05 \x01(\tR\aproblem\"\x14\n" +
+	"\aproblem\x18\x05 \x01(\tR\aproblem\">\n" +
+	"\fTailsRequest\x12\x16\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x16\n" +
+	"\x06remove\x18\x02 \x01(\bR\x06remove\"?\n" +
+	"\rTailsResponse\x12.\n" +
+	"\x05tails\x18\x01 \x03(\v2\x18.mynetwork.agent.v1.TailR\x05tails\"Z\n" +
+	"\x04Tail\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05store\x18\x02 \x01(\tR\x05store\x12\x16\n" +
+	"\x06extent\x18\x03 \x01(\tR\x06extent\x12\x10\n" +
+	"\x03seq\x18\x04 \x01(\x04R\x03seq\"\x14\n" +
 	"\x12ListOrphansRequest\"K\n" +
 	"\x13ListOrphansResponse\x124\n" +
 	"\aorphans\x18\x01 \x03(\v2\x1a.mynetwork.agent.v1.OrphanR\aorphans\"\xec\x01\n" +
@@ -4070,7 +4256,7 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x15VOLUME_STATE_ATTACHED\x10\x02\x12\x1a\n" +
 	"\x16VOLUME_STATE_ELSEWHERE\x10\x03\x12\x17\n" +
 	"\x13VOLUME_STATE_FAILED\x10\x04\x12\x18\n" +
-	"\x14VOLUME_STATE_DELETED\x10\x052\xe3\x13\n" +
+	"\x14VOLUME_STATE_DELETED\x10\x052\xb1\x14\n" +
 	"\x05Agent\x12I\n" +
 	"\x04Info\x12\x1f.mynetwork.agent.v1.InfoRequest\x1a .mynetwork.agent.v1.InfoResponse\x12O\n" +
 	"\x06Status\x12!.mynetwork.agent.v1.StatusRequest\x1a\".mynetwork.agent.v1.StatusResponse\x12S\n" +
@@ -4084,7 +4270,8 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x0eDeleteSnapshot\x12).mynetwork.agent.v1.DeleteSnapshotRequest\x1a*.mynetwork.agent.v1.DeleteSnapshotResponse\x12W\n" +
 	"\x0eRollbackVolume\x12).mynetwork.agent.v1.RollbackVolumeRequest\x1a\x1a.mynetwork.agent.v1.Volume\x12Q\n" +
 	"\vCloneVolume\x12&.mynetwork.agent.v1.CloneVolumeRequest\x1a\x1a.mynetwork.agent.v1.Volume\x12a\n" +
-	"\fDeleteVolume\x12'.mynetwork.agent.v1.DeleteVolumeRequest\x1a(.mynetwork.agent.v1.DeleteVolumeResponse\x12U\n" +
+	"\fDeleteVolume\x12'.mynetwork.agent.v1.DeleteVolumeRequest\x1a(.mynetwork.agent.v1.DeleteVolumeResponse\x12L\n" +
+	"\x05Tails\x12 .mynetwork.agent.v1.TailsRequest\x1a!.mynetwork.agent.v1.TailsResponse\x12U\n" +
 	"\vScrubVolume\x12&.mynetwork.agent.v1.ScrubVolumeRequest\x1a\x1c.mynetwork.agent.v1.Progress0\x01\x12G\n" +
 	"\x04Fsck\x12\x1f.mynetwork.agent.v1.FsckRequest\x1a\x1c.mynetwork.agent.v1.Progress0\x01\x12S\n" +
 	"\n" +
@@ -4117,7 +4304,7 @@ func file_api_agent_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_api_agent_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_api_agent_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_api_agent_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
 var file_api_agent_v1_control_proto_goTypes = []any{
 	(DeviceKind)(0),                 // 0: mynetwork.agent.v1.DeviceKind
 	(Compression)(0),                // 1: mynetwork.agent.v1.Compression
@@ -4156,114 +4343,120 @@ var file_api_agent_v1_control_proto_goTypes = []any{
 	(*RebuildRegistryRequest)(nil),  // 34: mynetwork.agent.v1.RebuildRegistryRequest
 	(*RebuildRegistryResponse)(nil), // 35: mynetwork.agent.v1.RebuildRegistryResponse
 	(*Rebuilt)(nil),                 // 36: mynetwork.agent.v1.Rebuilt
-	(*ListOrphansRequest)(nil),      // 37: mynetwork.agent.v1.ListOrphansRequest
-	(*ListOrphansResponse)(nil),     // 38: mynetwork.agent.v1.ListOrphansResponse
-	(*Orphan)(nil),                  // 39: mynetwork.agent.v1.Orphan
-	(*AdoptVolumeRequest)(nil),      // 40: mynetwork.agent.v1.AdoptVolumeRequest
-	(*HoldVolumeRequest)(nil),       // 41: mynetwork.agent.v1.HoldVolumeRequest
-	(*HoldVolumeResponse)(nil),      // 42: mynetwork.agent.v1.HoldVolumeResponse
-	(*ReleaseVolumeRequest)(nil),    // 43: mynetwork.agent.v1.ReleaseVolumeRequest
-	(*ReleaseVolumeResponse)(nil),   // 44: mynetwork.agent.v1.ReleaseVolumeResponse
-	(*ModifyVolumeRequest)(nil),     // 45: mynetwork.agent.v1.ModifyVolumeRequest
-	(*SealVolumeRequest)(nil),       // 46: mynetwork.agent.v1.SealVolumeRequest
-	(*SnapshotBlocksRequest)(nil),   // 47: mynetwork.agent.v1.SnapshotBlocksRequest
-	(*SnapshotBlocksResponse)(nil),  // 48: mynetwork.agent.v1.SnapshotBlocksResponse
-	(*BlockRange)(nil),              // 49: mynetwork.agent.v1.BlockRange
-	(*FenceVolumeRequest)(nil),      // 50: mynetwork.agent.v1.FenceVolumeRequest
-	(*FenceVolumeResponse)(nil),     // 51: mynetwork.agent.v1.FenceVolumeResponse
-	(*PutLayoutRequest)(nil),        // 52: mynetwork.agent.v1.PutLayoutRequest
-	(*PutLayoutResponse)(nil),       // 53: mynetwork.agent.v1.PutLayoutResponse
-	(*GetLayoutRequest)(nil),        // 54: mynetwork.agent.v1.GetLayoutRequest
-	(*GetLayoutResponse)(nil),       // 55: mynetwork.agent.v1.GetLayoutResponse
-	(*EventsRequest)(nil),           // 56: mynetwork.agent.v1.EventsRequest
-	(*Event)(nil),                   // 57: mynetwork.agent.v1.Event
-	nil,                             // 58: mynetwork.agent.v1.StatusResponse.CountersEntry
-	nil,                             // 59: mynetwork.agent.v1.OpenVolume.CountersEntry
-	nil,                             // 60: mynetwork.agent.v1.FsckRequest.EncryptionKeysEntry
+	(*TailsRequest)(nil),            // 37: mynetwork.agent.v1.TailsRequest
+	(*TailsResponse)(nil),           // 38: mynetwork.agent.v1.TailsResponse
+	(*Tail)(nil),                    // 39: mynetwork.agent.v1.Tail
+	(*ListOrphansRequest)(nil),      // 40: mynetwork.agent.v1.ListOrphansRequest
+	(*ListOrphansResponse)(nil),     // 41: mynetwork.agent.v1.ListOrphansResponse
+	(*Orphan)(nil),                  // 42: mynetwork.agent.v1.Orphan
+	(*AdoptVolumeRequest)(nil),      // 43: mynetwork.agent.v1.AdoptVolumeRequest
+	(*HoldVolumeRequest)(nil),       // 44: mynetwork.agent.v1.HoldVolumeRequest
+	(*HoldVolumeResponse)(nil),      // 45: mynetwork.agent.v1.HoldVolumeResponse
+	(*ReleaseVolumeRequest)(nil),    // 46: mynetwork.agent.v1.ReleaseVolumeRequest
+	(*ReleaseVolumeResponse)(nil),   // 47: mynetwork.agent.v1.ReleaseVolumeResponse
+	(*ModifyVolumeRequest)(nil),     // 48: mynetwork.agent.v1.ModifyVolumeRequest
+	(*SealVolumeRequest)(nil),       // 49: mynetwork.agent.v1.SealVolumeRequest
+	(*SnapshotBlocksRequest)(nil),   // 50: mynetwork.agent.v1.SnapshotBlocksRequest
+	(*SnapshotBlocksResponse)(nil),  // 51: mynetwork.agent.v1.SnapshotBlocksResponse
+	(*BlockRange)(nil),              // 52: mynetwork.agent.v1.BlockRange
+	(*FenceVolumeRequest)(nil),      // 53: mynetwork.agent.v1.FenceVolumeRequest
+	(*FenceVolumeResponse)(nil),     // 54: mynetwork.agent.v1.FenceVolumeResponse
+	(*PutLayoutRequest)(nil),        // 55: mynetwork.agent.v1.PutLayoutRequest
+	(*PutLayoutResponse)(nil),       // 56: mynetwork.agent.v1.PutLayoutResponse
+	(*GetLayoutRequest)(nil),        // 57: mynetwork.agent.v1.GetLayoutRequest
+	(*GetLayoutResponse)(nil),       // 58: mynetwork.agent.v1.GetLayoutResponse
+	(*EventsRequest)(nil),           // 59: mynetwork.agent.v1.EventsRequest
+	(*Event)(nil),                   // 60: mynetwork.agent.v1.Event
+	nil,                             // 61: mynetwork.agent.v1.StatusResponse.CountersEntry
+	nil,                             // 62: mynetwork.agent.v1.OpenVolume.CountersEntry
+	nil,                             // 63: mynetwork.agent.v1.FsckRequest.EncryptionKeysEntry
 }
 var file_api_agent_v1_control_proto_depIdxs = []int32{
 	7,  // 0: mynetwork.agent.v1.StatusResponse.stores:type_name -> mynetwork.agent.v1.Store
 	8,  // 1: mynetwork.agent.v1.StatusResponse.peers:type_name -> mynetwork.agent.v1.Peer
 	9,  // 2: mynetwork.agent.v1.StatusResponse.volumes:type_name -> mynetwork.agent.v1.Volume
-	58, // 3: mynetwork.agent.v1.StatusResponse.counters:type_name -> mynetwork.agent.v1.StatusResponse.CountersEntry
+	61, // 3: mynetwork.agent.v1.StatusResponse.counters:type_name -> mynetwork.agent.v1.StatusResponse.CountersEntry
 	1,  // 4: mynetwork.agent.v1.Volume.compression:type_name -> mynetwork.agent.v1.Compression
 	12, // 5: mynetwork.agent.v1.Volume.snapshots:type_name -> mynetwork.agent.v1.Snapshot
 	2,  // 6: mynetwork.agent.v1.Volume.state:type_name -> mynetwork.agent.v1.VolumeState
 	0,  // 7: mynetwork.agent.v1.Volume.device_kind:type_name -> mynetwork.agent.v1.DeviceKind
 	10, // 8: mynetwork.agent.v1.Volume.open:type_name -> mynetwork.agent.v1.OpenVolume
 	11, // 9: mynetwork.agent.v1.OpenVolume.replicas:type_name -> mynetwork.agent.v1.Replica
-	59, // 10: mynetwork.agent.v1.OpenVolume.counters:type_name -> mynetwork.agent.v1.OpenVolume.CountersEntry
+	62, // 10: mynetwork.agent.v1.OpenVolume.counters:type_name -> mynetwork.agent.v1.OpenVolume.CountersEntry
 	1,  // 11: mynetwork.agent.v1.CreateVolumeRequest.compression:type_name -> mynetwork.agent.v1.Compression
 	9,  // 12: mynetwork.agent.v1.ListVolumesResponse.volumes:type_name -> mynetwork.agent.v1.Volume
 	0,  // 13: mynetwork.agent.v1.AttachVolumeRequest.kind:type_name -> mynetwork.agent.v1.DeviceKind
 	9,  // 14: mynetwork.agent.v1.AttachVolumeResponse.volume:type_name -> mynetwork.agent.v1.Volume
-	60, // 15: mynetwork.agent.v1.FsckRequest.encryption_keys:type_name -> mynetwork.agent.v1.FsckRequest.EncryptionKeysEntry
+	63, // 15: mynetwork.agent.v1.FsckRequest.encryption_keys:type_name -> mynetwork.agent.v1.FsckRequest.EncryptionKeysEntry
 	33, // 16: mynetwork.agent.v1.Progress.findings:type_name -> mynetwork.agent.v1.Finding
 	36, // 17: mynetwork.agent.v1.RebuildRegistryResponse.volumes:type_name -> mynetwork.agent.v1.Rebuilt
-	39, // 18: mynetwork.agent.v1.ListOrphansResponse.orphans:type_name -> mynetwork.agent.v1.Orphan
-	1,  // 19: mynetwork.agent.v1.ModifyVolumeRequest.compression:type_name -> mynetwork.agent.v1.Compression
-	49, // 20: mynetwork.agent.v1.SnapshotBlocksResponse.ranges:type_name -> mynetwork.agent.v1.BlockRange
-	3,  // 21: mynetwork.agent.v1.Agent.Info:input_type -> mynetwork.agent.v1.InfoRequest
-	5,  // 22: mynetwork.agent.v1.Agent.Status:input_type -> mynetwork.agent.v1.StatusRequest
-	13, // 23: mynetwork.agent.v1.Agent.CreateVolume:input_type -> mynetwork.agent.v1.CreateVolumeRequest
-	14, // 24: mynetwork.agent.v1.Agent.ListVolumes:input_type -> mynetwork.agent.v1.ListVolumesRequest
-	16, // 25: mynetwork.agent.v1.Agent.InspectVolume:input_type -> mynetwork.agent.v1.InspectVolumeRequest
-	17, // 26: mynetwork.agent.v1.Agent.AttachVolume:input_type -> mynetwork.agent.v1.AttachVolumeRequest
-	19, // 27: mynetwork.agent.v1.Agent.DetachVolume:input_type -> mynetwork.agent.v1.DetachVolumeRequest
-	21, // 28: mynetwork.agent.v1.Agent.ResizeVolume:input_type -> mynetwork.agent.v1.ResizeVolumeRequest
-	22, // 29: mynetwork.agent.v1.Agent.CreateSnapshot:input_type -> mynetwork.agent.v1.CreateSnapshotRequest
-	23, // 30: mynetwork.agent.v1.Agent.DeleteSnapshot:input_type -> mynetwork.agent.v1.DeleteSnapshotRequest
-	25, // 31: mynetwork.agent.v1.Agent.RollbackVolume:input_type -> mynetwork.agent.v1.RollbackVolumeRequest
-	26, // 32: mynetwork.agent.v1.Agent.CloneVolume:input_type -> mynetwork.agent.v1.CloneVolumeRequest
-	27, // 33: mynetwork.agent.v1.Agent.DeleteVolume:input_type -> mynetwork.agent.v1.DeleteVolumeRequest
-	29, // 34: mynetwork.agent.v1.Agent.ScrubVolume:input_type -> mynetwork.agent.v1.ScrubVolumeRequest
-	30, // 35: mynetwork.agent.v1.Agent.Fsck:input_type -> mynetwork.agent.v1.FsckRequest
-	31, // 36: mynetwork.agent.v1.Agent.ScrubStore:input_type -> mynetwork.agent.v1.ScrubStoreRequest
-	34, // 37: mynetwork.agent.v1.Agent.RebuildRegistry:input_type -> mynetwork.agent.v1.RebuildRegistryRequest
-	37, // 38: mynetwork.agent.v1.Agent.ListOrphans:input_type -> mynetwork.agent.v1.ListOrphansRequest
-	40, // 39: mynetwork.agent.v1.Agent.AdoptVolume:input_type -> mynetwork.agent.v1.AdoptVolumeRequest
-	41, // 40: mynetwork.agent.v1.Agent.HoldVolume:input_type -> mynetwork.agent.v1.HoldVolumeRequest
-	43, // 41: mynetwork.agent.v1.Agent.ReleaseVolume:input_type -> mynetwork.agent.v1.ReleaseVolumeRequest
-	45, // 42: mynetwork.agent.v1.Agent.ModifyVolume:input_type -> mynetwork.agent.v1.ModifyVolumeRequest
-	50, // 43: mynetwork.agent.v1.Agent.FenceVolume:input_type -> mynetwork.agent.v1.FenceVolumeRequest
-	46, // 44: mynetwork.agent.v1.Agent.SealVolume:input_type -> mynetwork.agent.v1.SealVolumeRequest
-	47, // 45: mynetwork.agent.v1.Agent.SnapshotBlocks:input_type -> mynetwork.agent.v1.SnapshotBlocksRequest
-	52, // 46: mynetwork.agent.v1.Agent.PutLayout:input_type -> mynetwork.agent.v1.PutLayoutRequest
-	54, // 47: mynetwork.agent.v1.Agent.GetLayout:input_type -> mynetwork.agent.v1.GetLayoutRequest
-	56, // 48: mynetwork.agent.v1.Agent.Events:input_type -> mynetwork.agent.v1.EventsRequest
-	4,  // 49: mynetwork.agent.v1.Agent.Info:output_type -> mynetwork.agent.v1.InfoResponse
-	6,  // 50: mynetwork.agent.v1.Agent.Status:output_type -> mynetwork.agent.v1.StatusResponse
-	9,  // 51: mynetwork.agent.v1.Agent.CreateVolume:output_type -> mynetwork.agent.v1.Volume
-	15, // 52: mynetwork.agent.v1.Agent.ListVolumes:output_type -> mynetwork.agent.v1.ListVolumesResponse
-	9,  // 53: mynetwork.agent.v1.Agent.InspectVolume:output_type -> mynetwork.agent.v1.Volume
-	18, // 54: mynetwork.agent.v1.Agent.AttachVolume:output_type -> mynetwork.agent.v1.AttachVolumeResponse
-	20, // 55: mynetwork.agent.v1.Agent.DetachVolume:output_type -> mynetwork.agent.v1.DetachVolumeResponse
-	9,  // 56: mynetwork.agent.v1.Agent.ResizeVolume:output_type -> mynetwork.agent.v1.Volume
-	12, // 57: mynetwork.agent.v1.Agent.CreateSnapshot:output_type -> mynetwork.agent.v1.Snapshot
-	24, // 58: mynetwork.agent.v1.Agent.DeleteSnapshot:output_type -> mynetwork.agent.v1.DeleteSnapshotResponse
-	9,  // 59: mynetwork.agent.v1.Agent.RollbackVolume:output_type -> mynetwork.agent.v1.Volume
-	9,  // 60: mynetwork.agent.v1.Agent.CloneVolume:output_type -> mynetwork.agent.v1.Volume
-	28, // 61: mynetwork.agent.v1.Agent.DeleteVolume:output_type -> mynetwork.agent.v1.DeleteVolumeResponse
-	32, // 62: mynetwork.agent.v1.Agent.ScrubVolume:output_type -> mynetwork.agent.v1.Progress
-	32, // 63: mynetwork.agent.v1.Agent.Fsck:output_type -> mynetwork.agent.v1.Progress
-	32, // 64: mynetwork.agent.v1.Agent.ScrubStore:output_type -> mynetwork.agent.v1.Progress
-	35, // 65: mynetwork.agent.v1.Agent.RebuildRegistry:output_type -> mynetwork.agent.v1.RebuildRegistryResponse
-	38, // 66: mynetwork.agent.v1.Agent.ListOrphans:output_type -> mynetwork.agent.v1.ListOrphansResponse
-	9,  // 67: mynetwork.agent.v1.Agent.AdoptVolume:output_type -> mynetwork.agent.v1.Volume
-	42, // 68: mynetwork.agent.v1.Agent.HoldVolume:output_type -> mynetwork.agent.v1.HoldVolumeResponse
-	44, // 69: mynetwork.agent.v1.Agent.ReleaseVolume:output_type -> mynetwork.agent.v1.ReleaseVolumeResponse
-	9,  // 70: mynetwork.agent.v1.Agent.ModifyVolume:output_type -> mynetwork.agent.v1.Volume
-	51, // 71: mynetwork.agent.v1.Agent.FenceVolume:output_type -> mynetwork.agent.v1.FenceVolumeResponse
-	9,  // 72: mynetwork.agent.v1.Agent.SealVolume:output_type -> mynetwork.agent.v1.Volume
-	48, // 73: mynetwork.agent.v1.Agent.SnapshotBlocks:output_type -> mynetwork.agent.v1.SnapshotBlocksResponse
-	53, // 74: mynetwork.agent.v1.Agent.PutLayout:output_type -> mynetwork.agent.v1.PutLayoutResponse
-	55, // 75: mynetwork.agent.v1.Agent.GetLayout:output_type -> mynetwork.agent.v1.GetLayoutResponse
-	57, // 76: mynetwork.agent.v1.Agent.Events:output_type -> mynetwork.agent.v1.Event
-	49, // [49:77] is the sub-list for method output_type
-	21, // [21:49] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	39, // 18: mynetwork.agent.v1.TailsResponse.tails:type_name -> mynetwork.agent.v1.Tail
+	42, // 19: mynetwork.agent.v1.ListOrphansResponse.orphans:type_name -> mynetwork.agent.v1.Orphan
+	1,  // 20: mynetwork.agent.v1.ModifyVolumeRequest.compression:type_name -> mynetwork.agent.v1.Compression
+	52, // 21: mynetwork.agent.v1.SnapshotBlocksResponse.ranges:type_name -> mynetwork.agent.v1.BlockRange
+	3,  // 22: mynetwork.agent.v1.Agent.Info:input_type -> mynetwork.agent.v1.InfoRequest
+	5,  // 23: mynetwork.agent.v1.Agent.Status:input_type -> mynetwork.agent.v1.StatusRequest
+	13, // 24: mynetwork.agent.v1.Agent.CreateVolume:input_type -> mynetwork.agent.v1.CreateVolumeRequest
+	14, // 25: mynetwork.agent.v1.Agent.ListVolumes:input_type -> mynetwork.agent.v1.ListVolumesRequest
+	16, // 26: mynetwork.agent.v1.Agent.InspectVolume:input_type -> mynetwork.agent.v1.InspectVolumeRequest
+	17, // 27: mynetwork.agent.v1.Agent.AttachVolume:input_type -> mynetwork.agent.v1.AttachVolumeRequest
+	19, // 28: mynetwork.agent.v1.Agent.DetachVolume:input_type -> mynetwork.agent.v1.DetachVolumeRequest
+	21, // 29: mynetwork.agent.v1.Agent.ResizeVolume:input_type -> mynetwork.agent.v1.ResizeVolumeRequest
+	22, // 30: mynetwork.agent.v1.Agent.CreateSnapshot:input_type -> mynetwork.agent.v1.CreateSnapshotRequest
+	23, // 31: mynetwork.agent.v1.Agent.DeleteSnapshot:input_type -> mynetwork.agent.v1.DeleteSnapshotRequest
+	25, // 32: mynetwork.agent.v1.Agent.RollbackVolume:input_type -> mynetwork.agent.v1.RollbackVolumeRequest
+	26, // 33: mynetwork.agent.v1.Agent.CloneVolume:input_type -> mynetwork.agent.v1.CloneVolumeRequest
+	27, // 34: mynetwork.agent.v1.Agent.DeleteVolume:input_type -> mynetwork.agent.v1.DeleteVolumeRequest
+	37, // 35: mynetwork.agent.v1.Agent.Tails:input_type -> mynetwork.agent.v1.TailsRequest
+	29, // 36: mynetwork.agent.v1.Agent.ScrubVolume:input_type -> mynetwork.agent.v1.ScrubVolumeRequest
+	30, // 37: mynetwork.agent.v1.Agent.Fsck:input_type -> mynetwork.agent.v1.FsckRequest
+	31, // 38: mynetwork.agent.v1.Agent.ScrubStore:input_type -> mynetwork.agent.v1.ScrubStoreRequest
+	34, // 39: mynetwork.agent.v1.Agent.RebuildRegistry:input_type -> mynetwork.agent.v1.RebuildRegistryRequest
+	40, // 40: mynetwork.agent.v1.Agent.ListOrphans:input_type -> mynetwork.agent.v1.ListOrphansRequest
+	43, // 41: mynetwork.agent.v1.Agent.AdoptVolume:input_type -> mynetwork.agent.v1.AdoptVolumeRequest
+	44, // 42: mynetwork.agent.v1.Agent.HoldVolume:input_type -> mynetwork.agent.v1.HoldVolumeRequest
+	46, // 43: mynetwork.agent.v1.Agent.ReleaseVolume:input_type -> mynetwork.agent.v1.ReleaseVolumeRequest
+	48, // 44: mynetwork.agent.v1.Agent.ModifyVolume:input_type -> mynetwork.agent.v1.ModifyVolumeRequest
+	53, // 45: mynetwork.agent.v1.Agent.FenceVolume:input_type -> mynetwork.agent.v1.FenceVolumeRequest
+	49, // 46: mynetwork.agent.v1.Agent.SealVolume:input_type -> mynetwork.agent.v1.SealVolumeRequest
+	50, // 47: mynetwork.agent.v1.Agent.SnapshotBlocks:input_type -> mynetwork.agent.v1.SnapshotBlocksRequest
+	55, // 48: mynetwork.agent.v1.Agent.PutLayout:input_type -> mynetwork.agent.v1.PutLayoutRequest
+	57, // 49: mynetwork.agent.v1.Agent.GetLayout:input_type -> mynetwork.agent.v1.GetLayoutRequest
+	59, // 50: mynetwork.agent.v1.Agent.Events:input_type -> mynetwork.agent.v1.EventsRequest
+	4,  // 51: mynetwork.agent.v1.Agent.Info:output_type -> mynetwork.agent.v1.InfoResponse
+	6,  // 52: mynetwork.agent.v1.Agent.Status:output_type -> mynetwork.agent.v1.StatusResponse
+	9,  // 53: mynetwork.agent.v1.Agent.CreateVolume:output_type -> mynetwork.agent.v1.Volume
+	15, // 54: mynetwork.agent.v1.Agent.ListVolumes:output_type -> mynetwork.agent.v1.ListVolumesResponse
+	9,  // 55: mynetwork.agent.v1.Agent.InspectVolume:output_type -> mynetwork.agent.v1.Volume
+	18, // 56: mynetwork.agent.v1.Agent.AttachVolume:output_type -> mynetwork.agent.v1.AttachVolumeResponse
+	20, // 57: mynetwork.agent.v1.Agent.DetachVolume:output_type -> mynetwork.agent.v1.DetachVolumeResponse
+	9,  // 58: mynetwork.agent.v1.Agent.ResizeVolume:output_type -> mynetwork.agent.v1.Volume
+	12, // 59: mynetwork.agent.v1.Agent.CreateSnapshot:output_type -> mynetwork.agent.v1.Snapshot
+	24, // 60: mynetwork.agent.v1.Agent.DeleteSnapshot:output_type -> mynetwork.agent.v1.DeleteSnapshotResponse
+	9,  // 61: mynetwork.agent.v1.Agent.RollbackVolume:output_type -> mynetwork.agent.v1.Volume
+	9,  // 62: mynetwork.agent.v1.Agent.CloneVolume:output_type -> mynetwork.agent.v1.Volume
+	28, // 63: mynetwork.agent.v1.Agent.DeleteVolume:output_type -> mynetwork.agent.v1.DeleteVolumeResponse
+	38, // 64: mynetwork.agent.v1.Agent.Tails:output_type -> mynetwork.agent.v1.TailsResponse
+	32, // 65: mynetwork.agent.v1.Agent.ScrubVolume:output_type -> mynetwork.agent.v1.Progress
+	32, // 66: mynetwork.agent.v1.Agent.Fsck:output_type -> mynetwork.agent.v1.Progress
+	32, // 67: mynetwork.agent.v1.Agent.ScrubStore:output_type -> mynetwork.agent.v1.Progress
+	35, // 68: mynetwork.agent.v1.Agent.RebuildRegistry:output_type -> mynetwork.agent.v1.RebuildRegistryResponse
+	41, // 69: mynetwork.agent.v1.Agent.ListOrphans:output_type -> mynetwork.agent.v1.ListOrphansResponse
+	9,  // 70: mynetwork.agent.v1.Agent.AdoptVolume:output_type -> mynetwork.agent.v1.Volume
+	45, // 71: mynetwork.agent.v1.Agent.HoldVolume:output_type -> mynetwork.agent.v1.HoldVolumeResponse
+	47, // 72: mynetwork.agent.v1.Agent.ReleaseVolume:output_type -> mynetwork.agent.v1.ReleaseVolumeResponse
+	9,  // 73: mynetwork.agent.v1.Agent.ModifyVolume:output_type -> mynetwork.agent.v1.Volume
+	54, // 74: mynetwork.agent.v1.Agent.FenceVolume:output_type -> mynetwork.agent.v1.FenceVolumeResponse
+	9,  // 75: mynetwork.agent.v1.Agent.SealVolume:output_type -> mynetwork.agent.v1.Volume
+	51, // 76: mynetwork.agent.v1.Agent.SnapshotBlocks:output_type -> mynetwork.agent.v1.SnapshotBlocksResponse
+	56, // 77: mynetwork.agent.v1.Agent.PutLayout:output_type -> mynetwork.agent.v1.PutLayoutResponse
+	58, // 78: mynetwork.agent.v1.Agent.GetLayout:output_type -> mynetwork.agent.v1.GetLayoutResponse
+	60, // 79: mynetwork.agent.v1.Agent.Events:output_type -> mynetwork.agent.v1.Event
+	51, // [51:80] is the sub-list for method output_type
+	22, // [22:51] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_api_agent_v1_control_proto_init() }
@@ -4271,14 +4464,14 @@ func file_api_agent_v1_control_proto_init() {
 	if File_api_agent_v1_control_proto != nil {
 		return
 	}
-	file_api_agent_v1_control_proto_msgTypes[42].OneofWrappers = []any{}
+	file_api_agent_v1_control_proto_msgTypes[45].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_agent_v1_control_proto_rawDesc), len(file_api_agent_v1_control_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   58,
+			NumMessages:   61,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -47,6 +47,7 @@ const (
 	Agent_RollbackVolume_FullMethodName  = "/mynetwork.agent.v1.Agent/RollbackVolume"
 	Agent_CloneVolume_FullMethodName     = "/mynetwork.agent.v1.Agent/CloneVolume"
 	Agent_DeleteVolume_FullMethodName    = "/mynetwork.agent.v1.Agent/DeleteVolume"
+	Agent_Tails_FullMethodName           = "/mynetwork.agent.v1.Agent/Tails"
 	Agent_ScrubVolume_FullMethodName     = "/mynetwork.agent.v1.Agent/ScrubVolume"
 	Agent_Fsck_FullMethodName            = "/mynetwork.agent.v1.Agent/Fsck"
 	Agent_ScrubStore_FullMethodName      = "/mynetwork.agent.v1.Agent/ScrubStore"
@@ -91,6 +92,9 @@ type AgentClient interface {
 	CloneVolume(ctx context.Context, in *CloneVolumeRequest, opts ...grpc.CallOption) (*Volume, error)
 	// DeleteVolume deletes a volume with its snapshots, for ever. Repeating it succeeds.
 	DeleteVolume(ctx context.Context, in *DeleteVolumeRequest, opts ...grpc.CallOption) (*DeleteVolumeResponse, error)
+	// Tails lists what replicas keep of histories that were given up, of a weak volume that is open on this node, and removes it for ever
+	// if that is asked for.
+	Tails(ctx context.Context, in *TailsRequest, opts ...grpc.CallOption) (*TailsResponse, error)
 	// ScrubVolume checks every byte of a volume on every replica, and repairs. The last message has done = true.
 	ScrubVolume(ctx context.Context, in *ScrubVolumeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Progress], error)
 	// Fsck checks every block, leaf, map node and reference of volumes, on every replica, without changing anything.
@@ -260,6 +264,16 @@ func (c *agentClient) DeleteVolume(ctx context.Context, in *DeleteVolumeRequest,
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteVolumeResponse)
 	err := c.cc.Invoke(ctx, Agent_DeleteVolume_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentClient) Tails(ctx context.Context, in *TailsRequest, opts ...grpc.CallOption) (*TailsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TailsResponse)
+	err := c.cc.Invoke(ctx, Agent_Tails_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -488,6 +502,9 @@ type AgentServer interface {
 	CloneVolume(context.Context, *CloneVolumeRequest) (*Volume, error)
 	// DeleteVolume deletes a volume with its snapshots, for ever. Repeating it succeeds.
 	DeleteVolume(context.Context, *DeleteVolumeRequest) (*DeleteVolumeResponse, error)
+	// Tails lists what replicas keep of histories that were given up, of a weak volume that is open on this node, and removes it for ever
+	// if that is asked for.
+	Tails(context.Context, *TailsRequest) (*TailsResponse, error)
 	// ScrubVolume checks every byte of a volume on every replica, and repairs. The last message has done = true.
 	ScrubVolume(*ScrubVolumeRequest, grpc.ServerStreamingServer[Progress]) error
 	// Fsck checks every block, leaf, map node and reference of volumes, on every replica, without changing anything.
@@ -571,6 +588,9 @@ func (UnimplementedAgentServer) CloneVolume(context.Context, *CloneVolumeRequest
 }
 func (UnimplementedAgentServer) DeleteVolume(context.Context, *DeleteVolumeRequest) (*DeleteVolumeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteVolume not implemented")
+}
+func (UnimplementedAgentServer) Tails(context.Context, *TailsRequest) (*TailsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Tails not implemented")
 }
 func (UnimplementedAgentServer) ScrubVolume(*ScrubVolumeRequest, grpc.ServerStreamingServer[Progress]) error {
 	return status.Error(codes.Unimplemented, "method ScrubVolume not implemented")
@@ -872,6 +892,24 @@ func _Agent_DeleteVolume_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Agent_Tails_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TailsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).Tails(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_Tails_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).Tails(ctx, req.(*TailsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Agent_ScrubVolume_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ScrubVolumeRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -1165,6 +1203,10 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteVolume",
 			Handler:    _Agent_DeleteVolume_Handler,
+		},
+		{
+			MethodName: "Tails",
+			Handler:    _Agent_Tails_Handler,
 		},
 		{
 			MethodName: "RebuildRegistry",

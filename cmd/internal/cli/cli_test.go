@@ -53,7 +53,7 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 	root, plugin := Mynetwork("test"), Kubectl("test")
 	for _, path := range []string{
 		"agent", "holder", "operator", "operator uninstall-check", "dev up", "dev down", "dev status", "volume create", "volume list", "volume inspect", "volume attach", "volume detach",
-		"volume resize", "volume snapshot", "volume clone", "volume rollback", "volume delete", "volume scrub", "volume modify", "volume orphans", "volume adopt", "node list", "node kill", "node start", "fsck", "version",
+		"volume resize", "volume snapshot", "volume clone", "volume rollback", "volume delete", "volume scrub", "volume tails", "volume modify", "volume orphans", "volume adopt", "node list", "node kill", "node start", "fsck", "version",
 	} {
 		c, _, err := root.Find(strings.Fields(path))
 		if err != nil || c.CommandPath() != "mynetwork "+path || c.Short == "" || !c.Runnable() {

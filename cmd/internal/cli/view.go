@@ -36,6 +36,7 @@ type volumeView struct {
 	MaxRate        int64          `json:"maxBytesPerSecond,omitempty"`
 	Used           int64          `json:"used,omitempty"`
 	Copies         int32          `json:"copies,omitempty"`
+	DataLoss       uint64         `json:"dataLossPossible,omitempty"` // since this epoch
 	Snapshots      []snapshotView `json:"snapshots"`
 	Open           *openView      `json:"open,omitempty"`
 }
@@ -89,7 +90,7 @@ func viewVolume(v *agentv1.Volume) volumeView {
 		Compression: short(v.GetCompression().String(), "COMPRESSION_"), Encrypted: v.GetEncrypted(), Parent: v.GetParent(), ParentSnapshot: v.GetParentSnapshot(),
 		State: short(v.GetState().String(), "VOLUME_STATE_"), Node: v.GetHolderNode(), Device: v.GetDevice(), Transport: v.GetDeviceTransport(),
 		DeviceKind: short(v.GetDeviceKind().String(), "DEVICE_KIND_"), Failure: v.GetFailure(), Epoch: v.GetEpoch(), Created: when(v.GetCreatedUnix()),
-		MaxIOPS: v.GetMaxIops(), MaxRate: v.GetMaxBytesPerSecond(), Used: v.GetUsed(), Copies: v.GetCopies(), Snapshots: []snapshotView{},
+		MaxIOPS: v.GetMaxIops(), MaxRate: v.GetMaxBytesPerSecond(), Used: v.GetUsed(), Copies: v.GetCopies(), DataLoss: v.GetDataLossPossible(), Snapshots: []snapshotView{},
 	}
 	if v.GetClaimName() != "" {
 		out.Claim = v.GetClaimNamespace() + "/" + v.GetClaimName()
@@ -129,6 +130,7 @@ func (v *volumeView) note() string {
 		}
 	}
 	add(v.Weak, "weak: flushed writes may be lost with one node")
+	add(v.DataLoss > 0, fmt.Sprintf("data loss possible: epoch %d went on without all replicas, see volume tails", v.DataLoss))
 	add(v.Encrypted, "encrypted")
 	add(v.Parent != "", "clone")
 	add(v.Claim != "", "claim "+v.Claim)

@@ -22,7 +22,7 @@ const keyUsage = "file with the volume's encryption key: 32 bytes or 64 hexadeci
 func (a *app) volumeCommand() *cobra.Command {
 	return family("volume", "Make, attach, copy and delete volumes",
 		a.volumeCreate(), a.volumeList(), a.volumeInspect(), a.volumeAttach(), a.volumeDetach(), a.volumeResize(),
-		a.volumeSnapshot(), a.volumeClone(), a.volumeRollback(), a.volumeDelete(), a.volumeScrub(),
+		a.volumeSnapshot(), a.volumeClone(), a.volumeRollback(), a.volumeDelete(), a.volumeScrub(), a.volumeTails(),
 		a.volumeModify(), a.volumeOrphans(), a.volumeAdopt())
 }
 

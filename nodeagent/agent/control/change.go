@@ -39,6 +39,20 @@ func (s *Server) ReleaseVolume(_ context.Context, r *agentv1.ReleaseVolumeReques
 	return &agentv1.ReleaseVolumeResponse{}, s.parts.Volumes.Release(r.Volume, r.Token)
 }
 
+// Tails implements agentv1.AgentServer.
+func (s *Server) Tails(_ context.Context, r *agentv1.TailsRequest) (*agentv1.TailsResponse, error) {
+	list, err := s.parts.Volumes.Tails(r.Volume, r.Remove)
+	if err != nil {
+		return nil, err
+	}
+	out := &agentv1.TailsResponse{}
+	for _, t := range list {
+		node, _ := s.parts.Members.Owner(t.Store)
+		out.Tails = append(out.Tails, &agentv1.Tail{Node: node, Store: t.Store.String(), Extent: t.Extent.String(), Seq: t.Seq})
+	}
+	return out, nil
+}
+
 // ListOrphans implements agentv1.AgentServer.
 func (s *Server) ListOrphans(ctx context.Context, _ *agentv1.ListOrphansRequest) (*agentv1.ListOrphansResponse, error) {
 	list, err := s.parts.Orphans.Orphans(ctx)

@@ -59,7 +59,7 @@ func (s *Server) volume(i *volumes.Info) *agentv1.Volume {
 		Compression: agentv1.Compression(i.Compression), Encrypted: i.Encrypted, State: fromState(i.State), HolderNode: i.Holder,
 		Device: i.Device, DeviceKind: fromKind(i.Kind), DeviceTransport: i.Transport, Epoch: i.Fact.Epoch.String(), CreatedUnix: i.Created,
 		ClaimNamespace: i.Claim.Namespace, ClaimName: i.Claim.Name, MaxIops: i.Limits.IOPS, MaxBytesPerSecond: i.Limits.BytesPerSecond,
-		Used: i.Used, Copies: int32(i.Copies),
+		Used: i.Used, Copies: int32(i.Copies), DataLossPossible: i.Lost,
 	}
 	if !i.Parent.IsZero() {
 		v.Parent, v.ParentSnapshot = i.Parent.String(), fmt.Sprintf("%x", i.Snapshot)

@@ -29,6 +29,8 @@ type attachment struct {
 	key  *memfd.Memory // of an encrypted volume, else nil
 	gate *gate.Gate    // what the device serves; set with eng
 
+	history atomic.Uint64 // number of the epoch of the history that the registry was told of
+
 	mu      sync.Mutex
 	dev     export.Device // nil: none yet, or none any more
 	closing bool
@@ -250,6 +252,7 @@ func (m *Manager) openEngine(ctx context.Context, a *attachment, force bool) err
 	}
 	a.serve(e, &r)
 	m.noteHolder(a)
+	m.noteHistory(a)
 	return nil
 }
 

@@ -18,6 +18,7 @@ func (m *Manager) watchCopies(a *attachment) {
 	}
 	last := told
 	for !a.eng.Done().WaitFor(copiesEvery) {
+		m.noteHistory(a)
 		use := a.eng.Usage()
 		steady := use.Copies == last
 		last = use.Copies

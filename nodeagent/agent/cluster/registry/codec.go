@@ -75,6 +75,9 @@ func (s *Store) encode(r *base.Record, o *v1alpha1.VolumeRecord) {
 		o.Fact.Anchor = append([]byte{anchorVersion}, r.Fact.Anchor.Encode()...)
 	}
 	st := v1alpha1.VolumeState{Holder: r.Holder, HolderEpoch: int64(r.HolderEpoch), Copies: int32(r.Copies)}
+	if st.History = int64(r.Lost); r.Lost != 0 {
+		st.DataLoss = v1alpha1.DataLossPossible
+	}
 	if r.Used != 0 {
 		st.Used = resource.NewQuantity(r.Used, resource.BinarySI)
 	}
@@ -113,7 +116,7 @@ func (s *Store) decode(o *v1alpha1.VolumeRecord) (base.Record, error) {
 	p := parser{}
 	r := base.Record{ID: p.id(o.Spec.VolumeID), Name: o.Spec.Name, Size: o.Spec.Capacity.Value(), Replicas: int(o.Spec.Copies),
 		Weak: o.Spec.Writes == v1alpha1.WriteWeak, Extent: uint32(o.Spec.ExtentSize), Encrypted: o.Spec.Encrypted, KeyCheck: o.Spec.KeyCheck,
-		Created: fromTime(o.Spec.Created), Holder: o.State.Holder, HolderEpoch: uint64(o.State.HolderEpoch), Copies: int(o.State.Copies)}
+		Created: fromTime(o.Spec.Created), Holder: o.State.Holder, HolderEpoch: uint64(o.State.HolderEpoch), Copies: int(o.State.Copies), Lost: uint64(o.State.History)}
 	if o.Spec.Compression == v1alpha1.CompressionZstd {
 		r.Compression = block.CompressionZstd
 	}
