@@ -10,7 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 LDFLAGS = -s -w -X main.version=$(VERSION)
 
-.PHONY: release sanity helm demo-k8s e2e help build test envtest race lint verify generate demo bench bench-compare sim fuzz clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
+.PHONY: scale release sanity helm demo-k8s e2e help build test envtest race lint verify generate demo bench bench-compare sim fuzz clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,10 @@ test: ## all tests; as root those on real devices too
 
 envtest: ## the operator on a real API server; KUBEBUILDER_ASSETS=directory of kube-apiserver and etcd
 	$(GO) test -count=1 -tags envtest -timeout 30m -run TestReal ./controllers
+
+scale: build ## the operator on 1,000 nodes: processor, memory, requests, times; KUBEBUILDER_ASSETS as for envtest; as root; ARGS='-nodes 500'
+	$(GO) build -o bin/ ./hack/scale
+	bin/scale $(ARGS)
 
 race: ## the concurrent packages under the race detector
 	CGO_ENABLED=1 $(GO) test -race -short -timeout 20m ./cmd/... ./nodeagent/...

@@ -163,7 +163,8 @@ func run(t *testing.T, change func(*certv1.CertificateSigningRequest, *authority
 	}
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: authority.SecretName("main"), Namespace: "mynetwork-system"}, Data: data}
 	c := fake.NewClientBuilder().WithScheme(scheme(t)).WithObjects(csr, f.Pod, f.Network, &f.StorageNodes[0], secret).
-		WithStatusSubresource(&certv1.CertificateSigningRequest{}).Build()
+		WithStatusSubresource(&certv1.CertificateSigningRequest{}).
+		WithIndex(&v1alpha1.StorageNode{}, "spec.nodeName", func(o client.Object) []string { return []string{o.(*v1alpha1.StorageNode).Spec.NodeName} }).Build()
 	r := &authority.Reconciler{Client: c, Events: events.NewFakeRecorder(10), Namespace: "mynetwork-system", Account: "mynetwork-agent", Now: func() time.Time { return start }}
 	for range 2 {
 		if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(csr)}); err != nil {

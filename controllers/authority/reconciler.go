@@ -27,6 +27,9 @@ type Reconciler struct {
 	Now       func() time.Time
 }
 
+// fieldNode is the index of StorageNodes that mynetwork.AddIndexes makes.
+const fieldNode = "spec.nodeName"
+
 // waiting is how long a request that may yet pass waits for its next look.
 const waiting = 2 * time.Second
 
@@ -100,8 +103,8 @@ func (r *Reconciler) gather(ctx context.Context, csr *certv1.CertificateSigningR
 	if f.Network == nil {
 		return f, nil, nil
 	}
-	var nodes v1alpha1.StorageNodeList
-	if err := r.Client.List(ctx, &nodes); err != nil {
+	var nodes v1alpha1.StorageNodeList // of the node alone: a network's start brings a request of each
+	if err := r.Client.List(ctx, &nodes, client.MatchingFields{fieldNode: claim(&csr.Spec, claimNode)}); err != nil {
 		return f, nil, err
 	}
 	for _, n := range nodes.Items {

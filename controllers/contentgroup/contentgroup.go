@@ -65,8 +65,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	var records v1alpha1.VolumeRecordList
-	if err := r.Client.List(ctx, &records, client.MatchingFields{mynetwork.FieldNetwork: g.Spec.Network}); err != nil {
-		return ctrl.Result{}, err
+	if g.Spec.Claim != "" {
+		if err := r.Client.List(ctx, &records, client.MatchingFields{mynetwork.FieldClaim: mynetwork.ClaimKey(g.Namespace, g.Spec.Claim)}); err != nil {
+			return ctrl.Result{}, err
+		}
+		records.Items = slices.DeleteFunc(records.Items, func(v v1alpha1.VolumeRecord) bool { return v.Spec.Network != g.Spec.Network })
 	}
 	want := Compute(g, err == nil, records.Items, r.Now())
 	if equality.Semantic.DeepEqual(g.Status, want) {

@@ -116,6 +116,10 @@ func storageNodes(s *State, nodes []corev1.Node) (out []*v1alpha1.StorageNode) {
 
 // pathTakenBy names an older network that uses the same directory, or one within the other, on a node of this one.
 func pathTakenBy(s *State, nodes []corev1.Node) (network, node string) {
+	mine := map[string]bool{}
+	for _, n := range nodes {
+		mine[n.Name] = true
+	}
 	for i := range s.Others {
 		o := &s.Others[i]
 		if !older(o, s.Network) || !overlap(path(o), path(s.Network)) {
@@ -126,7 +130,7 @@ func pathTakenBy(s *State, nodes []corev1.Node) (network, node string) {
 			continue // that network has no agents either
 		}
 		for _, a := range theirs {
-			if slices.ContainsFunc(nodes, func(b corev1.Node) bool { return a.Name == b.Name }) {
+			if mine[a.Name] {
 				return o.Name, a.Name
 			}
 		}

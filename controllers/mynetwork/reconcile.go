@@ -25,6 +25,7 @@ import (
 	"mynetwork.io/mynetwork/api/v1alpha1"
 	"mynetwork.io/mynetwork/controllers/apply"
 	"mynetwork.io/mynetwork/controllers/authority"
+	"mynetwork.io/mynetwork/controllers/pace"
 	"mynetwork.io/mynetwork/controllers/snapshotter"
 	"mynetwork.io/mynetwork/controllers/status"
 )
@@ -51,13 +52,10 @@ func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
 	named := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
 		return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: o.GetLabels()[v1alpha1.LabelNetwork]}}}
 	})
-	spec := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
-		return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: networkOf(o)}}}
-	})
 	return ctrl.NewControllerManagedBy(m).Named("mynetwork").For(&v1alpha1.MyNetwork{}).
 		Watches(&corev1.Node{}, all, builder.WithPredicates(NodeChanged())).
-		Watches(&v1alpha1.StorageNode{}, spec).
-		Watches(&v1alpha1.VolumeRecord{}, spec).
+		Watches(&v1alpha1.StorageNode{}, pace.Mapped(networkOf, urgent)).
+		Watches(&v1alpha1.VolumeRecord{}, pace.Mapped(networkOf, nil)).
 		Watches(&appsv1.DaemonSet{}, named).
 		Watches(&corev1.ConfigMap{}, named).
 		Watches(&corev1.Service{}, named).
@@ -77,8 +75,38 @@ func NodeChanged() predicate.Predicate {
 	}}
 }
 
+// urgent tells of changes of a StorageNode that a network acts on: its spec, its end, its death.
+func urgent(before, after client.Object) bool {
+	b, ok1 := before.(*v1alpha1.StorageNode)
+	a, ok2 := after.(*v1alpha1.StorageNode)
+	return !ok1 || !ok2 || b.Generation != a.Generation || (b.DeletionTimestamp == nil) != (a.DeletionTimestamp == nil) || (b.Status.Fencing == nil) != (a.Status.Fencing == nil)
+}
+
+// FieldNode is the index of StorageNodes by the Kubernetes node that they stand for. The API server serves it as a field selector too.
+const FieldNode = "spec.nodeName"
+
+// FieldClaim is the index of VolumeRecords by the claim that they were made for, as ClaimKey says it.
+const FieldClaim = "spec.claim"
+
+// ClaimKey is a value of FieldClaim.
+func ClaimKey(namespace, name string) string { return namespace + "/" + name }
+
+// NodeOf and ClaimOf are the values of FieldNode and FieldClaim.
+func NodeOf(o client.Object) []string { return []string{o.(*v1alpha1.StorageNode).Spec.NodeName} }
+
+// ClaimOf: see NodeOf.
+func ClaimOf(o client.Object) []string {
+	if c := o.(*v1alpha1.VolumeRecord).Spec.Claim; c != nil {
+		return []string{ClaimKey(c.Namespace, c.Name)}
+	}
+	return nil
+}
+
 // AddIndexes makes the indexes that the reconcilers list by.
 func AddIndexes(ctx context.Context, i client.FieldIndexer) error {
+	if err := errors.Join(i.IndexField(ctx, &v1alpha1.StorageNode{}, FieldNode, NodeOf), i.IndexField(ctx, &v1alpha1.VolumeRecord{}, FieldClaim, ClaimOf)); err != nil {
+		return err
+	}
 	for _, o := range []client.Object{&v1alpha1.StorageNode{}, &v1alpha1.VolumeRecord{}} {
 		if err := i.IndexField(ctx, o, FieldNetwork, func(o client.Object) []string { return []string{networkOf(o)} }); err != nil {
 			return err

@@ -103,10 +103,10 @@ func (p *Plan) guards(s *State) {
 		nodes = append(nodes, guard.Of(n, layout, ready(running[short(n.Spec.NodeName)])))
 	}
 	budget := guard.Decide(nodes)
-	wanted := map[string]bool{}
+	wanted, guarded := map[string]bool{}, set(budget.Guarded)
 	for i := range s.StorageNodes {
 		n := &s.StorageNodes[i]
-		if !slices.Contains(budget.Guarded, n.Name) || n.DeletionTimestamp != nil {
+		if !guarded[n.Name] || n.DeletionTimestamp != nil {
 			continue
 		}
 		key := short(n.Spec.NodeName)
@@ -125,6 +125,14 @@ func (p *Plan) guards(s *State) {
 	if len(budget.Guarded) > 0 {
 		p.Budget = disruptionBudget(s, budget.MinAvailable)
 	}
+}
+
+func set(names []string) map[string]bool {
+	out := make(map[string]bool, len(names))
+	for _, n := range names {
+		out[n] = true
+	}
+	return out
 }
 
 func ready(pod *corev1.Pod) bool {

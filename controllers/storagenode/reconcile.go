@@ -17,12 +17,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
 	"mynetwork.io/mynetwork/controllers/apply"
 	"mynetwork.io/mynetwork/controllers/failover"
 	"mynetwork.io/mynetwork/controllers/mynetwork"
+	"mynetwork.io/mynetwork/controllers/pace"
 )
 
 // Reconciler keeps the StorageNodes of networks; a request names a network. All fields are required.
@@ -38,23 +40,33 @@ type Reconciler struct {
 
 // SetupWithManager starts the controller. The manager's cache has to have the index of mynetwork.AddIndexes.
 func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
-	to := func(name func(client.Object) string) handler.EventHandler {
-		return handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
-			return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: name(o)}}}
-		})
-	}
+	network := func(o client.Object) string { return o.GetLabels()[v1alpha1.LabelNetwork] }
 	return ctrl.NewControllerManagedBy(m).Named("storagenode").For(&v1alpha1.MyNetwork{}).
-		Watches(&v1alpha1.StorageNode{}, to(func(o client.Object) string { return o.(*v1alpha1.StorageNode).Spec.Network })).
-		Watches(&corev1.Pod{}, to(func(o client.Object) string { return o.GetLabels()[v1alpha1.LabelNetwork] })).
-		Watches(&policyv1.PodDisruptionBudget{}, to(func(o client.Object) string { return o.GetLabels()[v1alpha1.LabelNetwork] })).
+		Watches(&v1alpha1.StorageNode{}, pace.Mapped(func(o client.Object) string { return o.(*v1alpha1.StorageNode).Spec.Network }, urgent)).
+		Watches(&corev1.Pod{}, pace.Mapped(network, nil), builder.WithPredicates(predicate.NewPredicateFuncs(isGuard))).
+		Watches(&policyv1.PodDisruptionBudget{}, pace.Mapped(network, nil)).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.networksOf), builder.WithPredicates(mynetwork.NodeChanged())).
 		Complete(r)
+}
+
+// isGuard tells of guard pods, of all that run in the namespace.
+func isGuard(o client.Object) bool { return o.GetLabels()[v1alpha1.LabelComponent] == "guard" }
+
+// urgent tells of changes of a StorageNode that can not wait: what people want of it, its end, and all that tells of deaths.
+func urgent(before, after client.Object) bool {
+	b, ok1 := before.(*v1alpha1.StorageNode)
+	a, ok2 := after.(*v1alpha1.StorageNode)
+	if !ok1 || !ok2 || b.Generation != a.Generation || (b.DeletionTimestamp == nil) != (a.DeletionTimestamp == nil) || (b.Status.Fencing == nil) != (a.Status.Fencing == nil) {
+		return true
+	}
+	was, is := b.Status.Agent, a.Status.Agent
+	return (was == nil) != (is == nil) || is != nil && (was.Ready != is.Ready || !slices.Equal(was.Unreachable, is.Unreachable))
 }
 
 // networksOf lists the networks that a Kubernetes node belongs to.
 func (r *Reconciler) networksOf(ctx context.Context, o client.Object) (out []reconcile.Request) {
 	var list v1alpha1.StorageNodeList
-	if err := r.Client.List(ctx, &list); err != nil {
+	if err := r.Client.List(ctx, &list, client.MatchingFields{mynetwork.FieldNode: o.GetName()}); err != nil {
 		return nil // the resync comes
 	}
 	for i := range list.Items {
@@ -167,8 +179,10 @@ func (r *Reconciler) apply(ctx context.Context, s *State, p *Plan) error {
 	for _, g := range p.DropGuards {
 		errs = append(errs, client.IgnoreNotFound(r.Client.Delete(ctx, g)))
 	}
+	finalizers := set(slices.Concat(p.AddFinalizer, p.RemoveFinalizer))
 	for i := range s.StorageNodes {
-		errs = append(errs, r.node(ctx, &s.StorageNodes[i], p))
+		n := &s.StorageNodes[i]
+		errs = append(errs, r.node(ctx, n, p, finalizers[n.Name]))
 	}
 	return errors.Join(errs...)
 }
@@ -211,9 +225,9 @@ func (r *Reconciler) taint(ctx context.Context, s *State, name string, set bool)
 }
 
 // node writes the finalizer and the status of one StorageNode, if they changed.
-func (r *Reconciler) node(ctx context.Context, n *v1alpha1.StorageNode, p *Plan) error {
+func (r *Reconciler) node(ctx context.Context, n *v1alpha1.StorageNode, p *Plan, finalizer bool) error {
 	want := p.Statuses[n.Name]
-	if slices.Contains(p.AddFinalizer, n.Name) || slices.Contains(p.RemoveFinalizer, n.Name) {
+	if finalizer {
 		before := n.DeepCopy()
 		if n.DeletionTimestamp == nil {
 			controllerutil.AddFinalizer(n, v1alpha1.Finalizer)

@@ -14,12 +14,15 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
 	"mynetwork.io/mynetwork/controllers/failover"
 	"mynetwork.io/mynetwork/controllers/mynetwork"
+	"mynetwork.io/mynetwork/controllers/pace"
 )
 
 // Fencer takes volumes from nodes.
@@ -50,13 +53,25 @@ type Reconciler struct {
 
 // SetupWithManager starts the controller. The manager's cache has to have the index mynetwork.FieldNetwork.
 func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
-	spec := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
-		return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: o.(*v1alpha1.StorageNode).Spec.Network}}}
-	})
+	network := func(o client.Object) string { return o.(*v1alpha1.StorageNode).Spec.Network }
 	return ctrl.NewControllerManagedBy(m).Named("takeover").For(&v1alpha1.MyNetwork{}).
-		Watches(&v1alpha1.StorageNode{}, spec).
+		Watches(&v1alpha1.StorageNode{}, pace.Mapped(network, urgent), builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool { return deaths(e.ObjectOld, e.ObjectNew) }})).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.networks), builder.WithPredicates(mynetwork.NodeChanged())).
 		Complete(r)
+}
+
+// urgent tells of changes of a StorageNode that say that somebody died, or lives.
+func urgent(before, after client.Object) bool {
+	b, a := before.(*v1alpha1.StorageNode), after.(*v1alpha1.StorageNode)
+	was, is := b.Status.Agent, a.Status.Agent
+	return (b.Status.Fencing == nil) != (a.Status.Fencing == nil) || was != nil && is != nil && !slices.Equal(was.Unreachable, is.Unreachable)
+}
+
+// deaths tells of all changes that the judgement about the dead depends on: beside those, who has a voice. Figures start no round.
+func deaths(before, after client.Object) bool {
+	b, a := before.(*v1alpha1.StorageNode), after.(*v1alpha1.StorageNode)
+	was, is := b.Status.Agent, a.Status.Agent
+	return urgent(before, after) || (b.Status.LayoutVersion == 0) != (a.Status.LayoutVersion == 0) || (was == nil) != (is == nil) || is != nil && len(was.Stores) != len(is.Stores)
 }
 
 func (r *Reconciler) networks(ctx context.Context, _ client.Object) (out []reconcile.Request) {

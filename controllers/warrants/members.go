@@ -1,6 +1,7 @@
 package warrants
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/x509"
@@ -14,13 +15,17 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
 	"mynetwork.io/mynetwork/controllers/authority"
 	"mynetwork.io/mynetwork/controllers/mynetwork"
+	"mynetwork.io/mynetwork/controllers/pace"
 	"mynetwork.io/mynetwork/nodeagent/core/warrant"
 )
 
@@ -46,9 +51,19 @@ func (r *Members) SetupWithManager(m ctrl.Manager) error {
 		})
 	}
 	return ctrl.NewControllerManagedBy(m).Named("members").For(&v1alpha1.MyNetwork{}).
-		Watches(&v1alpha1.StorageNode{}, to(func(o client.Object) string { return o.(*v1alpha1.StorageNode).Spec.Network })).
+		Watches(&v1alpha1.StorageNode{}, pace.Mapped(func(o client.Object) string { return o.(*v1alpha1.StorageNode).Spec.Network }, nil), builder.WithPredicates(grants())).
 		Watches(&corev1.Secret{}, to(func(o client.Object) string { return o.GetLabels()[v1alpha1.LabelNetwork] })).
 		Complete(r)
+}
+
+// grants lets those changes of StorageNodes through that a grant depends on. Each round verifies the grants of all nodes.
+func grants() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		b, ok1 := e.ObjectOld.(*v1alpha1.StorageNode)
+		a, ok2 := e.ObjectNew.(*v1alpha1.StorageNode)
+		return !ok1 || !ok2 || b.Generation != a.Generation || (b.DeletionTimestamp == nil) != (a.DeletionTimestamp == nil) || b.Status.Storage != a.Status.Storage ||
+			!bytes.Equal(b.Status.MemberGrant, a.Status.MemberGrant)
+	}}
 }
 
 // Reconcile does one round for a network.

@@ -24,11 +24,17 @@ func internal() *cobra.Command {
 		Use: "boot", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return machine.Boot(strings.Split(cgroups, ",")) },
 	}
-	for _, c := range []*cobra.Command{enter, boot} {
+	trial := &cobra.Command{
+		Use: "trial DIRECTORY", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return machine.Trial(args[0], strings.Split(cgroups, ","))
+		},
+	}
+	for _, c := range []*cobra.Command{enter, boot, trial} {
 		c.Flags().StringVar(&cgroups, "cgroups", "", "directories")
 	}
 	enter.Flags().IntVar(&netOf, "net", 0, "the process whose network namespace to enter")
-	cmd.AddCommand(enter, boot,
+	cmd.AddCommand(enter, boot, trial,
 		&cobra.Command{Use: "hub", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return machine.Hub() }},
 		&cobra.Command{Use: "pid1", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return machine.PID1() }},
 		&cobra.Command{Use: "import ARCHIVE", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {

@@ -24,6 +24,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	err := command().ExecuteContext(ctx)
 	stop()
+	if errors.Is(err, errUnfit) {
+		os.Exit(exitUnfit)
+	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.Exited() { // a command that was run in a node, or kubectl: it has spoken
 		os.Exit(exit.ExitCode())
@@ -85,6 +88,6 @@ func command() *cobra.Command {
 		TraverseChildren: true, // else flags before kubectl would become its arguments
 	}
 	root.PersistentFlags().StringVar(&a.dir, "dir", a.dir, "directory of all that the cluster keeps (MYNETWORK_CLUSTER_DIR)")
-	root.AddCommand(a.up(), a.down(), a.status(), a.build(), a.node(), a.apiserver(), a.loadImage(), a.external(), a.kubectl(), a.kubeconfig(), internal())
+	root.AddCommand(a.up(), a.down(), a.status(), a.build(), a.check(), a.node(), a.apiserver(), a.loadImage(), a.external(), a.kubectl(), a.kubeconfig(), internal())
 	return root
 }
