@@ -24,6 +24,7 @@ import (
 	"mynetwork.io/mynetwork/controllers/agents"
 	"mynetwork.io/mynetwork/controllers/authority"
 	"mynetwork.io/mynetwork/controllers/contentgroup"
+	"mynetwork.io/mynetwork/controllers/figures"
 	"mynetwork.io/mynetwork/controllers/mynetwork"
 	"mynetwork.io/mynetwork/controllers/snapshotter"
 	"mynetwork.io/mynetwork/controllers/storagenode"
@@ -106,6 +107,8 @@ func ManagerOptions(o Options, s *runtime.Scheme) ctrl.Options {
 			&policyv1.PodDisruptionBudget{}: own, &discoveryv1.EndpointSlice{}: own}},
 	}
 	m.Metrics.BindAddress = o.MetricsAddress
+	m.Metrics.SecureServing = true
+	m.Metrics.FilterProvider = authorized
 	m.Controller.SkipNameValidation = new(true) // a test runs one operator after the other
 	return m
 }
@@ -182,7 +185,7 @@ func lead(ctx context.Context, cluster *rest.Config, o Options, log *slog.Logger
 	return led || errors.Is(err, errBack), err
 }
 
-// Setup adds all controllers to a manager.
+// Setup adds all controllers to a manager. What they do is exported by controller-runtime's registry, until the next Setup.
 func Setup(ctx context.Context, m ctrl.Manager, o Options) error {
 	if err := o.Validate(); err != nil {
 		return err
@@ -193,7 +196,10 @@ func Setup(ctx context.Context, m ctrl.Manager, o Options) error {
 	if err := m.GetFieldIndexer().IndexField(ctx, &corev1.PersistentVolume{}, warrants.FieldHandle, warrants.HandleOf); err != nil {
 		return fmt.Errorf("indexes: %w", err)
 	}
-	c, events := m.GetClient(), m.GetEventRecorder("mynetwork-operator")
+	c, events := m.GetClient(), figures.NewEvents(m.GetEventRecorder("mynetwork-operator"))
+	if err := export(figures.New(figures.Source{Reader: m.GetCache(), Leads: m.Elected(), Events: events})); err != nil {
+		return err
+	}
 	lines := &agents.Agents{Client: c, Namespace: o.Namespace, Now: time.Now, Dial: o.Dial}
 	for _, r := range []interface{ SetupWithManager(ctrl.Manager) error }{
 		&mynetwork.Reconciler{Client: c, Events: events, Bodies: lines, Now: time.Now, Options: mynetwork.Options{Namespace: o.Namespace,

@@ -20,13 +20,16 @@ const (
 	PlaceControl = "control/agent.sock"
 	PlaceHolder  = "holder/socket"
 	PlaceMounter = "mounter/socket"
+	// NameFigures is the socket beside the mounter's that shows the node plugin's metrics to the agent.
+	NameFigures = "figures"
 
 	// AgentUser is the user and the group that agents and holders run as.
 	AgentUser = 64646
 
-	// PortPeers and PortControl are those of an agent.
+	// PortPeers, PortControl and PortMetrics are those of an agent.
 	PortPeers   = 7400
 	PortControl = 7401
+	PortMetrics = 7402
 
 	// ControlSecret has a certificate, a key and a bundle of authorities for each network, by which the CSI controller reaches
 	// agents: UID.crt, UID.key and UID.ca.

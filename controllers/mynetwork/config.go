@@ -62,6 +62,7 @@ func settings(s *State, ca *authority.CA) map[string]any {
 			"control":        socketDir + "/" + v1alpha1.PlaceControl,
 			"control-listen": fmt.Sprintf(":%d", v1alpha1.PortControl),
 			"control-keys":   ca.ControlKeys(),
+			"metrics-listen": fmt.Sprintf(":%d", v1alpha1.PortMetrics),
 			"holder":         socketDir + "/" + v1alpha1.PlaceHolder,
 			"mounter":        socketDir + "/" + v1alpha1.PlaceMounter,
 			"tls":            tlsDir,

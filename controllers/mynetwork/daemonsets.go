@@ -29,7 +29,8 @@ func agents(s *State, config *corev1.ConfigMap) *appsv1.DaemonSet {
 	c := container("agent", image(s), agentResources(s.Network))
 	c.Env = append(c.Env, fieldEnv("MYNETWORK_AGENT_ADDRESS", "status.podIP"))
 	c.Ports = []corev1.ContainerPort{{Name: "peer", ContainerPort: v1alpha1.PortPeers, Protocol: corev1.ProtocolTCP},
-		{Name: "control", ContainerPort: v1alpha1.PortControl, Protocol: corev1.ProtocolTCP}}
+		{Name: "control", ContainerPort: v1alpha1.PortControl, Protocol: corev1.ProtocolTCP},
+		{Name: "metrics", ContainerPort: v1alpha1.PortMetrics, Protocol: corev1.ProtocolTCP}}
 	c.ReadinessProbe = &corev1.Probe{
 		ProbeHandler:  corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString("control")}}, // a peer server logs who does not speak
 		PeriodSeconds: 2,

@@ -11,9 +11,12 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	"mynetwork.io/mynetwork/csi/controller"
+	"mynetwork.io/mynetwork/csi/figures"
 	"mynetwork.io/mynetwork/csi/node"
 	"mynetwork.io/mynetwork/csi/request"
 )
@@ -40,6 +43,9 @@ type Config struct {
 	Wait        time.Duration    // see node.Config
 	Retry       time.Duration
 	Notify      func(node.Notice)
+
+	// Calls counts what is called; nil: nobody does.
+	Calls *figures.Calls
 
 	// Topology has the nodes tell by a key per network whether its agent is ready, and gives volumes that key if asked for.
 	Topology bool
@@ -102,24 +108,37 @@ func (d *Driver) ServerOptions() []grpc.ServerOption {
 }
 
 func (d *Driver) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	start := time.Now()
+	start, end := time.Now(), d.begin(info.FullMethod)
 	resp, err := next(ctx, req)
 	if err == nil {
+		end(codes.OK)
 		return resp, nil
 	}
 	var volume string
 	if v, ok := req.(interface{ GetVolumeId() string }); ok {
 		volume = v.GetVolumeId()
 	}
-	return nil, d.failed(info.FullMethod, volume, start, err)
+	err = d.failed(info.FullMethod, volume, start, err)
+	end(status.Code(err))
+	return nil, err
 }
 
 func (d *Driver) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	start := time.Now()
-	if err := next(srv, ss); err != nil {
-		return d.failed(info.FullMethod, "", start, err)
+	start, end := time.Now(), d.begin(info.FullMethod)
+	err := next(srv, ss)
+	if err != nil {
+		err = d.failed(info.FullMethod, "", start, err)
 	}
-	return nil
+	end(status.Code(err))
+	return err
+}
+
+// begin counts a call.
+func (d *Driver) begin(method string) (end func(codes.Code)) {
+	if d.cfg.Calls == nil {
+		return func(codes.Code) {}
+	}
+	return d.cfg.Calls.Begin(path.Base(method))
 }
 
 // failed notes a call that failed. Requests are not logged: they may hold keys.

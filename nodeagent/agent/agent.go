@@ -11,8 +11,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
+	"mynetwork.io/mynetwork/metrics/scrape"
 	kube "mynetwork.io/mynetwork/nodeagent/agent/cluster"
 	"mynetwork.io/mynetwork/nodeagent/agent/control"
 	"mynetwork.io/mynetwork/nodeagent/agent/events"
@@ -20,6 +22,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/grants"
 	"mynetwork.io/mynetwork/nodeagent/agent/holding"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
+	"mynetwork.io/mynetwork/nodeagent/agent/metrics"
 	"mynetwork.io/mynetwork/nodeagent/agent/readers"
 	"mynetwork.io/mynetwork/nodeagent/agent/stores"
 	"mynetwork.io/mynetwork/nodeagent/agent/transport"
@@ -53,6 +56,7 @@ type Agent struct {
 	refused atomic.Uint64 // connections that the peer server refused
 	lost    atomic.Uint64 // times that a node was lost
 	back    chan struct{} // a node came back: deletions may go on
+	care    metrics.Care  // figures of those who look after data
 
 	// made by start, in this order
 	lock      *os.File
@@ -72,6 +76,8 @@ type Agent struct {
 	control   *control.Server
 	listener  net.Listener // of the control socket
 	remote    net.Listener // of control over TLS; nil: none
+	figures   *prometheus.Registry
+	scraped   net.Listener // of metrics; nil: none
 	peerAddr  net.Addr
 }
 
@@ -115,6 +121,9 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if a.kube != nil {
 		g.run(func(ctx context.Context) error { return a.control.Serve(ctx, a.remote, a.trust.creds.ControlConfig()) })
 		g.run(a.kube.Run)
+	}
+	if a.scraped != nil {
+		g.run(func(ctx context.Context) error { return scrape.Serve(ctx, a.scraped, a.scraping()) })
 	}
 	a.events.Info("Started", "", "agent %s serves peers on %s and control on %s", a.cfg.Node, a.peerAddr, a.cfg.Control)
 	close(a.ready)
@@ -176,6 +185,9 @@ func (a *Agent) start(ctx context.Context) (err error) {
 		}
 	}
 	if err := a.startVolumes(); err != nil {
+		return err
+	}
+	if err := a.startMetrics(); err != nil {
 		return err
 	}
 	a.listener, err = control.Listen(c.Control)
@@ -287,6 +299,9 @@ func (a *Agent) close() error {
 	}
 	if a.readers != nil {
 		err = errors.Join(err, a.readers.Close(ctx, a.holder != nil && a.holder.Up()))
+	}
+	if a.scraped != nil {
+		_ = a.scraped.Close()
 	}
 	if a.volumes != nil {
 		err = errors.Join(err, a.volumes.Close(ctx, a.holder != nil && a.holder.Up()))

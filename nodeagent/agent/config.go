@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"mynetwork.io/mynetwork/metrics/scrape"
 	"mynetwork.io/mynetwork/nodeagent/export/fuse"
 	"mynetwork.io/mynetwork/nodeagent/peer/identity"
 )
@@ -58,6 +60,9 @@ type Config struct {
 	// Cluster is that of a network in Kubernetes; nil: this is none.
 	Cluster *Cluster
 
+	// Metrics is the address that metrics are served on. Without a host it is the address of the pod; without a cluster it has to be a
+	// loopback address. Empty: nowhere.
+	Metrics string
 	// CacheBytes bounds the cache of pages; 0 is the default of 64 MiB, below 0 there is none.
 	CacheBytes int64
 	// RingBytes is the size of a volume's write ring; 0 is ring.DefaultSize.
@@ -81,6 +86,8 @@ type Cluster struct {
 	ControlKeys []ed25519.PublicKey
 	// API is the client; nil: that of the cluster that this process runs in.
 	API client.WithWatch
+	// Reviews says who may read metrics; nil: the API server of the cluster that this process runs in.
+	Reviews scrape.API
 }
 
 // StoreConfig is one store of this node.
@@ -134,10 +141,18 @@ func (c Config) Validate() error {
 	case c.RingBytes != 0 && c.RingBytes < 1<<20:
 		return fmt.Errorf("%w: a ring of %d bytes, at least 1 MiB is needed", ErrConfig, c.RingBytes)
 	}
+	if _, port, err := net.SplitHostPort(c.Metrics); c.Metrics != "" && (err != nil || !number(port)) {
+		return fmt.Errorf("%w: metrics on %q: that is no address with a port", ErrConfig, c.Metrics)
+	}
 	if c.Cluster != nil {
 		return c.validateCluster()
 	}
 	return c.validateMachine()
+}
+
+func number(port string) bool {
+	_, err := strconv.ParseUint(port, 10, 16)
+	return err == nil
 }
 
 // validateCluster checks what a node of Kubernetes needs.

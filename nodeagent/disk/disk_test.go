@@ -26,6 +26,9 @@ func openOS(t *testing.T) *disk.OS {
 // TestConformance runs the one suite over every implementation.
 func TestConformance(t *testing.T) {
 	t.Run("os", func(t *testing.T) { disktest.Run(t, func(t *testing.T) disk.FS { return openOS(t) }) })
+	t.Run("metered", func(t *testing.T) {
+		disktest.Run(t, func(t *testing.T) disk.FS { return disk.NewMetered(openOS(t), &disk.Meter{}) })
+	})
 	t.Run("mem", func(t *testing.T) { disktest.Run(t, func(t *testing.T) disk.FS { return disk.NewMem(16 << 20) }) })
 	t.Run("mem unlimited", func(t *testing.T) { disktest.Run(t, func(t *testing.T) disk.FS { return disk.NewMem(0) }) })
 	t.Run("mem after crash", func(t *testing.T) {

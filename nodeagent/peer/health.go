@@ -89,12 +89,18 @@ func (h *Health) Report() Report {
 //
 // What was not measured counts as one half, so that an unknown node is tried.
 func (r Report) Score() float64 {
-	latency, bandwidth := 0.5, 0.5
+	latency, bandwidth := r.Parts()
+	return 0.3*latency + 0.3*bandwidth + 0.2*r.Reliability + 0.2*r.Reputation
+}
+
+// Parts are what latency and bandwidth add to Score, before their weights, each in [0, 1].
+func (r Report) Parts() (latency, bandwidth float64) {
+	latency, bandwidth = 0.5, 0.5
 	if r.RTT > 0 {
 		latency = 1 / (1 + float64(r.RTT)/float64(goodRTT))
 	}
 	if r.Bandwidth > 0 {
 		bandwidth = r.Bandwidth / (r.Bandwidth + goodBandwidth)
 	}
-	return 0.3*latency + 0.3*bandwidth + 0.2*r.Reliability + 0.2*r.Reputation
+	return latency, bandwidth
 }

@@ -42,7 +42,7 @@ func (a *app) csiControllerCommand() *cobra.Command {
 	c := &cobra.Command{Use: "controller", Short: "Serve the CSI sidecars of the cluster", ValidArgsFunction: cobra.NoFileCompletions,
 		Long: "Serve provisioner, resizer and snapshotter over a unix socket until SIGTERM or SIGINT. It reaches agents by their control ports.\n\n" +
 			"All flags are settings: see \"mynetwork help configuration\"."}
-	a.reader.Flags(c.Flags(), settings.CSI, "socket", "control", "namespace", "log-level")
+	a.reader.Flags(c.Flags(), settings.CSI, "socket", "control", "namespace", "metrics-address", "log-level")
 	return a.command(c, settings.CSI, func(ctx context.Context, _ []string) error {
 		v := &a.values.CSI
 		log, err := v.Logger()
@@ -53,7 +53,7 @@ func (a *app) csiControllerCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return plugin.Controller(ctx, plugin.ControllerConfig{Socket: v.Socket, Control: v.Control, Namespace: v.Namespace, Version: a.version,
+		return plugin.Controller(ctx, plugin.ControllerConfig{Metrics: v.MetricsAddress, Socket: v.Socket, Control: v.Control, Namespace: v.Namespace, Version: a.version,
 			Cluster: way, Log: log})
 	})
 }

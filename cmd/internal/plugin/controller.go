@@ -8,6 +8,7 @@ import (
 
 	"mynetwork.io/mynetwork/csi/agents"
 	"mynetwork.io/mynetwork/csi/driver"
+	"mynetwork.io/mynetwork/csi/figures"
 	"mynetwork.io/mynetwork/csi/kube"
 	"mynetwork.io/mynetwork/csi/remote"
 )
@@ -17,6 +18,7 @@ type ControllerConfig struct {
 	Socket    string // for the sidecars
 	Control   string // directory with the certificates for agents
 	Namespace string // where agents run
+	Metrics   string // address that metrics are served on; empty: nowhere
 	Version   string
 	Cluster   *rest.Config
 	Log       *slog.Logger
@@ -31,7 +33,8 @@ func Controller(ctx context.Context, c ControllerConfig) error {
 	to := remote.New(c.Control, source)
 	defer to.Close()
 	control := agents.Control{Agents: to}
-	d, err := driver.New(driver.Config{Agents: to, Version: c.Version, Log: c.Log, Controller: true, Barrier: control, Modifier: control, Topology: true})
+	calls := &figures.Calls{}
+	d, err := driver.New(driver.Config{Calls: calls, Agents: to, Version: c.Version, Log: c.Log, Controller: true, Barrier: control, Modifier: control, Topology: true})
 	if err != nil {
 		return err
 	}
@@ -39,5 +42,13 @@ func Controller(ctx context.Context, c ControllerConfig) error {
 	if err != nil {
 		return err
 	}
-	return all(ctx, source.Run, func(ctx context.Context) error { return d.Serve(ctx, ln) })
+	parts := []func(context.Context) error{source.Run, func(ctx context.Context) error { return d.Serve(ctx, ln) }}
+	if c.Metrics != "" {
+		serve, err := metricsServer(&c, calls)
+		if err != nil {
+			return err
+		}
+		parts = append(parts, serve)
+	}
+	return all(ctx, parts...)
 }

@@ -14,6 +14,7 @@ import (
 	"mynetwork.io/mynetwork/api/v1alpha1"
 	"mynetwork.io/mynetwork/csi/agents"
 	"mynetwork.io/mynetwork/csi/driver"
+	"mynetwork.io/mynetwork/csi/figures"
 	"mynetwork.io/mynetwork/csi/host"
 	"mynetwork.io/mynetwork/csi/kube"
 	"mynetwork.io/mynetwork/csi/mount"
@@ -59,14 +60,18 @@ func Node(ctx context.Context, c NodeConfig) error {
 	}
 	sockets := agents.New(c.Run, c.Node, nil)
 	defer sockets.Close()
-	d, err := driver.New(driver.Config{Agents: sockets, Version: c.Version, Log: c.Log, Node: c.Node, Mounter: mounts, Filesystems: mounts,
+	calls := &figures.Calls{}
+	d, err := driver.New(driver.Config{Calls: calls, Agents: sockets, Version: c.Version, Log: c.Log, Node: c.Node, Mounter: mounts, Filesystems: mounts,
 		MaxVolumes: c.Volumes, Notify: events.Volume, Topology: true})
 	if err != nil {
 		return err
 	}
 	h := host.New(host.Config{
 		Paths: host.Paths{Run: c.Run, Root: c.Root, Kubelet: c.Kubelet, Dev: "/dev", SELinux: "/sys/fs/selinux"},
-		Node:  c.Node, Cluster: source, Serve: ServeMounter, Log: c.Log,
+		Node:  c.Node, Cluster: source, Log: c.Log, Serve: func(ctx context.Context, path, devices string) error {
+			return all(ctx, func(ctx context.Context) error { return ServeMounter(ctx, path, devices) },
+				func(ctx context.Context) error { return showCalls(ctx, path, calls) })
+		},
 		Tell: func(n host.Network, p host.Problem) { events.Network(n.Name, n.UID, p.Reason, p.Err.Error()) },
 	})
 	ln, err := driver.Listen(ctx, c.Socket())

@@ -27,7 +27,7 @@ func (a *AgentValues) Config(version string, log *slog.Logger) (agent.Config, er
 	c := agent.Config{
 		Node: a.Node, Network: a.Network, Version: version, Format: a.Format, Dir: a.Dir, Listen: a.Listen, Control: a.Control,
 		Holder: a.Holder, Mounter: a.Mounter, Registry: a.Registry, ProbeInterval: a.ProbeInterval, Log: log,
-		FuseTransport: fuse.Transport(a.FuseTransport),
+		FuseTransport: fuse.Transport(a.FuseTransport), Metrics: a.MetricsListen,
 	}
 	var err error
 	if c.Members, err = Members(a.Members); err != nil {

@@ -15,6 +15,7 @@ func csiKeys() []Key {
 		{"csi.max-volumes", 0, "how many volumes a node may have at most; 0 is no limit"},
 		{"csi.socket", "/csi/csi.sock", "path of the driver's socket: the controller's for its sidecars, or the one to probe"},
 		{"csi.control", "/etc/mynetwork/control", "directory with certificates, keys and authorities of all networks, by which agents are reached"},
+		{"csi.metrics-address", "", "address that serves the controller's metrics over TLS to whom the API server allows it, as :8080; empty: nowhere"},
 		{"csi.log-level", "info", "least level that is logged: debug, info, warn or error"},
 	}
 }

@@ -67,6 +67,7 @@ type AgentValues struct {
 	ControlListen string        `mapstructure:"control-listen"`
 	ControlKeys   []string      `mapstructure:"control-keys"`
 	Mounter       string        `mapstructure:"mounter"`
+	MetricsListen string        `mapstructure:"metrics-listen"`
 	Cache         string        `mapstructure:"cache"`
 	Ring          string        `mapstructure:"ring"`
 	ProbeInterval time.Duration `mapstructure:"probe-interval"`
@@ -102,6 +103,8 @@ type CSIValues struct {
 	Socket     string `mapstructure:"socket"`
 	Control    string `mapstructure:"control"`
 	LogLevel   string `mapstructure:"log-level"`
+
+	MetricsAddress string `mapstructure:"metrics-address"`
 }
 
 // Reader gathers the settings. One Reader serves one run of a command.

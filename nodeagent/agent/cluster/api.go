@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
+	"mynetwork.io/mynetwork/metrics/scrape"
 )
 
 // fieldOwner owns the fields that agents apply.
@@ -56,6 +57,16 @@ func NewClient(cfg *rest.Config) (client.WithWatch, error) {
 		return nil, fmt.Errorf("client of the Kubernetes API: %w", err)
 	}
 	return c, nil
+}
+
+// Reviews asks the API server of the cluster that this process runs in who may read metrics.
+func Reviews() (scrape.API, error) {
+	cfg, err := rest.InClusterConfig()
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	cfg.QPS, cfg.Burst, cfg.UserAgent = queries, burst, "mynetwork-agent"
+	return scrape.NewCluster(cfg)
 }
 
 // applyReport writes the report of a node.

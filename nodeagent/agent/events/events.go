@@ -51,6 +51,13 @@ func (l *Log) Add(level slog.Level, reason, volume, format string, args ...any) 
 	l.out.Log(context.Background(), level, e.Message, "reason", reason, "volume", volume)
 }
 
+// Count is how many events there have been.
+func (l *Log) Count() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.next - 1
+}
+
 // Info, Warn and Error are Add at their level.
 func (l *Log) Info(reason, volume, format string, args ...any) {
 	l.Add(slog.LevelInfo, reason, volume, format, args...)

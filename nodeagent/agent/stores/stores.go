@@ -12,6 +12,7 @@ import (
 
 	"crypto/rand"
 
+	"mynetwork.io/mynetwork/metrics/meter"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/agent/transport"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -50,6 +51,8 @@ type Options struct {
 	Memory string
 	Auth   replica.Authorizer
 	Keys   []ed25519.PublicKey // the control keys
+	// Pulled hears of each copy that was made here from another store; nil: nobody does.
+	Pulled func(Pull)
 	Log    *slog.Logger
 }
 
@@ -60,6 +63,7 @@ type Store struct {
 	Path     string
 	Capacity int64
 	Opened   store.Report
+	Disk     *DiskMeter // what it asked of the disk
 	fs       *disk.OS
 	door     *door
 }
@@ -77,6 +81,7 @@ type Set struct {
 	pulls   *replica.Client // nil: not started
 	closed  bool
 	granted sync.Mutex // held while a store is formatted
+	pulled  meter.Operations
 }
 
 var _ peer.Handler = (*Set)(nil)
@@ -158,17 +163,18 @@ func (s *Set) open(c Config) (*Store, error) {
 		return nil, err
 	}
 	opt := c.options()
-	st, report, err := store.Open(fs, opt)
+	counted := &DiskMeter{}
+	st, report, err := store.Open(disk.NewMetered(fs, counted), opt)
 	if errors.Is(err, store.ErrNoStore) {
 		if err = s.format(fs, opt); err == nil {
-			st, report, err = store.Open(fs, opt)
+			st, report, err = store.Open(disk.NewMetered(fs, counted), opt)
 		}
 	}
 	if err != nil {
 		_ = fs.Close()
 		return nil, err
 	}
-	out := &Store{Store: st, ID: st.Superblock().Store, Path: c.Path, Capacity: c.Capacity, Opened: report, fs: fs}
+	out := &Store{Store: st, ID: st.Superblock().Store, Path: c.Path, Capacity: c.Capacity, Opened: report, Disk: counted, fs: fs}
 	if sb := st.Superblock(); sb.Network != networkID(s.opt.Network) || sb.Node != s.opt.Node {
 		err := fmt.Errorf("%w: it was made by node %s, this is node %s of network %s", ErrForeign, sb.Node, s.opt.Node, s.opt.Network)
 		return nil, errors.Join(err, st.Close(), fs.Close())
@@ -207,7 +213,7 @@ func (s *Set) Start(pulls replica.Transport) {
 }
 
 func (s *Set) newDoor(st *Store) *door {
-	return &door{srv: replica.NewServer(s.env, st.Store, st.ID, s.opt.Auth, s.pulls), set: s}
+	return &door{srv: replica.NewServer(s.env, st.Store, st.ID, s.opt.Auth, s.pulls), set: s, store: st.Store}
 }
 
 // Close ends the doors, once what was taken is committed, and closes the stores. It may be repeated.
@@ -341,8 +347,9 @@ func (s *Set) serveDeleted(req *peer.Request) {
 
 // door is a replica's server behind the check of deletion records.
 type door struct {
-	srv *replica.Server
-	set *Set
+	srv   *replica.Server
+	set   *Set
+	store *store.Store
 }
 
 const (
@@ -353,14 +360,14 @@ const (
 // Handle implements transport.Local.
 func (d *door) Handle(from string, typ replica.Type, body []byte, to replica.Replier) {
 	if d.admits(typ, body, to) {
-		d.srv.Handle(from, typ, body, to)
+		d.srv.Handle(from, typ, body, d.counted(typ, body, to))
 	}
 }
 
 // HandleOwn implements transport.Local.
 func (d *door) HandleOwn(from string, typ replica.Type, body []byte, to replica.Replier) {
 	if d.admits(typ, body, to) {
-		d.srv.HandleOwn(from, typ, body, to)
+		d.srv.HandleOwn(from, typ, body, d.counted(typ, body, to))
 	}
 }
 

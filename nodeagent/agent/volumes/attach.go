@@ -13,6 +13,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
 	"mynetwork.io/mynetwork/nodeagent/export"
+	"mynetwork.io/mynetwork/nodeagent/export/metered"
 	"mynetwork.io/mynetwork/nodeagent/registry"
 	"mynetwork.io/mynetwork/nodeagent/task"
 	"mynetwork.io/mynetwork/nodeagent/volume"
@@ -28,6 +29,7 @@ type attachment struct {
 	ring *memfd.Memory
 	key  *memfd.Memory // of an encrypted volume, else nil
 	gate *gate.Gate    // what the device serves; set with eng
+	work metered.Meter
 
 	history atomic.Uint64 // number of the epoch of the history that the registry was told of
 
@@ -258,7 +260,7 @@ func (m *Manager) openEngine(ctx context.Context, a *attachment, force bool) err
 
 // serve takes the engine that has been opened, and what the record says of its device.
 func (a *attachment) serve(e *volume.Engine, r *registry.Record) {
-	a.eng, a.gate = e, gate.New(backend{e, &a.frozen})
+	a.eng, a.gate = e, gate.New(metered.New(backend{e, &a.frozen}, &a.work))
 	a.gate.SetLimits(r.Limits.IOPS, r.Limits.BytesPerSecond)
 }
 

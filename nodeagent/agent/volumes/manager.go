@@ -20,6 +20,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/core/warrant"
 	"mynetwork.io/mynetwork/nodeagent/export/device"
 	"mynetwork.io/mynetwork/nodeagent/export/fuse"
+	"mynetwork.io/mynetwork/nodeagent/export/metered"
 	"mynetwork.io/mynetwork/nodeagent/export/mounter"
 	"mynetwork.io/mynetwork/nodeagent/peer/grant"
 	"mynetwork.io/mynetwork/nodeagent/registry"
@@ -228,6 +229,7 @@ type Info struct {
 	Device    string         // path
 	Transport string         // how the device's requests travel, and why so; empty where there is no choice
 	Status    *volume.Status // of a volume that is open here
+	Meter     *metered.Meter // what its users did since it was opened
 	Err       error          // why its engine has ended
 }
 
@@ -238,7 +240,7 @@ func (m *Manager) info(r registry.Record) Info {
 	case a != nil:
 		st := a.eng.Status()
 		i.State, i.Kind, i.Device, i.Status, i.Err = Attached, a.kind, a.path(), &st, a.eng.Err()
-		i.Transport = TransportOf(a.device())
+		i.Transport, i.Meter = TransportOf(a.device()), &a.work
 		i.Size = st.Size
 		if i.Err != nil {
 			i.State = Failed

@@ -173,6 +173,17 @@ func (c *Credentials) ControlConfig() *tls.Config {
 	return cfg
 }
 
+// PublicConfig makes the TLS configuration of a port that asks for no certificate: who may use it is decided otherwise. It shows the
+// node's certificate, whose name is no host name.
+func (c *Credentials) PublicConfig() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return &c.cur.Load().cert, nil
+		},
+	}
+}
+
 // ServerConfig makes the TLS configuration of the side that accepts; who is set when the other side was verified.
 func (c *Credentials) ServerConfig(who *Identity) *tls.Config {
 	cfg := c.config()

@@ -1,0 +1,93 @@
+package disk
+
+import (
+	"errors"
+	"io"
+
+	"mynetwork.io/mynetwork/metrics/meter"
+)
+
+// Meter is what was counted of a disk. The zero value is usable.
+type Meter struct {
+	Reads, Writes, Syncs meter.Operations
+}
+
+// Metered counts in a Meter what goes through to the FS behind it. It changes no answer. Of what a File may be able to do beside
+// File, it passes on Direct.
+type Metered struct {
+	FS
+	m *Meter
+}
+
+var _ FS = (*Metered)(nil)
+
+// NewMetered puts a Meter before fs.
+func NewMetered(fs FS, m *Meter) *Metered { return &Metered{fs, m} }
+
+// Create implements FS.
+func (d *Metered) Create(name string) (File, error) { return d.file(d.FS.Create(name)) }
+
+// Open implements FS.
+func (d *Metered) Open(name string) (File, error) { return d.file(d.FS.Open(name)) }
+
+func (d *Metered) file(f File, err error) (File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &meteredFile{f, d.m}, nil
+}
+
+// SyncDir implements FS.
+func (d *Metered) SyncDir(dir string) error {
+	start := d.m.Syncs.Begin()
+	err := d.FS.SyncDir(dir)
+	d.m.Syncs.Ended(start, 0, err)
+	d.m.Syncs.End()
+	return err
+}
+
+type meteredFile struct {
+	File
+	m *Meter
+}
+
+var _ Direct = (*meteredFile)(nil)
+
+// ReadAt implements File.
+func (f *meteredFile) ReadAt(p []byte, off int64) (int, error) {
+	start := f.m.Reads.Begin()
+	n, err := f.File.ReadAt(p, off)
+	if errors.Is(err, io.EOF) { // nothing is wrong with the disk
+		f.m.Reads.Ended(start, int64(n), nil)
+	} else {
+		f.m.Reads.Ended(start, int64(n), err)
+	}
+	f.m.Reads.End()
+	return n, err
+}
+
+// WriteAt implements File.
+func (f *meteredFile) WriteAt(p []byte, off int64) (int, error) {
+	start := f.m.Writes.Begin()
+	n, err := f.File.WriteAt(p, off)
+	f.m.Writes.Ended(start, int64(n), err)
+	f.m.Writes.End()
+	return n, err
+}
+
+// Sync implements File.
+func (f *meteredFile) Sync() error {
+	start := f.m.Syncs.Begin()
+	err := f.File.Sync()
+	f.m.Syncs.Ended(start, 0, err)
+	f.m.Syncs.End()
+	return err
+}
+
+// Direct implements Direct.
+func (f *meteredFile) Direct(align int) error {
+	if d, ok := f.File.(Direct); ok {
+		return d.Direct(align)
+	}
+	return errors.ErrUnsupported
+}
