@@ -223,3 +223,50 @@ func TestDefinitionsAreKept(t *testing.T) {
 		t.Errorf("%d objects", len(objects))
 	}
 }
+
+// What watches the network is off by default, and each part is switched on by itself.
+func TestMonitoring(t *testing.T) {
+	h := helm(t)
+	parts := map[string]string{"podMonitors": "pod-monitors", "rules": "rules", "dashboards": "dashboards"}
+	check := func(values map[string]any, want ...string) map[string]string {
+		t.Helper()
+		r, err := h.Render(t.Context(), values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for name := range r {
+			if strings.HasPrefix(name, "monitoring/") {
+				n++
+			}
+		}
+		for _, w := range want {
+			if r["monitoring/"+w+".yaml"] == "" {
+				t.Errorf("%v: no %s", values, w)
+			}
+		}
+		if n != len(want) {
+			t.Errorf("%v: %d files, want %v", values, n, want)
+		}
+		return r
+	}
+	check(nil)
+	for key, name := range parts {
+		check(map[string]any{"monitoring": map[string]any{key: map[string]any{"enabled": true}}}, name)
+	}
+	r := check(map[string]any{"monitoring": map[string]any{"rules": map[string]any{"enabled": true, "runbooks": "https://x.example/r.md", "labels": map[string]string{"release": "prom"}}}}, "rules")
+	for _, want := range []string{"runbook_url: https://x.example/r.md#mynetworkdegraded", "release: prom", "{{ $labels.volume }}"} {
+		if !strings.Contains(r["monitoring/rules.yaml"], want) {
+			t.Errorf("the rules have no %s", want)
+		}
+	}
+	off := map[string]any{"monitoring": map[string]any{"podMonitors": map[string]any{"enabled": true}}, "operator": map[string]any{"metricsPort": 0}}
+	if text := check(off, "pod-monitors")["monitoring/pod-monitors.yaml"]; strings.Contains(text, "name: mynetwork-operator") || strings.Count(text, "kind: PodMonitor") != 2 {
+		t.Errorf("of an operator without metrics:\n%s", text)
+	}
+	for name, bad := range map[string]any{"interval": map[string]any{"podMonitors": map[string]any{"interval": "soon"}}, "key": map[string]any{"alerts": true}} {
+		if _, err := h.Render(t.Context(), map[string]any{"monitoring": bad}); err == nil {
+			t.Errorf("%s was accepted", name)
+		}
+	}
+}

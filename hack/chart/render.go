@@ -74,12 +74,27 @@ func (h Helm) Render(ctx context.Context, values map[string]any, apis ...string)
 // mark is the first line of each file that is made from the chart.
 const mark = "# Made from charts/mynetwork by make generate. Change it there.\n"
 
-// Config is what config/ has of the chart: each template with the default values, but no definitions of resources, which the
-// code makes, and no hooks, which only Helm runs.
+// Monitoring are values that switch on all that watches the network.
+func Monitoring() map[string]any {
+	on := map[string]any{"enabled": true}
+	return map[string]any{"monitoring": map[string]any{"podMonitors": on, "rules": on, "dashboards": on}}
+}
+
+// Config is what config/ has of the chart: each template with the default values, but for monitoring/, which is switched on and stands
+// for itself; no definitions of resources, which the code makes, and no hooks, which only Helm runs.
 func (h Helm) Config(ctx context.Context) (map[string]string, error) {
 	rendered, err := h.Render(ctx, nil)
 	if err != nil {
 		return nil, err
+	}
+	watched, err := h.Render(ctx, Monitoring())
+	if err != nil {
+		return nil, err
+	}
+	for name, text := range watched {
+		if strings.HasPrefix(name, "monitoring/") {
+			rendered[name] = text
+		}
 	}
 	out := map[string]string{}
 	dirs := map[string][]string{}

@@ -13,7 +13,7 @@ func Families() []m.Family {
 
 func node() []m.Family {
 	return []m.Family{
-		{Name: "agent_info", Kind: m.Gauge, Labels: []string{"node", "version"}, Help: "1 for the agent of this node, with its version."},
+		{Name: "agent_info", Kind: m.Gauge, Labels: []string{"name", "version"}, Help: "1 for the agent of this node, with its version."},
 		{Name: "agent_layout_version", Kind: m.Gauge, Help: "Version of the layout that this node follows."},
 		{Name: "agent_certificate_expiry_timestamp_seconds", Kind: m.Gauge, Help: "When the certificate in use ends, in Unix time. It is renewed at a third of its life."},
 		{Name: "agent_connections_refused_total", Kind: m.Counter, Help: "Connections that the peer server refused: strangers, or certificates of others."},
@@ -29,7 +29,7 @@ func node() []m.Family {
 func volumeState() []m.Family {
 	v := []string{"volume"}
 	return []m.Family{
-		{Name: "volume_info", Kind: m.Gauge, Labels: []string{"volume", "id", "namespace", "persistentvolumeclaim", "device"}, Help: "1 for each volume that is open on this node, with the claim that it was made for."},
+		{Name: "volume_info", Kind: m.Gauge, Labels: []string{"volume", "id", "claim_namespace", "claim", "device"}, Help: "1 for each volume that is open on this node, with the claim that it was made for."},
 		{Name: "volume_size_bytes", Kind: m.Gauge, Labels: v, Help: "Size of the device."},
 		{Name: "volume_used_bytes", Kind: m.Gauge, Labels: v, Help: "Bytes stored, journal included, counted once."},
 		{Name: "volume_failed", Kind: m.Gauge, Labels: v, Help: "1 if the volume's engine has ended here, by a fence or an error: its device answers EIO."},
