@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"golang.org/x/sys/unix"
 
 	"mynetwork.io/mynetwork/metrics/scrape"
@@ -20,6 +21,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/events"
 	"mynetwork.io/mynetwork/nodeagent/agent/fsck"
 	"mynetwork.io/mynetwork/nodeagent/agent/grants"
+	"mynetwork.io/mynetwork/nodeagent/agent/history"
 	"mynetwork.io/mynetwork/nodeagent/agent/holding"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/agent/metrics"
@@ -76,6 +78,7 @@ type Agent struct {
 	control   *control.Server
 	listener  net.Listener // of the control socket
 	remote    net.Listener // of control over TLS; nil: none
+	history   *history.History
 	figures   *prometheus.Registry
 	scraped   net.Listener // of metrics; nil: none
 	peerAddr  net.Addr
@@ -116,6 +119,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		return nil
 	})
 	g.run(a.sweep)
+	g.run(func(ctx context.Context) error { a.history.Run(ctx, a.unsaved); return nil })
 	a.resume(ctx, g, cancel)
 	g.run(func(ctx context.Context) error { return a.control.Serve(ctx, a.listener, nil) })
 	if a.kube != nil {
@@ -157,6 +161,10 @@ func (a *Agent) start(ctx context.Context) (err error) {
 	if err := a.lockDir(); err != nil {
 		return err
 	}
+	if a.history, err = history.Open(filepath.Join(c.Dir, "history"), time.Now); err != nil {
+		return err
+	}
+	a.events.Notice(a.history.Event)
 	a.members = members.New(c.Node)
 	join := a.joinMachine
 	if c.Cluster != nil {
@@ -214,7 +222,7 @@ func (a *Agent) lockDir() error {
 func (a *Agent) startData() (err error) {
 	c := &a.cfg
 	presented := grant.NewAuthorizer(c.Network, a.trust.keys, nil)
-	opt := stores.Options{Node: c.Node, Network: c.Network, Format: c.Format, Keys: a.trust.keys, Log: c.Log,
+	opt := stores.Options{Pulled: func(p stores.Pull) { a.history.Copied(p.Bytes, p.Took, p.Failed) }, Node: c.Node, Network: c.Network, Format: c.Format, Keys: a.trust.keys, Log: c.Log,
 		Auth: &grants.Authorizer{Self: c.Node, Network: c.Network, Presented: presented}}
 	for _, s := range c.Stores {
 		opt.Stores = append(opt.Stores, stores.Config(s))
@@ -278,7 +286,8 @@ func (a *Agent) startVolumes() error {
 		Members: a.members, Transport: a.transport, Grants: a.grants, Stores: a.stores, Deleted: a.deleted})
 	parts := control.Parts{Node: c.Node, Version: c.Version, PeerAddress: a.peerAddr.String(), Started: a.started, Volumes: a.volumes, Readers: a.readers,
 		Stores: a.stores, Members: a.members, Health: func(node string) peer.Report { return a.pool.Health(node).Report() }, Cache: a.cache,
-		Events: a.events, Checker: checker, Orphans: checker, Counters: a.counters, Log: c.Log}
+		Events: a.events, Checker: checker, Orphans: checker, Counters: a.counters, Log: c.Log,
+		Figures: func() ([]*dto.MetricFamily, error) { return a.gatherer().Gather() }, History: a.history}
 	if a.kube != nil {
 		parts.Layouts = a.kube.Directory()
 	}

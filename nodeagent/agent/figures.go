@@ -89,3 +89,8 @@ func (a *Agent) storeReadings() (out []metrics.StoreReading) {
 	}
 	return out
 }
+
+// unsaved notes that the history could not be written: the next try has all of it.
+func (a *Agent) unsaved(err error) {
+	a.cfg.Log.Warn("the node's history is not saved yet", "err", err)
+}

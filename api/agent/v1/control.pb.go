@@ -3942,6 +3942,419 @@ func (x *Event) GetMessage() string {
 	return ""
 }
 
+type MetricsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MetricsRequest) Reset() {
+	*x = MetricsRequest{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MetricsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MetricsRequest) ProtoMessage() {}
+
+func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
+func (*MetricsRequest) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{58}
+}
+
+type MetricsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          []byte                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MetricsResponse) Reset() {
+	*x = MetricsResponse{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MetricsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MetricsResponse) ProtoMessage() {}
+
+func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
+func (*MetricsResponse) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *MetricsResponse) GetText() []byte {
+	if x != nil {
+		return x.Text
+	}
+	return nil
+}
+
+type ReportRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hours         int32                  `protobuf:"varint,1,opt,name=hours,proto3" json:"hours,omitempty"` // 1 to 24; 0: 24
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportRequest) Reset() {
+	*x = ReportRequest{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportRequest) ProtoMessage() {}
+
+func (x *ReportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
+func (*ReportRequest) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *ReportRequest) GetHours() int32 {
+	if x != nil {
+		return x.Hours
+	}
+	return 0
+}
+
+type ReportResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	FromUnix      int64                  `protobuf:"varint,2,opt,name=from_unix,json=fromUnix,proto3" json:"from_unix,omitempty"`
+	ToUnix        int64                  `protobuf:"varint,3,opt,name=to_unix,json=toUnix,proto3" json:"to_unix,omitempty"`
+	Copies        uint64                 `protobuf:"varint,4,opt,name=copies,proto3" json:"copies,omitempty"` // made here from other nodes
+	CopiesFailed  uint64                 `protobuf:"varint,5,opt,name=copies_failed,json=copiesFailed,proto3" json:"copies_failed,omitempty"`
+	CopiedBytes   uint64                 `protobuf:"varint,6,opt,name=copied_bytes,json=copiedBytes,proto3" json:"copied_bytes,omitempty"`
+	CopyingMillis int64                  `protobuf:"varint,7,opt,name=copying_millis,json=copyingMillis,proto3" json:"copying_millis,omitempty"`                                            // that those that succeeded took, in all
+	Warnings      map[string]uint64      `protobuf:"bytes,8,rep,name=warnings,proto3" json:"warnings,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // warnings and errors by reason
+	Stores        []*Store               `protobuf:"bytes,9,rep,name=stores,proto3" json:"stores,omitempty"`
+	Peers         []*Peer                `protobuf:"bytes,10,rep,name=peers,proto3" json:"peers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportResponse) Reset() {
+	*x = ReportResponse{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportResponse) ProtoMessage() {}
+
+func (x *ReportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
+func (*ReportResponse) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *ReportResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ReportResponse) GetFromUnix() int64 {
+	if x != nil {
+		return x.FromUnix
+	}
+	return 0
+}
+
+func (x *ReportResponse) GetToUnix() int64 {
+	if x != nil {
+		return x.ToUnix
+	}
+	return 0
+}
+
+func (x *ReportResponse) GetCopies() uint64 {
+	if x != nil {
+		return x.Copies
+	}
+	return 0
+}
+
+func (x *ReportResponse) GetCopiesFailed() uint64 {
+	if x != nil {
+		return x.CopiesFailed
+	}
+	return 0
+}
+
+func (x *ReportResponse) GetCopiedBytes() uint64 {
+	if x != nil {
+		return x.CopiedBytes
+	}
+	return 0
+}
+
+func (x *ReportResponse) GetCopyingMillis() int64 {
+	if x != nil {
+		return x.CopyingMillis
+	}
+	return 0
+}
+
+func (x *ReportResponse) GetWarnings() map[string]uint64 {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *ReportResponse) GetStores() []*Store {
+	if x != nil {
+		return x.Stores
+	}
+	return nil
+}
+
+func (x *ReportResponse) GetPeers() []*Peer {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+type PlacementRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlacementRequest) Reset() {
+	*x = PlacementRequest{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlacementRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlacementRequest) ProtoMessage() {}
+
+func (x *PlacementRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlacementRequest.ProtoReflect.Descriptor instead.
+func (*PlacementRequest) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *PlacementRequest) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+type PlacementResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Held          []*Held                `protobuf:"bytes,2,rep,name=held,proto3" json:"held,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlacementResponse) Reset() {
+	*x = PlacementResponse{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlacementResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlacementResponse) ProtoMessage() {}
+
+func (x *PlacementResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlacementResponse.ProtoReflect.Descriptor instead.
+func (*PlacementResponse) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *PlacementResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *PlacementResponse) GetHeld() []*Held {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+// Held is what one store holds of a volume.
+type Held struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Store         string                 `protobuf:"bytes,1,opt,name=store,proto3" json:"store,omitempty"`
+	Extents       int64                  `protobuf:"varint,2,opt,name=extents,proto3" json:"extents,omitempty"`
+	Data          int64                  `protobuf:"varint,3,opt,name=data,proto3" json:"data,omitempty"`        // bytes of data
+	Log           int64                  `protobuf:"varint,4,opt,name=log,proto3" json:"log,omitempty"`          // bytes of the journal's records
+	Promised      string                 `protobuf:"bytes,5,opt,name=promised,proto3" json:"promised,omitempty"` // the epoch that it has promised
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Held) Reset() {
+	*x = Held{}
+	mi := &file_api_agent_v1_control_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Held) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Held) ProtoMessage() {}
+
+func (x *Held) ProtoReflect() protoreflect.Message {
+	mi := &file_api_agent_v1_control_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Held.ProtoReflect.Descriptor instead.
+func (*Held) Descriptor() ([]byte, []int) {
+	return file_api_agent_v1_control_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *Held) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+func (x *Held) GetExtents() int64 {
+	if x != nil {
+		return x.Extents
+	}
+	return 0
+}
+
+func (x *Held) GetData() int64 {
+	if x != nil {
+		return x.Data
+	}
+	return 0
+}
+
+func (x *Held) GetLog() int64 {
+	if x != nil {
+		return x.Log
+	}
+	return 0
+}
+
+func (x *Held) GetPromised() string {
+	if x != nil {
+		return x.Promised
+	}
+	return ""
+}
+
 var File_api_agent_v1_control_proto protoreflect.FileDescriptor
 
 const file_api_agent_v1_control_proto_rawDesc = "" +
@@ -4240,7 +4653,38 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x05level\x18\x03 \x01(\tR\x05level\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x16\n" +
 	"\x06volume\x18\x05 \x01(\tR\x06volume\x12\x18\n" +
-	"\amessage\x18\x06 \x01(\tR\amessage*j\n" +
+	"\amessage\x18\x06 \x01(\tR\amessage\"\x10\n" +
+	"\x0eMetricsRequest\"%\n" +
+	"\x0fMetricsResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\fR\x04text\"%\n" +
+	"\rReportRequest\x12\x14\n" +
+	"\x05hours\x18\x01 \x01(\x05R\x05hours\"\xcf\x03\n" +
+	"\x0eReportResponse\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1b\n" +
+	"\tfrom_unix\x18\x02 \x01(\x03R\bfromUnix\x12\x17\n" +
+	"\ato_unix\x18\x03 \x01(\x03R\x06toUnix\x12\x16\n" +
+	"\x06copies\x18\x04 \x01(\x04R\x06copies\x12#\n" +
+	"\rcopies_failed\x18\x05 \x01(\x04R\fcopiesFailed\x12!\n" +
+	"\fcopied_bytes\x18\x06 \x01(\x04R\vcopiedBytes\x12%\n" +
+	"\x0ecopying_millis\x18\a \x01(\x03R\rcopyingMillis\x12L\n" +
+	"\bwarnings\x18\b \x03(\v20.mynetwork.agent.v1.ReportResponse.WarningsEntryR\bwarnings\x121\n" +
+	"\x06stores\x18\t \x03(\v2\x19.mynetwork.agent.v1.StoreR\x06stores\x12.\n" +
+	"\x05peers\x18\n" +
+	" \x03(\v2\x18.mynetwork.agent.v1.PeerR\x05peers\x1a;\n" +
+	"\rWarningsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"*\n" +
+	"\x10PlacementRequest\x12\x16\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\"U\n" +
+	"\x11PlacementResponse\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12,\n" +
+	"\x04held\x18\x02 \x03(\v2\x18.mynetwork.agent.v1.HeldR\x04held\"x\n" +
+	"\x04Held\x12\x14\n" +
+	"\x05store\x18\x01 \x01(\tR\x05store\x12\x18\n" +
+	"\aextents\x18\x02 \x01(\x03R\aextents\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\x03R\x04data\x12\x10\n" +
+	"\x03log\x18\x04 \x01(\x03R\x03log\x12\x1a\n" +
+	"\bpromised\x18\x05 \x01(\tR\bpromised*j\n" +
 	"\n" +
 	"DeviceKind\x12\x1b\n" +
 	"\x17DEVICE_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
@@ -4256,7 +4700,7 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x15VOLUME_STATE_ATTACHED\x10\x02\x12\x1a\n" +
 	"\x16VOLUME_STATE_ELSEWHERE\x10\x03\x12\x17\n" +
 	"\x13VOLUME_STATE_FAILED\x10\x04\x12\x18\n" +
-	"\x14VOLUME_STATE_DELETED\x10\x052\xb1\x14\n" +
+	"\x14VOLUME_STATE_DELETED\x10\x052\xb0\x16\n" +
 	"\x05Agent\x12I\n" +
 	"\x04Info\x12\x1f.mynetwork.agent.v1.InfoRequest\x1a .mynetwork.agent.v1.InfoResponse\x12O\n" +
 	"\x06Status\x12!.mynetwork.agent.v1.StatusRequest\x1a\".mynetwork.agent.v1.StatusResponse\x12S\n" +
@@ -4288,7 +4732,10 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"SealVolume\x12%.mynetwork.agent.v1.SealVolumeRequest\x1a\x1a.mynetwork.agent.v1.Volume\x12i\n" +
 	"\x0eSnapshotBlocks\x12).mynetwork.agent.v1.SnapshotBlocksRequest\x1a*.mynetwork.agent.v1.SnapshotBlocksResponse0\x01\x12X\n" +
 	"\tPutLayout\x12$.mynetwork.agent.v1.PutLayoutRequest\x1a%.mynetwork.agent.v1.PutLayoutResponse\x12X\n" +
-	"\tGetLayout\x12$.mynetwork.agent.v1.GetLayoutRequest\x1a%.mynetwork.agent.v1.GetLayoutResponse\x12H\n" +
+	"\tGetLayout\x12$.mynetwork.agent.v1.GetLayoutRequest\x1a%.mynetwork.agent.v1.GetLayoutResponse\x12R\n" +
+	"\aMetrics\x12\".mynetwork.agent.v1.MetricsRequest\x1a#.mynetwork.agent.v1.MetricsResponse\x12O\n" +
+	"\x06Report\x12!.mynetwork.agent.v1.ReportRequest\x1a\".mynetwork.agent.v1.ReportResponse\x12X\n" +
+	"\tPlacement\x12$.mynetwork.agent.v1.PlacementRequest\x1a%.mynetwork.agent.v1.PlacementResponse\x12H\n" +
 	"\x06Events\x12!.mynetwork.agent.v1.EventsRequest\x1a\x19.mynetwork.agent.v1.Event0\x01B-Z+mynetwork.io/mynetwork/api/agent/v1;agentv1b\x06proto3"
 
 var (
@@ -4304,7 +4751,7 @@ func file_api_agent_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_api_agent_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_api_agent_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
+var file_api_agent_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
 var file_api_agent_v1_control_proto_goTypes = []any{
 	(DeviceKind)(0),                 // 0: mynetwork.agent.v1.DeviceKind
 	(Compression)(0),                // 1: mynetwork.agent.v1.Compression
@@ -4367,96 +4814,114 @@ var file_api_agent_v1_control_proto_goTypes = []any{
 	(*GetLayoutResponse)(nil),       // 58: mynetwork.agent.v1.GetLayoutResponse
 	(*EventsRequest)(nil),           // 59: mynetwork.agent.v1.EventsRequest
 	(*Event)(nil),                   // 60: mynetwork.agent.v1.Event
-	nil,                             // 61: mynetwork.agent.v1.StatusResponse.CountersEntry
-	nil,                             // 62: mynetwork.agent.v1.OpenVolume.CountersEntry
-	nil,                             // 63: mynetwork.agent.v1.FsckRequest.EncryptionKeysEntry
+	(*MetricsRequest)(nil),          // 61: mynetwork.agent.v1.MetricsRequest
+	(*MetricsResponse)(nil),         // 62: mynetwork.agent.v1.MetricsResponse
+	(*ReportRequest)(nil),           // 63: mynetwork.agent.v1.ReportRequest
+	(*ReportResponse)(nil),          // 64: mynetwork.agent.v1.ReportResponse
+	(*PlacementRequest)(nil),        // 65: mynetwork.agent.v1.PlacementRequest
+	(*PlacementResponse)(nil),       // 66: mynetwork.agent.v1.PlacementResponse
+	(*Held)(nil),                    // 67: mynetwork.agent.v1.Held
+	nil,                             // 68: mynetwork.agent.v1.StatusResponse.CountersEntry
+	nil,                             // 69: mynetwork.agent.v1.OpenVolume.CountersEntry
+	nil,                             // 70: mynetwork.agent.v1.FsckRequest.EncryptionKeysEntry
+	nil,                             // 71: mynetwork.agent.v1.ReportResponse.WarningsEntry
 }
 var file_api_agent_v1_control_proto_depIdxs = []int32{
 	7,  // 0: mynetwork.agent.v1.StatusResponse.stores:type_name -> mynetwork.agent.v1.Store
 	8,  // 1: mynetwork.agent.v1.StatusResponse.peers:type_name -> mynetwork.agent.v1.Peer
 	9,  // 2: mynetwork.agent.v1.StatusResponse.volumes:type_name -> mynetwork.agent.v1.Volume
-	61, // 3: mynetwork.agent.v1.StatusResponse.counters:type_name -> mynetwork.agent.v1.StatusResponse.CountersEntry
+	68, // 3: mynetwork.agent.v1.StatusResponse.counters:type_name -> mynetwork.agent.v1.StatusResponse.CountersEntry
 	1,  // 4: mynetwork.agent.v1.Volume.compression:type_name -> mynetwork.agent.v1.Compression
 	12, // 5: mynetwork.agent.v1.Volume.snapshots:type_name -> mynetwork.agent.v1.Snapshot
 	2,  // 6: mynetwork.agent.v1.Volume.state:type_name -> mynetwork.agent.v1.VolumeState
 	0,  // 7: mynetwork.agent.v1.Volume.device_kind:type_name -> mynetwork.agent.v1.DeviceKind
 	10, // 8: mynetwork.agent.v1.Volume.open:type_name -> mynetwork.agent.v1.OpenVolume
 	11, // 9: mynetwork.agent.v1.OpenVolume.replicas:type_name -> mynetwork.agent.v1.Replica
-	62, // 10: mynetwork.agent.v1.OpenVolume.counters:type_name -> mynetwork.agent.v1.OpenVolume.CountersEntry
+	69, // 10: mynetwork.agent.v1.OpenVolume.counters:type_name -> mynetwork.agent.v1.OpenVolume.CountersEntry
 	1,  // 11: mynetwork.agent.v1.CreateVolumeRequest.compression:type_name -> mynetwork.agent.v1.Compression
 	9,  // 12: mynetwork.agent.v1.ListVolumesResponse.volumes:type_name -> mynetwork.agent.v1.Volume
 	0,  // 13: mynetwork.agent.v1.AttachVolumeRequest.kind:type_name -> mynetwork.agent.v1.DeviceKind
 	9,  // 14: mynetwork.agent.v1.AttachVolumeResponse.volume:type_name -> mynetwork.agent.v1.Volume
-	63, // 15: mynetwork.agent.v1.FsckRequest.encryption_keys:type_name -> mynetwork.agent.v1.FsckRequest.EncryptionKeysEntry
+	70, // 15: mynetwork.agent.v1.FsckRequest.encryption_keys:type_name -> mynetwork.agent.v1.FsckRequest.EncryptionKeysEntry
 	33, // 16: mynetwork.agent.v1.Progress.findings:type_name -> mynetwork.agent.v1.Finding
 	36, // 17: mynetwork.agent.v1.RebuildRegistryResponse.volumes:type_name -> mynetwork.agent.v1.Rebuilt
 	39, // 18: mynetwork.agent.v1.TailsResponse.tails:type_name -> mynetwork.agent.v1.Tail
 	42, // 19: mynetwork.agent.v1.ListOrphansResponse.orphans:type_name -> mynetwork.agent.v1.Orphan
 	1,  // 20: mynetwork.agent.v1.ModifyVolumeRequest.compression:type_name -> mynetwork.agent.v1.Compression
 	52, // 21: mynetwork.agent.v1.SnapshotBlocksResponse.ranges:type_name -> mynetwork.agent.v1.BlockRange
-	3,  // 22: mynetwork.agent.v1.Agent.Info:input_type -> mynetwork.agent.v1.InfoRequest
-	5,  // 23: mynetwork.agent.v1.Agent.Status:input_type -> mynetwork.agent.v1.StatusRequest
-	13, // 24: mynetwork.agent.v1.Agent.CreateVolume:input_type -> mynetwork.agent.v1.CreateVolumeRequest
-	14, // 25: mynetwork.agent.v1.Agent.ListVolumes:input_type -> mynetwork.agent.v1.ListVolumesRequest
-	16, // 26: mynetwork.agent.v1.Agent.InspectVolume:input_type -> mynetwork.agent.v1.InspectVolumeRequest
-	17, // 27: mynetwork.agent.v1.Agent.AttachVolume:input_type -> mynetwork.agent.v1.AttachVolumeRequest
-	19, // 28: mynetwork.agent.v1.Agent.DetachVolume:input_type -> mynetwork.agent.v1.DetachVolumeRequest
-	21, // 29: mynetwork.agent.v1.Agent.ResizeVolume:input_type -> mynetwork.agent.v1.ResizeVolumeRequest
-	22, // 30: mynetwork.agent.v1.Agent.CreateSnapshot:input_type -> mynetwork.agent.v1.CreateSnapshotRequest
-	23, // 31: mynetwork.agent.v1.Agent.DeleteSnapshot:input_type -> mynetwork.agent.v1.DeleteSnapshotRequest
-	25, // 32: mynetwork.agent.v1.Agent.RollbackVolume:input_type -> mynetwork.agent.v1.RollbackVolumeRequest
-	26, // 33: mynetwork.agent.v1.Agent.CloneVolume:input_type -> mynetwork.agent.v1.CloneVolumeRequest
-	27, // 34: mynetwork.agent.v1.Agent.DeleteVolume:input_type -> mynetwork.agent.v1.DeleteVolumeRequest
-	37, // 35: mynetwork.agent.v1.Agent.Tails:input_type -> mynetwork.agent.v1.TailsRequest
-	29, // 36: mynetwork.agent.v1.Agent.ScrubVolume:input_type -> mynetwork.agent.v1.ScrubVolumeRequest
-	30, // 37: mynetwork.agent.v1.Agent.Fsck:input_type -> mynetwork.agent.v1.FsckRequest
-	31, // 38: mynetwork.agent.v1.Agent.ScrubStore:input_type -> mynetwork.agent.v1.ScrubStoreRequest
-	34, // 39: mynetwork.agent.v1.Agent.RebuildRegistry:input_type -> mynetwork.agent.v1.RebuildRegistryRequest
-	40, // 40: mynetwork.agent.v1.Agent.ListOrphans:input_type -> mynetwork.agent.v1.ListOrphansRequest
-	43, // 41: mynetwork.agent.v1.Agent.AdoptVolume:input_type -> mynetwork.agent.v1.AdoptVolumeRequest
-	44, // 42: mynetwork.agent.v1.Agent.HoldVolume:input_type -> mynetwork.agent.v1.HoldVolumeRequest
-	46, // 43: mynetwork.agent.v1.Agent.ReleaseVolume:input_type -> mynetwork.agent.v1.ReleaseVolumeRequest
-	48, // 44: mynetwork.agent.v1.Agent.ModifyVolume:input_type -> mynetwork.agent.v1.ModifyVolumeRequest
-	53, // 45: mynetwork.agent.v1.Agent.FenceVolume:input_type -> mynetwork.agent.v1.FenceVolumeRequest
-	49, // 46: mynetwork.agent.v1.Agent.SealVolume:input_type -> mynetwork.agent.v1.SealVolumeRequest
-	50, // 47: mynetwork.agent.v1.Agent.SnapshotBlocks:input_type -> mynetwork.agent.v1.SnapshotBlocksRequest
-	55, // 48: mynetwork.agent.v1.Agent.PutLayout:input_type -> mynetwork.agent.v1.PutLayoutRequest
-	57, // 49: mynetwork.agent.v1.Agent.GetLayout:input_type -> mynetwork.agent.v1.GetLayoutRequest
-	59, // 50: mynetwork.agent.v1.Agent.Events:input_type -> mynetwork.agent.v1.EventsRequest
-	4,  // 51: mynetwork.agent.v1.Agent.Info:output_type -> mynetwork.agent.v1.InfoResponse
-	6,  // 52: mynetwork.agent.v1.Agent.Status:output_type -> mynetwork.agent.v1.StatusResponse
-	9,  // 53: mynetwork.agent.v1.Agent.CreateVolume:output_type -> mynetwork.agent.v1.Volume
-	15, // 54: mynetwork.agent.v1.Agent.ListVolumes:output_type -> mynetwork.agent.v1.ListVolumesResponse
-	9,  // 55: mynetwork.agent.v1.Agent.InspectVolume:output_type -> mynetwork.agent.v1.Volume
-	18, // 56: mynetwork.agent.v1.Agent.AttachVolume:output_type -> mynetwork.agent.v1.AttachVolumeResponse
-	20, // 57: mynetwork.agent.v1.Agent.DetachVolume:output_type -> mynetwork.agent.v1.DetachVolumeResponse
-	9,  // 58: mynetwork.agent.v1.Agent.ResizeVolume:output_type -> mynetwork.agent.v1.Volume
-	12, // 59: mynetwork.agent.v1.Agent.CreateSnapshot:output_type -> mynetwork.agent.v1.Snapshot
-	24, // 60: mynetwork.agent.v1.Agent.DeleteSnapshot:output_type -> mynetwork.agent.v1.DeleteSnapshotResponse
-	9,  // 61: mynetwork.agent.v1.Agent.RollbackVolume:output_type -> mynetwork.agent.v1.Volume
-	9,  // 62: mynetwork.agent.v1.Agent.CloneVolume:output_type -> mynetwork.agent.v1.Volume
-	28, // 63: mynetwork.agent.v1.Agent.DeleteVolume:output_type -> mynetwork.agent.v1.DeleteVolumeResponse
-	38, // 64: mynetwork.agent.v1.Agent.Tails:output_type -> mynetwork.agent.v1.TailsResponse
-	32, // 65: mynetwork.agent.v1.Agent.ScrubVolume:output_type -> mynetwork.agent.v1.Progress
-	32, // 66: mynetwork.agent.v1.Agent.Fsck:output_type -> mynetwork.agent.v1.Progress
-	32, // 67: mynetwork.agent.v1.Agent.ScrubStore:output_type -> mynetwork.agent.v1.Progress
-	35, // 68: mynetwork.agent.v1.Agent.RebuildRegistry:output_type -> mynetwork.agent.v1.RebuildRegistryResponse
-	41, // 69: mynetwork.agent.v1.Agent.ListOrphans:output_type -> mynetwork.agent.v1.ListOrphansResponse
-	9,  // 70: mynetwork.agent.v1.Agent.AdoptVolume:output_type -> mynetwork.agent.v1.Volume
-	45, // 71: mynetwork.agent.v1.Agent.HoldVolume:output_type -> mynetwork.agent.v1.HoldVolumeResponse
-	47, // 72: mynetwork.agent.v1.Agent.ReleaseVolume:output_type -> mynetwork.agent.v1.ReleaseVolumeResponse
-	9,  // 73: mynetwork.agent.v1.Agent.ModifyVolume:output_type -> mynetwork.agent.v1.Volume
-	54, // 74: mynetwork.agent.v1.Agent.FenceVolume:output_type -> mynetwork.agent.v1.FenceVolumeResponse
-	9,  // 75: mynetwork.agent.v1.Agent.SealVolume:output_type -> mynetwork.agent.v1.Volume
-	51, // 76: mynetwork.agent.v1.Agent.SnapshotBlocks:output_type -> mynetwork.agent.v1.SnapshotBlocksResponse
-	56, // 77: mynetwork.agent.v1.Agent.PutLayout:output_type -> mynetwork.agent.v1.PutLayoutResponse
-	58, // 78: mynetwork.agent.v1.Agent.GetLayout:output_type -> mynetwork.agent.v1.GetLayoutResponse
-	60, // 79: mynetwork.agent.v1.Agent.Events:output_type -> mynetwork.agent.v1.Event
-	51, // [51:80] is the sub-list for method output_type
-	22, // [22:51] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	71, // 22: mynetwork.agent.v1.ReportResponse.warnings:type_name -> mynetwork.agent.v1.ReportResponse.WarningsEntry
+	7,  // 23: mynetwork.agent.v1.ReportResponse.stores:type_name -> mynetwork.agent.v1.Store
+	8,  // 24: mynetwork.agent.v1.ReportResponse.peers:type_name -> mynetwork.agent.v1.Peer
+	67, // 25: mynetwork.agent.v1.PlacementResponse.held:type_name -> mynetwork.agent.v1.Held
+	3,  // 26: mynetwork.agent.v1.Agent.Info:input_type -> mynetwork.agent.v1.InfoRequest
+	5,  // 27: mynetwork.agent.v1.Agent.Status:input_type -> mynetwork.agent.v1.StatusRequest
+	13, // 28: mynetwork.agent.v1.Agent.CreateVolume:input_type -> mynetwork.agent.v1.CreateVolumeRequest
+	14, // 29: mynetwork.agent.v1.Agent.ListVolumes:input_type -> mynetwork.agent.v1.ListVolumesRequest
+	16, // 30: mynetwork.agent.v1.Agent.InspectVolume:input_type -> mynetwork.agent.v1.InspectVolumeRequest
+	17, // 31: mynetwork.agent.v1.Agent.AttachVolume:input_type -> mynetwork.agent.v1.AttachVolumeRequest
+	19, // 32: mynetwork.agent.v1.Agent.DetachVolume:input_type -> mynetwork.agent.v1.DetachVolumeRequest
+	21, // 33: mynetwork.agent.v1.Agent.ResizeVolume:input_type -> mynetwork.agent.v1.ResizeVolumeRequest
+	22, // 34: mynetwork.agent.v1.Agent.CreateSnapshot:input_type -> mynetwork.agent.v1.CreateSnapshotRequest
+	23, // 35: mynetwork.agent.v1.Agent.DeleteSnapshot:input_type -> mynetwork.agent.v1.DeleteSnapshotRequest
+	25, // 36: mynetwork.agent.v1.Agent.RollbackVolume:input_type -> mynetwork.agent.v1.RollbackVolumeRequest
+	26, // 37: mynetwork.agent.v1.Agent.CloneVolume:input_type -> mynetwork.agent.v1.CloneVolumeRequest
+	27, // 38: mynetwork.agent.v1.Agent.DeleteVolume:input_type -> mynetwork.agent.v1.DeleteVolumeRequest
+	37, // 39: mynetwork.agent.v1.Agent.Tails:input_type -> mynetwork.agent.v1.TailsRequest
+	29, // 40: mynetwork.agent.v1.Agent.ScrubVolume:input_type -> mynetwork.agent.v1.ScrubVolumeRequest
+	30, // 41: mynetwork.agent.v1.Agent.Fsck:input_type -> mynetwork.agent.v1.FsckRequest
+	31, // 42: mynetwork.agent.v1.Agent.ScrubStore:input_type -> mynetwork.agent.v1.ScrubStoreRequest
+	34, // 43: mynetwork.agent.v1.Agent.RebuildRegistry:input_type -> mynetwork.agent.v1.RebuildRegistryRequest
+	40, // 44: mynetwork.agent.v1.Agent.ListOrphans:input_type -> mynetwork.agent.v1.ListOrphansRequest
+	43, // 45: mynetwork.agent.v1.Agent.AdoptVolume:input_type -> mynetwork.agent.v1.AdoptVolumeRequest
+	44, // 46: mynetwork.agent.v1.Agent.HoldVolume:input_type -> mynetwork.agent.v1.HoldVolumeRequest
+	46, // 47: mynetwork.agent.v1.Agent.ReleaseVolume:input_type -> mynetwork.agent.v1.ReleaseVolumeRequest
+	48, // 48: mynetwork.agent.v1.Agent.ModifyVolume:input_type -> mynetwork.agent.v1.ModifyVolumeRequest
+	53, // 49: mynetwork.agent.v1.Agent.FenceVolume:input_type -> mynetwork.agent.v1.FenceVolumeRequest
+	49, // 50: mynetwork.agent.v1.Agent.SealVolume:input_type -> mynetwork.agent.v1.SealVolumeRequest
+	50, // 51: mynetwork.agent.v1.Agent.SnapshotBlocks:input_type -> mynetwork.agent.v1.SnapshotBlocksRequest
+	55, // 52: mynetwork.agent.v1.Agent.PutLayout:input_type -> mynetwork.agent.v1.PutLayoutRequest
+	57, // 53: mynetwork.agent.v1.Agent.GetLayout:input_type -> mynetwork.agent.v1.GetLayoutRequest
+	61, // 54: mynetwork.agent.v1.Agent.Metrics:input_type -> mynetwork.agent.v1.MetricsRequest
+	63, // 55: mynetwork.agent.v1.Agent.Report:input_type -> mynetwork.agent.v1.ReportRequest
+	65, // 56: mynetwork.agent.v1.Agent.Placement:input_type -> mynetwork.agent.v1.PlacementRequest
+	59, // 57: mynetwork.agent.v1.Agent.Events:input_type -> mynetwork.agent.v1.EventsRequest
+	4,  // 58: mynetwork.agent.v1.Agent.Info:output_type -> mynetwork.agent.v1.InfoResponse
+	6,  // 59: mynetwork.agent.v1.Agent.Status:output_type -> mynetwork.agent.v1.StatusResponse
+	9,  // 60: mynetwork.agent.v1.Agent.CreateVolume:output_type -> mynetwork.agent.v1.Volume
+	15, // 61: mynetwork.agent.v1.Agent.ListVolumes:output_type -> mynetwork.agent.v1.ListVolumesResponse
+	9,  // 62: mynetwork.agent.v1.Agent.InspectVolume:output_type -> mynetwork.agent.v1.Volume
+	18, // 63: mynetwork.agent.v1.Agent.AttachVolume:output_type -> mynetwork.agent.v1.AttachVolumeResponse
+	20, // 64: mynetwork.agent.v1.Agent.DetachVolume:output_type -> mynetwork.agent.v1.DetachVolumeResponse
+	9,  // 65: mynetwork.agent.v1.Agent.ResizeVolume:output_type -> mynetwork.agent.v1.Volume
+	12, // 66: mynetwork.agent.v1.Agent.CreateSnapshot:output_type -> mynetwork.agent.v1.Snapshot
+	24, // 67: mynetwork.agent.v1.Agent.DeleteSnapshot:output_type -> mynetwork.agent.v1.DeleteSnapshotResponse
+	9,  // 68: mynetwork.agent.v1.Agent.RollbackVolume:output_type -> mynetwork.agent.v1.Volume
+	9,  // 69: mynetwork.agent.v1.Agent.CloneVolume:output_type -> mynetwork.agent.v1.Volume
+	28, // 70: mynetwork.agent.v1.Agent.DeleteVolume:output_type -> mynetwork.agent.v1.DeleteVolumeResponse
+	38, // 71: mynetwork.agent.v1.Agent.Tails:output_type -> mynetwork.agent.v1.TailsResponse
+	32, // 72: mynetwork.agent.v1.Agent.ScrubVolume:output_type -> mynetwork.agent.v1.Progress
+	32, // 73: mynetwork.agent.v1.Agent.Fsck:output_type -> mynetwork.agent.v1.Progress
+	32, // 74: mynetwork.agent.v1.Agent.ScrubStore:output_type -> mynetwork.agent.v1.Progress
+	35, // 75: mynetwork.agent.v1.Agent.RebuildRegistry:output_type -> mynetwork.agent.v1.RebuildRegistryResponse
+	41, // 76: mynetwork.agent.v1.Agent.ListOrphans:output_type -> mynetwork.agent.v1.ListOrphansResponse
+	9,  // 77: mynetwork.agent.v1.Agent.AdoptVolume:output_type -> mynetwork.agent.v1.Volume
+	45, // 78: mynetwork.agent.v1.Agent.HoldVolume:output_type -> mynetwork.agent.v1.HoldVolumeResponse
+	47, // 79: mynetwork.agent.v1.Agent.ReleaseVolume:output_type -> mynetwork.agent.v1.ReleaseVolumeResponse
+	9,  // 80: mynetwork.agent.v1.Agent.ModifyVolume:output_type -> mynetwork.agent.v1.Volume
+	54, // 81: mynetwork.agent.v1.Agent.FenceVolume:output_type -> mynetwork.agent.v1.FenceVolumeResponse
+	9,  // 82: mynetwork.agent.v1.Agent.SealVolume:output_type -> mynetwork.agent.v1.Volume
+	51, // 83: mynetwork.agent.v1.Agent.SnapshotBlocks:output_type -> mynetwork.agent.v1.SnapshotBlocksResponse
+	56, // 84: mynetwork.agent.v1.Agent.PutLayout:output_type -> mynetwork.agent.v1.PutLayoutResponse
+	58, // 85: mynetwork.agent.v1.Agent.GetLayout:output_type -> mynetwork.agent.v1.GetLayoutResponse
+	62, // 86: mynetwork.agent.v1.Agent.Metrics:output_type -> mynetwork.agent.v1.MetricsResponse
+	64, // 87: mynetwork.agent.v1.Agent.Report:output_type -> mynetwork.agent.v1.ReportResponse
+	66, // 88: mynetwork.agent.v1.Agent.Placement:output_type -> mynetwork.agent.v1.PlacementResponse
+	60, // 89: mynetwork.agent.v1.Agent.Events:output_type -> mynetwork.agent.v1.Event
+	58, // [58:90] is the sub-list for method output_type
+	26, // [26:58] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_api_agent_v1_control_proto_init() }
@@ -4471,7 +4936,7 @@ func file_api_agent_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_agent_v1_control_proto_rawDesc), len(file_api_agent_v1_control_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   61,
+			NumMessages:   69,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -62,6 +62,9 @@ const (
 	Agent_SnapshotBlocks_FullMethodName  = "/mynetwork.agent.v1.Agent/SnapshotBlocks"
 	Agent_PutLayout_FullMethodName       = "/mynetwork.agent.v1.Agent/PutLayout"
 	Agent_GetLayout_FullMethodName       = "/mynetwork.agent.v1.Agent/GetLayout"
+	Agent_Metrics_FullMethodName         = "/mynetwork.agent.v1.Agent/Metrics"
+	Agent_Report_FullMethodName          = "/mynetwork.agent.v1.Agent/Report"
+	Agent_Placement_FullMethodName       = "/mynetwork.agent.v1.Agent/Placement"
 	Agent_Events_FullMethodName          = "/mynetwork.agent.v1.Agent/Events"
 )
 
@@ -128,6 +131,12 @@ type AgentClient interface {
 	// PutLayout keeps a layout's body on disk. GetLayout gives it, by its BLAKE3-256, or NOT_FOUND.
 	PutLayout(ctx context.Context, in *PutLayoutRequest, opts ...grpc.CallOption) (*PutLayoutResponse, error)
 	GetLayout(ctx context.Context, in *GetLayoutRequest, opts ...grpc.CallOption) (*GetLayoutResponse, error)
+	// Metrics gives what the agent exports, in Prometheus's text format.
+	Metrics(ctx context.Context, in *MetricsRequest, opts ...grpc.CallOption) (*MetricsResponse, error)
+	// Report sums up what this node did in the last hours, 24 at most.
+	Report(ctx context.Context, in *ReportRequest, opts ...grpc.CallOption) (*ReportResponse, error)
+	// Placement tells what this node's stores hold of a volume. It reads nothing from disk.
+	Placement(ctx context.Context, in *PlacementRequest, opts ...grpc.CallOption) (*PlacementResponse, error)
 	// Events gives what happened, and with follow what happens until the call ends.
 	Events(ctx context.Context, in *EventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error)
 }
@@ -456,6 +465,36 @@ func (c *agentClient) GetLayout(ctx context.Context, in *GetLayoutRequest, opts 
 	return out, nil
 }
 
+func (c *agentClient) Metrics(ctx context.Context, in *MetricsRequest, opts ...grpc.CallOption) (*MetricsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MetricsResponse)
+	err := c.cc.Invoke(ctx, Agent_Metrics_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentClient) Report(ctx context.Context, in *ReportRequest, opts ...grpc.CallOption) (*ReportResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReportResponse)
+	err := c.cc.Invoke(ctx, Agent_Report_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentClient) Placement(ctx context.Context, in *PlacementRequest, opts ...grpc.CallOption) (*PlacementResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PlacementResponse)
+	err := c.cc.Invoke(ctx, Agent_Placement_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentClient) Events(ctx context.Context, in *EventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Agent_ServiceDesc.Streams[4], Agent_Events_FullMethodName, cOpts...)
@@ -538,6 +577,12 @@ type AgentServer interface {
 	// PutLayout keeps a layout's body on disk. GetLayout gives it, by its BLAKE3-256, or NOT_FOUND.
 	PutLayout(context.Context, *PutLayoutRequest) (*PutLayoutResponse, error)
 	GetLayout(context.Context, *GetLayoutRequest) (*GetLayoutResponse, error)
+	// Metrics gives what the agent exports, in Prometheus's text format.
+	Metrics(context.Context, *MetricsRequest) (*MetricsResponse, error)
+	// Report sums up what this node did in the last hours, 24 at most.
+	Report(context.Context, *ReportRequest) (*ReportResponse, error)
+	// Placement tells what this node's stores hold of a volume. It reads nothing from disk.
+	Placement(context.Context, *PlacementRequest) (*PlacementResponse, error)
 	// Events gives what happened, and with follow what happens until the call ends.
 	Events(*EventsRequest, grpc.ServerStreamingServer[Event]) error
 	mustEmbedUnimplementedAgentServer()
@@ -633,6 +678,15 @@ func (UnimplementedAgentServer) PutLayout(context.Context, *PutLayoutRequest) (*
 }
 func (UnimplementedAgentServer) GetLayout(context.Context, *GetLayoutRequest) (*GetLayoutResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetLayout not implemented")
+}
+func (UnimplementedAgentServer) Metrics(context.Context, *MetricsRequest) (*MetricsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Metrics not implemented")
+}
+func (UnimplementedAgentServer) Report(context.Context, *ReportRequest) (*ReportResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Report not implemented")
+}
+func (UnimplementedAgentServer) Placement(context.Context, *PlacementRequest) (*PlacementResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Placement not implemented")
 }
 func (UnimplementedAgentServer) Events(*EventsRequest, grpc.ServerStreamingServer[Event]) error {
 	return status.Error(codes.Unimplemented, "method Events not implemented")
@@ -1134,6 +1188,60 @@ func _Agent_GetLayout_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Agent_Metrics_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MetricsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).Metrics(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_Metrics_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).Metrics(ctx, req.(*MetricsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Agent_Report_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReportRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).Report(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_Report_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).Report(ctx, req.(*ReportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Agent_Placement_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlacementRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).Placement(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_Placement_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).Placement(ctx, req.(*PlacementRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Agent_Events_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(EventsRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -1247,6 +1355,18 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetLayout",
 			Handler:    _Agent_GetLayout_Handler,
+		},
+		{
+			MethodName: "Metrics",
+			Handler:    _Agent_Metrics_Handler,
+		},
+		{
+			MethodName: "Report",
+			Handler:    _Agent_Report_Handler,
+		},
+		{
+			MethodName: "Placement",
+			Handler:    _Agent_Placement_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -18,6 +19,7 @@ import (
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
 	"mynetwork.io/mynetwork/nodeagent/agent/events"
+	"mynetwork.io/mynetwork/nodeagent/agent/history"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/agent/readers"
 	"mynetwork.io/mynetwork/nodeagent/agent/stores"
@@ -64,6 +66,8 @@ type Parts struct {
 	Orphans                    Orphans
 	Counters                   func() map[string]uint64
 	Layouts                    Layouts // nil: the network's layout is fixed
+	Figures                    func() ([]*dto.MetricFamily, error)
+	History                    *history.History
 	Log                        *slog.Logger
 }
 
@@ -135,36 +139,7 @@ func (s *Server) Info(context.Context, *agentv1.InfoRequest) (*agentv1.InfoRespo
 // Status implements agentv1.AgentServer.
 func (s *Server) Status(context.Context, *agentv1.StatusRequest) (*agentv1.StatusResponse, error) {
 	p := &s.parts
-	out := &agentv1.StatusResponse{Node: p.Node, Counters: p.Counters(), LayoutVersion: p.Members.Version()}
-	for _, st := range p.Stores.All() {
-		m := &agentv1.Store{Id: st.ID.String(), Path: st.Path, Capacity: st.Capacity}
-		if u, err := st.Usage(); err == nil {
-			m.Capacity, m.Used = u.Total, u.Used
-		} else {
-			m.Quarantined = err.Error()
-		}
-		if err := st.Quarantined(); err != nil {
-			m.Quarantined = err.Error()
-		}
-		for _, v := range st.Store.Volumes() {
-			m.Extents += int64(v.Extents)
-			if v.Extents > 0 {
-				m.Volumes++
-			}
-		}
-		out.Stores = append(out.Stores, m)
-	}
-	for _, n := range p.Members.States() {
-		if n.Name == p.Node {
-			continue
-		}
-		r := p.Health(n.Name)
-		m := &agentv1.Peer{Node: n.Name, Address: n.Address, Alive: n.Alive, Score: r.Score(), RttMicros: r.RTT.Microseconds(), Bandwidth: r.Bandwidth, Failures: r.Failures}
-		for _, st := range n.Stores {
-			m.Stores = append(m.Stores, st.ID.String())
-		}
-		out.Peers = append(out.Peers, m)
-	}
+	out := &agentv1.StatusResponse{Node: p.Node, Counters: p.Counters(), LayoutVersion: p.Members.Version(), Stores: s.stores(), Peers: s.peers()}
 	for _, i := range append(p.Volumes.Open(), p.Readers.Open()...) {
 		out.Volumes = append(out.Volumes, s.volume(&i))
 	}

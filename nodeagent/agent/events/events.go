@@ -25,7 +25,8 @@ type Event struct {
 
 // Log is a ring of events. The zero value is not usable: see New.
 type Log struct {
-	out *slog.Logger
+	out     *slog.Logger
+	noticed func(reason string) // nil, or hears of warnings and errors
 
 	mu    sync.Mutex
 	ring  []Event
@@ -38,6 +39,9 @@ func New(n int, out *slog.Logger) *Log {
 	return &Log{out: out, ring: make([]Event, n), next: 1, added: make(chan struct{})}
 }
 
+// Notice has f hear the reasons of warnings and errors from now on. It is called before the log is shared.
+func (l *Log) Notice(f func(reason string)) { l.noticed = f }
+
 // Add notes an event.
 func (l *Log) Add(level slog.Level, reason, volume, format string, args ...any) {
 	e := Event{At: time.Now(), Level: level, Reason: reason, Volume: volume, Message: fmt.Sprintf(format, args...)}
@@ -49,6 +53,9 @@ func (l *Log) Add(level slog.Level, reason, volume, format string, args ...any) 
 	l.added = make(chan struct{})
 	l.mu.Unlock()
 	l.out.Log(context.Background(), level, e.Message, "reason", reason, "volume", volume)
+	if l.noticed != nil && level >= slog.LevelWarn {
+		l.noticed(reason)
+	}
 }
 
 // Count is how many events there have been.
