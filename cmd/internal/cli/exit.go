@@ -9,6 +9,7 @@ import (
 
 	"mynetwork.io/mynetwork/cmd/internal/control"
 	"mynetwork.io/mynetwork/cmd/internal/devnet"
+	"mynetwork.io/mynetwork/cmd/internal/inspect"
 	"mynetwork.io/mynetwork/cmd/internal/settings"
 	"mynetwork.io/mynetwork/cmd/internal/show"
 	"mynetwork.io/mynetwork/cmd/internal/size"
@@ -65,9 +66,9 @@ func Exit(err error) int {
 		return ExitUsage
 	case errors.Is(err, context.Canceled):
 		return ExitInterrupted
-	case errors.Is(err, devnet.ErrNone), errors.Is(err, devnet.ErrNode):
+	case errors.Is(err, devnet.ErrNone), errors.Is(err, devnet.ErrNode), errors.Is(err, inspect.ErrNotFound):
 		return ExitNotFound
-	case errors.Is(err, control.ErrNoAgent), errors.Is(err, devnet.ErrLocked), errors.Is(err, ErrCluster):
+	case errors.Is(err, control.ErrNoAgent), errors.Is(err, devnet.ErrLocked), errors.Is(err, ErrCluster), errors.Is(err, errNoAgents):
 		return ExitUnavailable
 	case errors.Is(err, devnet.ErrLeft), errors.Is(err, controllers.ErrInUse):
 		return ExitRefused

@@ -39,12 +39,13 @@ func Mynetwork(version string) *cobra.Command {
 	return root
 }
 
-// Kubectl is the client alone, as kubectl's plug-in.
+// Kubectl is the client as kubectl's plug-in: what looks at a cluster, and the client of agents on this machine.
 func Kubectl(version string) *cobra.Command {
 	a := newApp(version)
-	root := a.root("kubectl-mynetwork", "Replicated, verified block volumes", "The client of mynetwork under kubectl's name.")
+	root := a.root("kubectl-mynetwork", "Replicated, verified block volumes", "Look at MyNetwork in a cluster: status, explain, placement, events, support-bundle. volume, node, fsck and report talk to agents of this machine.")
 	root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl mynetwork"}
-	a.client(root)
+	root.AddCommand(a.volumeCommand(), a.nodeCommand(), a.fsckCommand(), a.reportCommand(), a.versionCommand(),
+		a.kubeStatus(), a.kubeExplain(), a.kubePlacement(), a.kubeEvents(), a.kubeBundle())
 	return root
 }
 
@@ -65,7 +66,7 @@ func (a *app) root(name, short, long string) *cobra.Command {
 }
 
 func (a *app) client(root *cobra.Command) {
-	root.AddCommand(a.volumeCommand(), a.nodeCommand(), a.fsckCommand(), a.versionCommand())
+	root.AddCommand(a.volumeCommand(), a.nodeCommand(), a.fsckCommand(), a.reportCommand(), a.placementCommand(), a.metricsCommand(), a.versionCommand())
 }
 
 // command makes a command whose settings are read before run. group is whose keys its flags are.
