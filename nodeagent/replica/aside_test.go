@@ -45,12 +45,12 @@ func kept(t *testing.T, w *world, want *writer) {
 // TestPullKept: what a pull cuts of a weak volume is set aside, whole, durable, and out of sight of the journal. Control: PullChosen.
 func TestPullKept(t *testing.T) {
 	later := block.Epoch{Number: 7, Token: 7}
-	w, lost, chosen := asideWorld(t)
+	w, lost, _ := asideWorld(t)
 	if _, err := w.c.PullChosen(s1, later, lost.x, s2); err != nil {
 		t.Fatal(err)
 	}
 	kept(t, w, nil)
-	w, lost, chosen = asideWorld(t)
+	w, lost, chosen := asideWorld(t)
 	if _, err := w.c.PullKept(s1, later, lost.x, s2); err != nil {
 		t.Fatal(err)
 	}
