@@ -158,6 +158,16 @@ func (e *Engine) authentic(v block.VolumeID, log []byte) error {
 	return nil
 }
 
+// vouched tells whether a store's copy of an extent carries the keyed hash of its last record. The chain leaves it out, so a pull copies it as
+// it is at the source, rotten too, and only who has the key can tell.
+func (e *Engine) vouched(s block.StoreID, x block.ExtentID, st *replica.State) bool {
+	if e.codec.group == nil {
+		return true
+	}
+	_, err := e.readChain(s, x, &st.Chain)
+	return err == nil
+}
+
 // checkLog verifies that log is an extent's whole log that ends in record seq with hash h.
 func checkLog(log []byte, seq uint64, h block.Hash) error {
 	var c journal.Chain

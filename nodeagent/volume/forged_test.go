@@ -2,6 +2,7 @@ package volume
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"testing"
 
@@ -58,4 +59,63 @@ func TestForgedJournal(t *testing.T) {
 		}
 		must(t, e.Close(false))
 	}
+}
+
+// TestRottenKeyedHash: the chain does not cover the keyed hash, so a copy is asked for it before it counts; one without a key has none. What
+// nobody with the key has opened is not looked at when a journal is searched.
+func TestRottenKeyedHash(t *testing.T) {
+	for _, key := range [][]byte{bytes.Repeat([]byte{5}, 32), nil} {
+		w := newWorld(t, 3)
+		s := w.create(1)
+		s.Key = key
+		e := w.open(s, Options{})
+		must(t, e.Write(ring.ID{}, make([]byte, block.PageSize), 0))
+		must(t, e.Flush())
+		x, id := e.Status().Extent, w.ids[0]
+		c := &replica.Client{Env: w.env, Transport: w}
+		st, err := c.Stat(id, x)
+		for err == nil && st.Chain.Seq < e.Status().Appended {
+			st, err = c.Stat(id, x)
+		}
+		must(t, err)
+		if !e.vouched(id, x, &st) {
+			t.Fatal("a good copy is not")
+		}
+		log := make([]byte, st.Chain.LogLen)
+		must(t, c.Read(id, replica.TypeReadLog, x, 0, log))
+		forged := x
+		forged.N += 100
+		r, n, err := journal.Parse(log)
+		must(t, err)
+		open, err := journal.DecodeOpen(r.Body)
+		must(t, err)
+		open.Extent = forged
+		r.Body, r.MAC = open.Encode(), [16]byte{1}
+		rec, _ := r.Append(nil)
+		must(t, c.Append(id, r.Epoch, forged, rec, nil))
+		found := e.surveyStores(s.ID, nil)
+		if _, _, err := found.first(forged); (err != nil) != (key != nil) {
+			t.Errorf("encrypted %v: a forged extent is looked at: %v", key != nil, err == nil)
+		}
+		if _, _, err := found.first(x); err != nil {
+			t.Error(err)
+		}
+		last := 0
+		for at := 0; at < len(log); at += n {
+			_, n, err = journal.Parse(log[at:])
+			must(t, err)
+			last = at
+		}
+		must(t, w.node[id].fs.FlipBit("ext/"+shardOf(x)+"/"+x.String()+".log", int64(last+journal.HeaderSize-1), 3))
+		if e.vouched(id, x, &st) != (key == nil) {
+			t.Errorf("encrypted %v: a rotten keyed hash counts", key != nil)
+		}
+		must(t, e.Close(false))
+	}
+}
+
+// shardOf is the directory of an extent's files.
+func shardOf(x block.ExtentID) string {
+	k := x.Key()
+	return hex.EncodeToString(k[:1])
 }

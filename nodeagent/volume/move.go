@@ -41,7 +41,7 @@ func (e *Engine) fetchCopy(a *upkeep.Action) bool {
 		// What the directory says is what recoveries have chosen, so records of the target that differ have lost.
 		st, err := e.pullChosen(a.Store, a.Extent, source)
 		switch {
-		case err == nil && endsAs(&st, &ent):
+		case err == nil && endsAs(&st, &ent) && e.vouched(a.Store, a.Extent, &st):
 			e.holds(a.Store, a.Extent, &st)
 			return e.name(a)
 		case errors.Is(err, replica.ErrUnreachable), errors.Is(err, replica.ErrUnsure):

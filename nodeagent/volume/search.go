@@ -86,6 +86,9 @@ func (s *survey) first(x block.ExtentID) (r journal.Record, open journal.Open, e
 		if r, _, err = journal.Parse(log); err != nil {
 			continue
 		}
+		if err = s.e.authentic(x.Volume, log[:r.Size()]); err != nil {
+			continue // nobody with the volume's key opened it
+		}
 		if open, err = journal.DecodeOpen(r.Body); err == nil && open.Extent == x {
 			return r, open, nil
 		}
