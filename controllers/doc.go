@@ -10,6 +10,7 @@
 //	takeover      fences the volumes of the dead, and frees their pods
 //	guard         who may be drained                                      (pure)
 //	snapshotter   starts the CSI snapshotter where the cluster has snapshots
+//	pace          what comes in crowds starts one round
 //	apply         server-side apply that writes nothing at rest
 //	status        conditions by the rules of kstatus
 //

@@ -15,8 +15,9 @@ import (
 
 // Limits of calls about layouts.
 const (
-	callTimeout = 10 * time.Second // of one agent: a body has at most 64 MiB, and mostly less than 1
-	atOnce      = 16               // agents that are spoken to at a time
+	callTimeout  = 10 * time.Second // of one agent: a body has at most 64 MiB, and mostly less than 1
+	storeTimeout = 2 * time.Minute  // of a majority: of 16,000 members, 16 at a time
+	atOnce       = 16               // agents that are spoken to at a time
 )
 
 var _ mynetwork.LayoutBodies = (*Agents)(nil)
@@ -98,7 +99,7 @@ func (a *Agents) Store(ctx context.Context, n *v1alpha1.MyNetwork, layout *place
 			members = append(members, m.ID)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	answers := make(chan error, len(members))
 	slots := make(chan struct{}, atOnce)
@@ -106,6 +107,8 @@ func (a *Agents) Store(ctx context.Context, n *v1alpha1.MyNetwork, layout *place
 		go func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
+			ctx, cancel := context.WithTimeout(ctx, callTimeout)
+			defer cancel()
 			answers <- l.call(node, func(c agentv1.AgentClient) error {
 				_, err := c.PutLayout(ctx, &agentv1.PutLayoutRequest{Body: data})
 				return err

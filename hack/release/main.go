@@ -31,6 +31,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&r.Helm, "helm", "bin/helm", "the helm program, made by make helm; empty: no chart")
 	flags.StringVar(&r.Image, "image", "bin/image", "the image program; empty: no image")
 	dir := flags.String("out", "out/release", "directory for the release; what is there is deleted")
+	key := flags.String("key", "", "file with the Ed25519 key in OpenSSH's format that signs the sums; or "+keyVariable+" has the key; neither: not signed")
 	twice := flags.Bool("twice", false, "make all again with an empty build cache, and compare")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -50,6 +51,13 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			return err
 		}
 		fmt.Fprintln(out, "made twice, the same bytes")
+	}
+	public, err := Sign(ctx, *dir, *key, os.Getenv(keyVariable))
+	if err != nil {
+		return err
+	}
+	if public != "" {
+		fmt.Fprintf(out, "signed by %s\n", public)
 	}
 	sums, err := os.ReadFile(filepath.Join(*dir, sumsFile))
 	if err != nil {

@@ -42,7 +42,7 @@ func list(dir string) (string, error) {
 	}
 	var out strings.Builder
 	for _, e := range entries {
-		if e.Name() == sumsFile {
+		if e.Name() == sumsFile || e.Name() == signature {
 			continue
 		}
 		s, err := sum(filepath.Join(dir, e.Name()))
