@@ -122,6 +122,9 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	g.run(func(ctx context.Context) error { a.history.Run(ctx, a.unsaved); return nil })
 	a.resume(ctx, g, cancel)
 	g.run(func(ctx context.Context) error { return a.control.Serve(ctx, a.listener, nil) })
+	if a.kube == nil && a.cfg.Layout != "" {
+		g.run(a.followLayout)
+	}
 	if a.kube != nil {
 		g.run(func(ctx context.Context) error { return a.control.Serve(ctx, a.remote, a.trust.creds.ControlConfig()) })
 		g.run(a.kube.Run)
@@ -266,7 +269,7 @@ func (a *Agent) startData() (err error) {
 func (a *Agent) startVolumes() error {
 	c := &a.cfg
 	opt := volumes.Options{Node: c.Node, Network: c.Network, Registry: a.registry, Transport: a.transport, Members: a.members, Cache: a.cache,
-		Local: a.stores.Local, Grants: a.grants, DeviceDir: filepath.Join(c.Dir, "devices"), FuseTransport: c.FuseTransport, RingBytes: c.RingBytes, Deletions: a.trust.deletions,
+		Local: a.stores.Local, Grants: a.grants, DeviceDir: filepath.Join(c.Dir, "devices"), FuseTransport: c.FuseTransport, RingBytes: c.RingBytes, CopyRate: c.CopyRate, Deletions: a.trust.deletions,
 		Events: a.events, Log: c.Log}
 	if a.holder != nil {
 		opt.Keeper = a.holder
@@ -446,7 +449,10 @@ func (a *Agent) sweeps() bool {
 
 func (a *Agent) counters() map[string]uint64 {
 	m := a.cache.Metrics()
-	return map[string]uint64{"cacheHits": m.Hits, "cacheMisses": m.Misses, "cacheBytes": uint64(max(m.Bytes, 0)),
+	up := a.volumes.Upkeep()
+	return map[string]uint64{"copiesMisplaced": uint64(up.Misplace), "copyBytesLeft": uint64(up.Repair + up.Moving), "extentsBelow": uint64(up.Below),
+		"copiesStuck": uint64(up.Stuck), "layoutSynced": up.Synced,
+		"cacheHits": m.Hits, "cacheMisses": m.Misses, "cacheBytes": uint64(max(m.Bytes, 0)),
 		"connectionsRefused": a.refused.Load(), "nodesLost": a.lost.Load()}
 }
 

@@ -52,6 +52,9 @@ type Config struct {
 	Registry string
 	// Members are all nodes of the network, this one included.
 	Members []Member
+	// Layout is a file with the network's layout, encoded by core/placement, that may be replaced at any time. Empty, or
+	// while there is none: the layout of all members, with equal weights.
+	Layout string
 	// Credentials are this node's for mutual TLS.
 	Credentials *identity.Credentials
 	// ControlKey signs grants and deletion records. A single machine's agents share it.
@@ -67,6 +70,9 @@ type Config struct {
 	CacheBytes int64
 	// RingBytes is the size of a volume's write ring; 0 is ring.DefaultSize.
 	RingBytes int
+	// CopyRate bounds the copies that this agent's volumes make because of repairs and layouts, bytes a second over all of them;
+	// 0 is pace.DefaultRate, below 0 there is no limit. The last copy of anything is copied without waiting.
+	CopyRate int64
 	// ProbeInterval is how often members are asked whether they are there. Default: 500 ms.
 	ProbeInterval time.Duration
 	// Log takes what happens. Default: slog.Default().
@@ -159,7 +165,7 @@ func number(port string) bool {
 func (c Config) validateCluster() error {
 	k := c.Cluster
 	switch {
-	case c.Registry != "" || len(c.Members) > 0 || c.Credentials != nil || c.ControlKey != nil || c.Format:
+	case c.Registry != "" || c.Layout != "" || len(c.Members) > 0 || c.Credentials != nil || c.ControlKey != nil || c.Format:
 		return fmt.Errorf("%w: registry, members, credentials, control key and format are for networks without Kubernetes; network %s has a cluster", ErrConfig, k.Name)
 	case k.Name == "" || k.Namespace == "" || k.Address == "" || k.CA == "" || k.TLS == "" || k.ControlListen == "":
 		return fmt.Errorf("%w: a node of a cluster needs a network's name, a namespace, its own address, a file of authorities, a directory for its certificate "+

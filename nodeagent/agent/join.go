@@ -11,7 +11,6 @@ import (
 	kube "mynetwork.io/mynetwork/nodeagent/agent/cluster"
 	"mynetwork.io/mynetwork/nodeagent/agent/grants"
 	"mynetwork.io/mynetwork/nodeagent/agent/layouts"
-	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/peer"
@@ -35,15 +34,11 @@ func (a *Agent) joinMachine(context.Context) (err error) {
 	if a.registry, err = registry.OpenFile(c.Registry); err != nil {
 		return err
 	}
-	var nodes []members.Node
-	for _, m := range c.Members {
-		nodes = append(nodes, members.Node{Name: m.Node, Address: m.Address, Zone: m.Zone, Weight: m.Weight})
-	}
-	layout, err := members.Layout(nodes)
+	layout, _, err := a.machineLayout()
 	if err != nil {
 		return err
 	}
-	a.members.Update(nodes, layout)
+	a.members.Update(a.machineNodes(layout), layout)
 	return nil
 }
 

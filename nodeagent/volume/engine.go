@@ -116,6 +116,7 @@ type Stats struct {
 	Repaired, BadPages             uint64
 	Cleaned, Freed                 uint64
 	Named, Dropped                 uint64 // copies of closed extents that the directory took in, and that were given up
+	Copied                         uint64 // bytes of extents that stores were told to fetch what they lack of
 	ScrubPasses                    uint64
 }
 

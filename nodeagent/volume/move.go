@@ -43,6 +43,9 @@ func (e *Engine) fetchCopy(a *upkeep.Action) bool {
 		switch {
 		case err == nil && endsAs(&st, &ent) && e.vouched(a.Store, a.Extent, &st):
 			e.holds(a.Store, a.Extent, &st)
+			e.mu.Lock()
+			e.stats.Copied += uint64(a.Bytes)
+			e.mu.Unlock()
 			return e.name(a)
 		case errors.Is(err, replica.ErrUnreachable), errors.Is(err, replica.ErrUnsure):
 			e.settle(a.Store, a.Extent, err)

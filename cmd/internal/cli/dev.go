@@ -112,9 +112,9 @@ func (a *app) printNodes(ctx context.Context, n *devnet.Network) error {
 	defer cancel()
 	states := n.Status(ctx)
 	err := a.print.Print(states, func(r *show.Rows) {
-		r.Head = []string{"NODE", "AGENT", "HOLDER", "ADDRESS", "USED", "CAPACITY", "ATTACHED", "PROBLEM"}
+		r.Head = []string{"NODE", "AGENT", "HOLDER", "ADDRESS", "STATE", "COPIES", "TO COPY", "USED", "CAPACITY", "ATTACHED", "PROBLEM"}
 		for _, s := range states {
-			r.Add(s.Name, pid(s.Agent), pid(s.Holder), s.Address, size.Format(s.Used), size.Format(s.Capacity), strings.Join(s.Attached, " "), s.Problem)
+			r.Add(s.Name, pid(s.Agent), pid(s.Holder), s.Address, s.State, fmt.Sprint(s.Copies), size.Format(s.ToMove), size.Format(s.Used), size.Format(s.Capacity), strings.Join(s.Attached, " "), s.Problem)
 		}
 	})
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 )
 
 func (a *app) nodeCommand() *cobra.Command {
-	return family("node", "See nodes, and end or start those of this machine's network", a.nodeList(), a.nodeKill(), a.nodeStart())
+	return family("node", "See nodes, and end or start those of this machine's network", a.nodeList(), a.nodeKill(), a.nodeStart(), a.nodeDrain(false), a.nodeDrain(true), a.nodeRemove())
 }
 
 func (a *app) nodeList() *cobra.Command {
@@ -107,5 +107,39 @@ func (a *app) nodeStart() *cobra.Command {
 		}
 		a.print.Say("%s answers", args[0])
 		return nil
+	})
+}
+
+func (a *app) nodeDrain(undo bool) *cobra.Command {
+	c := &cobra.Command{Use: "drain NODE", Short: "Have all data of a node of this machine's network go to the others", Args: cobra.ExactArgs(1), ValidArgsFunction: a.nodeNames,
+		Long: "Have all copies that a node of this machine's network holds go to the others, while it goes on serving. \"node list\" tells how many\nare left; at 0 the node may be removed. Volumes that nobody has open move nothing: attach them somewhere."}
+	if undo {
+		c.Use, c.Short, c.Long = "undrain NODE", "Take a drain back", "Take a drain back: the node gets its share of the data again."
+	}
+	a.devFlags(c)
+	return a.command(c, settings.Dev, func(_ context.Context, args []string) error {
+		n, err := devnet.Load(a.values.Dir)
+		if err != nil {
+			return err
+		}
+		v, err := n.Drain(args[0], undo)
+		if err != nil {
+			return err
+		}
+		a.print.Say("layout %d: %s", v, map[bool]string{false: args[0] + " is being drained", true: args[0] + " is active"}[undo])
+		return nil
+	})
+}
+
+func (a *app) nodeRemove() *cobra.Command {
+	c := &cobra.Command{Use: "remove NODE", Short: "Take a drained node out of this machine's network", Args: cobra.ExactArgs(1), ValidArgsFunction: a.nodeNames,
+		Long: "Take a node out of this machine's network, end its processes and remove its directory. It has to be drained, and to hold nothing."}
+	a.devFlags(c)
+	return a.command(c, settings.Dev, func(ctx context.Context, args []string) error {
+		n, err := devnet.Load(a.values.Dir)
+		if err != nil {
+			return err
+		}
+		return n.Remove(ctx, args[0], a.say)
 	})
 }

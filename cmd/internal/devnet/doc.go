@@ -7,6 +7,7 @@
 //	D/lock             held while processes are started or stopped
 //	D/ca               the authority (ca.crt, ca.key) and the control key (control.key), mode 0700
 //	D/registry         the agents' file registry
+//	D/layout           the layout, once a node was drained; agents look at it every second
 //	D/n1/agent.yaml    the settings of "mynetwork agent" of node n1
 //	D/n1/agent.pid     pid, start time and boot of its agent; holder.pid of its holder
 //	D/n1/agent.log     what it said; holder.log of its holder
@@ -23,6 +24,6 @@
 //
 // # Concurrency
 //
-// One Up, Down, Start or Kill at a time works on a directory: the others wait for a
+// One Up, Down, Start, Kill, Drain or Remove at a time works on a directory: the others wait for a
 // while, then fail with ErrLocked.
 package devnet

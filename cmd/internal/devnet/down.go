@@ -188,7 +188,7 @@ func (n *Network) wipe(o DownOptions) error {
 			return err
 		}
 	}
-	for _, name := range []string{"registry", "ca", "network.json", "lock"} {
+	for _, name := range []string{"registry", "layout", "ca", "network.json", "lock"} {
 		if err := os.RemoveAll(n.path(name)); err != nil {
 			return err
 		}

@@ -151,10 +151,15 @@ func (n *Network) check() error {
 	if len(n.Nodes) == 0 || len(n.Nodes) > MaxNodes {
 		return fmt.Errorf("%w: %d nodes, 1 to %d are possible", ErrCorrupt, len(n.Nodes), MaxNodes)
 	}
-	for i, m := range n.Nodes {
-		if m.Name != nodeName(i) || m.Address == "" {
+	at := 0
+	for i, m := range n.Nodes { // in order, and some may have been removed
+		for at < MaxNodes && m.Name != nodeName(at) {
+			at++
+		}
+		if at == MaxNodes || m.Address == "" {
 			return fmt.Errorf("%w: node %d is called %q at %q", ErrCorrupt, i+1, m.Name, m.Address)
 		}
+		at++
 	}
 	return nil
 }

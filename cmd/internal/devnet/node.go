@@ -19,6 +19,10 @@ type State struct {
 	Problem   string                  `json:"problem,omitempty"`
 	Capacity  int64                   `json:"capacity"`
 	Used      int64                   `json:"used"`
+	State     string                  `json:"state"`      // in the layout: active, draining or down
+	Copies    int64                   `json:"copies"`     // of extents that its stores hold
+	ToMove    int64                   `json:"toMove"`     // bytes that volumes open there have to copy yet, wherever to
+	Synced    uint64                  `json:"syncedWith"` // the layout with which all volumes open there were in place
 	Attached  []string                `json:"attached"`
 	Socket    string                  `json:"socket"`
 	Directory string                  `json:"directory"`
@@ -31,8 +35,15 @@ func (s *State) Healthy() bool { return s.Agent != 0 && s.Holder != 0 && s.Answe
 // Status looks at every node. ctx bounds each question.
 func (n *Network) Status(ctx context.Context) []State {
 	out := make([]State, len(n.Nodes))
+	states := map[string]string{}
+	if l, err := n.layout(); err == nil {
+		for _, m := range l.Members() {
+			states[m.ID] = m.State.String()
+		}
+	}
 	for i, m := range n.Nodes {
 		out[i] = n.state(ctx, m)
+		out[i].State = states[m.Name]
 	}
 	return out
 }
@@ -62,9 +73,12 @@ func (n *Network) state(ctx context.Context, m Node) State {
 		return s
 	}
 	s.Answers, s.Status = true, st
+	c := st.GetCounters()
+	s.ToMove, s.Synced = int64(c["copyBytesLeft"]), c["layoutSynced"]
 	for _, d := range st.GetStores() {
 		s.Capacity += d.GetCapacity()
 		s.Used += d.GetUsed()
+		s.Copies += d.GetExtents()
 		if q := d.GetQuarantined(); q != "" {
 			s.Problem = "a store takes nothing: " + q
 		}

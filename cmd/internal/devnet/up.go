@@ -186,7 +186,7 @@ func (n *Network) agentFile(m Node) ([]byte, error) {
 		store += ";capacity=" + strconv.FormatInt(n.Capacity, 10)
 	}
 	return settings.File(settings.Agent, map[string]any{
-		"node": m.Name, "network": n.UID, "members": members, "stores": []string{store}, "format": true,
+		"node": m.Name, "network": n.UID, "members": members, "layout": n.LayoutFile(), "stores": []string{store}, "format": true,
 		"dir": n.path(m.Name, "run"), "control": n.AgentSocket(m.Name), "holder": n.HolderSocket(m.Name), "registry": n.Registry(),
 		"tls": n.path(m.Name, "tls"), "control-key": n.path("ca", "control.key"), "cache": strconv.FormatInt(n.Cache, 10),
 	})

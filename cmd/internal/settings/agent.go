@@ -26,7 +26,7 @@ var ErrValue = errors.New("setting")
 func (a *AgentValues) Config(version string, log *slog.Logger) (agent.Config, error) {
 	c := agent.Config{
 		Node: a.Node, Network: a.Network, Version: version, Format: a.Format, Dir: a.Dir, Listen: a.Listen, Control: a.Control,
-		Holder: a.Holder, Mounter: a.Mounter, Registry: a.Registry, ProbeInterval: a.ProbeInterval, Log: log,
+		Holder: a.Holder, Mounter: a.Mounter, Registry: a.Registry, Layout: a.Layout, ProbeInterval: a.ProbeInterval, Log: log,
 		FuseTransport: fuse.Transport(a.FuseTransport), Metrics: a.MetricsListen,
 	}
 	var err error
@@ -47,6 +47,12 @@ func (a *AgentValues) Config(version string, log *slog.Logger) (agent.Config, er
 		return c, fmt.Errorf("%w agent.ring: %w", ErrValue, err)
 	}
 	c.RingBytes = int(ring)
+	if c.CopyRate, err = size.Parse(a.CopyRate); err != nil {
+		return c, fmt.Errorf("%w agent.copy-rate: %w", ErrValue, err)
+	}
+	if c.CopyRate == 0 {
+		c.CopyRate = -1
+	}
 	if a.Cluster != "" {
 		c.Cluster, err = a.cluster()
 		return c, err

@@ -77,6 +77,7 @@ func Keys() []Key {
 		{"agent.node", "", "name of this node"},
 		{"agent.network", "", "uid of the network, as in the certificates"},
 		{"agent.members", []string{}, "all nodes of the network: name@host:port, with ;zone=Z and ;weight=W if they differ"},
+		{"agent.layout", "", "file with the network's layout, which may be replaced at any time; empty, or missing: that of all members"},
 		{"agent.stores", []string{}, "directories of this node's stores, with ;capacity=10Gi if one may not use its whole file system"},
 		{"agent.format", false, "make a store in a directory that is empty; without it an empty directory is an error"},
 		{"agent.dir", "", "the agent's own directory, devices are mounted below it"},
@@ -97,6 +98,7 @@ func Keys() []Key {
 		{"agent.metrics-listen", "", "address that serves metrics: in a cluster over TLS to whom the API server allows it, else in clear on loopback alone; empty: nowhere"},
 		{"agent.cache", "64MiB", "memory for the cache of pages; 0 is none"},
 		{"agent.ring", "0", "size of a volume's write ring; 0 is the default"},
+		{"agent.copy-rate", "64MiB", "bytes a second of copies that repairs and layout changes make, all volumes together; 0 is no limit"},
 		{"agent.probe-interval", 500 * time.Millisecond, "how often members are asked whether they are there"},
 		{"agent.log-level", "info", "least level that is logged: debug, info, warn or error"},
 

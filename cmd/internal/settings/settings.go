@@ -50,6 +50,7 @@ type AgentValues struct {
 	Node          string        `mapstructure:"node"`
 	Network       string        `mapstructure:"network"`
 	Members       []string      `mapstructure:"members"`
+	Layout        string        `mapstructure:"layout"`
 	Stores        []string      `mapstructure:"stores"`
 	Format        bool          `mapstructure:"format"`
 	Dir           string        `mapstructure:"dir"`
@@ -70,6 +71,7 @@ type AgentValues struct {
 	MetricsListen string        `mapstructure:"metrics-listen"`
 	Cache         string        `mapstructure:"cache"`
 	Ring          string        `mapstructure:"ring"`
+	CopyRate      string        `mapstructure:"copy-rate"`
 	ProbeInterval time.Duration `mapstructure:"probe-interval"`
 	LogLevel      string        `mapstructure:"log-level"`
 }

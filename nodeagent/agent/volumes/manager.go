@@ -22,6 +22,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/export/fuse"
 	"mynetwork.io/mynetwork/nodeagent/export/metered"
 	"mynetwork.io/mynetwork/nodeagent/export/mounter"
+	"mynetwork.io/mynetwork/nodeagent/pace"
 	"mynetwork.io/mynetwork/nodeagent/peer/grant"
 	"mynetwork.io/mynetwork/nodeagent/registry"
 	"mynetwork.io/mynetwork/nodeagent/replica"
@@ -78,7 +79,8 @@ type Options struct {
 	Mounter   device.Mounter // nil: devices are made in this process, below DeviceDir
 	// FuseTransport is demanded of devices of kind Fuse; empty: chosen by the device.
 	FuseTransport fuse.Transport
-	RingBytes     int // 0: ring.DefaultSize
+	RingBytes     int   // 0: ring.DefaultSize
+	CopyRate      int64 // bytes a second of repairs and moves, all volumes together; 0: pace.DefaultRate, below 0: no limit
 	Deletions     DeletionSigner
 	Events        *events.Log
 	Log           *slog.Logger
@@ -91,6 +93,7 @@ type Manager struct {
 	opt    Options
 	env    *task.Real // of this manager's own requests
 	client *replica.Client
+	pace   *pace.Budget    // of all volumes' copies
 	ctx    context.Context // ends with Close
 	stop   context.CancelFunc
 	wg     sync.WaitGroup
@@ -127,7 +130,10 @@ func New(o Options) *Manager {
 		o.Mounter = mounter.New(o.DeviceDir)
 	}
 	env := task.NewReal()
-	m := &Manager{opt: o, env: env, client: &replica.Client{Env: env, Transport: o.Transport}, slots: map[block.VolumeID]*slot{}}
+	if o.CopyRate == 0 {
+		o.CopyRate = pace.DefaultRate
+	}
+	m := &Manager{pace: pace.New(env, o.CopyRate), opt: o, env: env, client: &replica.Client{Env: env, Transport: o.Transport}, slots: map[block.VolumeID]*slot{}}
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	return m
 }
@@ -363,7 +369,7 @@ func now() int64 { return time.Now().Unix() }
 // deps are what an engine works with.
 func (m *Manager) deps(env task.Env, t replica.Transport) volume.Deps {
 	return volume.Deps{Env: env, Client: &replica.Client{Env: env, Transport: t}, Registry: m.opt.Registry, Placer: m.opt.Members,
-		Cache: m.opt.Cache, Local: m.local,
+		Cache: m.opt.Cache, Local: m.local, Pace: m.pace,
 		Logf: func(format string, args ...any) { m.opt.Log.Info(fmt.Sprintf(format, args...)) }}
 }
 
