@@ -18,6 +18,8 @@ const (
 	ConditionRebalancing = "Rebalancing"
 	// ConditionCapacityLow is True when used space passed the warning threshold; otherwise False.
 	ConditionCapacityLow = "CapacityLow"
+	// ConditionUnderPressure is True while a node's CPU, memory, disk, latency or number of peers is beyond its threshold; otherwise False.
+	ConditionUnderPressure = "UnderPressure"
 	// ConditionClockSkewed is True when a node's clock is not the API server's; absent as long as nothing is known of it.
 	ConditionClockSkewed = "ClockSkewed"
 	// ConditionSnapshotsAvailable is True when the cluster serves the snapshot API and the network's class is there; otherwise False.
@@ -105,6 +107,9 @@ const (
 	ReasonBalanced = "Balanced"
 	// ReasonMovingData: nodes have not all reported that they hold what the present layout gives them.
 	ReasonMovingData = "MovingData"
+	// ReasonAboveThreshold: what the message names is beyond its threshold. ReasonBelowThresholds: nothing is.
+	ReasonAboveThreshold  = "AboveThreshold"
+	ReasonBelowThresholds = "BelowThresholds"
 	// ReasonEnoughSpace: used space is below the warning threshold.
 	ReasonEnoughSpace = "EnoughSpace"
 	// ReasonAboveWarning: used space passed the warning threshold.

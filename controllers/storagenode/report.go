@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -76,9 +77,24 @@ func (r *report) status() v1alpha1.StorageNodeStatus {
 	}
 	status.Bool(&st.Conditions, n.Generation, v1alpha1.ConditionDegraded, degraded, reason, why, s.Now)
 	r.full(&st)
+	r.pressure(&st)
 	r.clock(&st)
 	st.ObservedGeneration = status.Observed(n.Status.ObservedGeneration, n.Generation, o)
 	return st
+}
+
+// pressure tells of what is beyond its threshold, as the agent judged it.
+func (r *report) pressure(st *v1alpha1.StorageNodeStatus) {
+	a := r.node.Status.Agent
+	if a == nil {
+		return
+	}
+	if len(a.Pressure) == 0 {
+		status.Bool(&st.Conditions, r.node.Generation, v1alpha1.ConditionUnderPressure, false, v1alpha1.ReasonBelowThresholds, "nothing is beyond its threshold", r.state.Now)
+		return
+	}
+	status.Bool(&st.Conditions, r.node.Generation, v1alpha1.ConditionUnderPressure, true, v1alpha1.ReasonAboveThreshold,
+		"beyond its threshold: "+strings.Join(a.Pressure, ", ")+" (cpu 80%, memory 85%, disk 90%, latency to peers 1s, fewer than 3 peers that answer)", r.state.Now)
 }
 
 // full tells of disks that take no more.

@@ -431,3 +431,22 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		})
 	}
 }
+
+// TestPressure: what the agent says is beyond its threshold is a condition, which ends with it.
+func TestPressure(t *testing.T) {
+	w := newWorld(t)
+	check := func(name string, is bool, reason, text string) {
+		t.Helper()
+		w.settle()
+		c := meta.FindStatusCondition(w.node(name).Status.Conditions, v1alpha1.ConditionUnderPressure)
+		if c == nil || (c.Status == metav1.ConditionTrue) != is || c.Reason != reason || !strings.Contains(c.Message, text) {
+			t.Errorf("%s: %+v", name, c)
+		}
+	}
+	check("a", false, v1alpha1.ReasonBelowThresholds, "")
+	w.edit("a", func(n *v1alpha1.StorageNode) { n.Status.Agent.Pressure = []string{"cpu", "disk"} })
+	check("a", true, v1alpha1.ReasonAboveThreshold, "cpu, disk")
+	check("b", false, v1alpha1.ReasonBelowThresholds, "")
+	w.edit("a", func(n *v1alpha1.StorageNode) { n.Status.Agent.Pressure = nil })
+	check("a", false, v1alpha1.ReasonBelowThresholds, "")
+}

@@ -21,6 +21,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/events"
 	"mynetwork.io/mynetwork/nodeagent/agent/fsck"
 	"mynetwork.io/mynetwork/nodeagent/agent/grants"
+	"mynetwork.io/mynetwork/nodeagent/agent/health"
 	"mynetwork.io/mynetwork/nodeagent/agent/history"
 	"mynetwork.io/mynetwork/nodeagent/agent/holding"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
@@ -79,6 +80,7 @@ type Agent struct {
 	listener  net.Listener // of the control socket
 	remote    net.Listener // of control over TLS; nil: none
 	history   *history.History
+	health    *health.Monitor
 	figures   *prometheus.Registry
 	scraped   net.Listener // of metrics; nil: none
 	peerAddr  net.Addr
@@ -120,6 +122,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	})
 	g.run(a.sweep)
 	g.run(func(ctx context.Context) error { a.history.Run(ctx, a.unsaved); return nil })
+	g.run(func(ctx context.Context) error { a.health.Run(ctx); return nil })
 	a.resume(ctx, g, cancel)
 	g.run(func(ctx context.Context) error { return a.control.Serve(ctx, a.listener, nil) })
 	if a.kube == nil && a.cfg.Layout != "" {
@@ -179,6 +182,7 @@ func (a *Agent) start(ctx context.Context) (err error) {
 	if a.cache, err = cache.New(c.CacheBytes); err != nil {
 		return err
 	}
+	a.startHealth()
 	if err := a.startData(); err != nil {
 		return err
 	}

@@ -11,9 +11,6 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/stores"
 )
 
-// diskPressure is the share of a store's capacity, in percent, above which a node is under pressure.
-const diskPressure = 85
-
 // tell has what changed reported.
 func (a *Agent) tell() {
 	if a.kube != nil {
@@ -32,10 +29,8 @@ func (a *Agent) collect() v1alpha1.AgentStatus {
 	}
 	for _, s := range a.stores.Statuses() {
 		st.Stores = append(st.Stores, storeStatus(&s))
-		if s.State == stores.Serving && s.Capacity > 0 && s.Used*100 > s.Capacity*diskPressure || s.State == stores.Full {
-			st.Pressure = []string{"disk"}
-		}
 	}
+	st.Pressure = a.health.Pressure()
 	for _, s := range a.stores.Announce() {
 		st.Copies += int64(s.Extents)
 	}

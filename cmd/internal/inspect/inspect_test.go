@@ -125,6 +125,7 @@ func TestExplain(t *testing.T) {
 		"weak": {"pvc-1", func(w *world) {
 			w.record.Spec.Writes, w.nodes[1].Status.Fencing = v1alpha1.WriteWeak, &v1alpha1.FencingStatus{}
 		}, []string{"it is weak", "newest writes"}},
+		"data loss": {"pvc-1", func(w *world) { w.record.State.DataLoss = "x" }, []string{"DataLoss", "volume tails"}},
 		"stalled network": {"pvc-1", func(w *world) {
 			w.network.Status.Conditions = append(w.network.Status.Conditions, metav1.Condition{Type: "Stalled", Status: "True", Reason: "TooManyDead", Message: "half of the nodes"})
 		}, []string{"Stalled (TooManyDead): half of the nodes"}},

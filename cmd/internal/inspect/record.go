@@ -107,6 +107,9 @@ func (f *Facts) copies(l *list, r *v1alpha1.VolumeRecord) {
 	if len(broken) > 0 {
 		l.bad("see kubectl describe snode for each: mount the disk, or replace it and approve the new store", "stores do not serve: %s", strings.Join(broken, ", "))
 	}
+	if r.State.DataLoss != "" {
+		l.bad("look at what replicas keep: mynetwork volume tails "+r.Spec.Name+", in the agent's pod", "DataLoss: it is weak, and went on without replicas that may alone have had acknowledged writes")
+	}
 	if r.Spec.Writes == v1alpha1.WriteWeak {
 		if unreachable > 0 {
 			l.bad("bring the nodes back if you can: they may have the newest writes. Forcing it without them loses those", "it is weak: writes were answered after one copy, which may be on a node that is away. Recovery waits for all replicas")

@@ -108,7 +108,7 @@ func conditions(object string, all []condition) []Finding {
 		switch {
 		case c.Type == v1alpha1.ConditionReady && c.Status != "True" && !meta.IsStatusConditionTrue(all, v1alpha1.ConditionStalled):
 			l.bad("it goes on by itself; see the message", "%s: %s", c.Reason, c.Message)
-		case c.Status == "True" && (c.Type == v1alpha1.ConditionStalled || c.Type == v1alpha1.ConditionDegraded || c.Type == v1alpha1.ConditionCapacityLow || strings.HasSuffix(c.Type, "Pressure")):
+		case c.Status == "True" && (c.Type == v1alpha1.ConditionStalled || c.Type == v1alpha1.ConditionDegraded || c.Type == v1alpha1.ConditionCapacityLow || c.Type == v1alpha1.ConditionUnderPressure):
 			l.bad("do what the message says; docs/runbooks.md has more", "%s (%s): %s", c.Type, c.Reason, c.Message)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	m "mynetwork.io/mynetwork/metrics"
 	"mynetwork.io/mynetwork/metrics/meter"
+	"mynetwork.io/mynetwork/nodeagent/agent/health"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/agent/stores"
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
@@ -37,6 +38,7 @@ type Parts struct {
 	Refused, Lost *atomic.Uint64
 	Events        func() uint64
 	Care          *Care
+	Levels        func() map[string]health.Reading
 	Now           func() time.Time
 }
 
@@ -78,6 +80,10 @@ func (p *Parts) node(e *m.Emitter) {
 	e.Put("agent_connections_refused_total", float64(p.Refused.Load()))
 	e.Put("agent_peers_lost_total", float64(p.Lost.Load()))
 	e.Put("agent_events_total", float64(p.Events()))
+	for resource, r := range p.Levels() {
+		e.Put("agent_health_level", float64(r.Level), resource)
+		e.Put("agent_health_ratio", r.Ratio, resource)
+	}
 	c := p.Cache()
 	e.Put("cache_hits_total", float64(c.Hits))
 	e.Put("cache_misses_total", float64(c.Misses))

@@ -19,6 +19,8 @@ func node() []m.Family {
 		{Name: "agent_connections_refused_total", Kind: m.Counter, Help: "Connections that the peer server refused: strangers, or certificates of others."},
 		{Name: "agent_peers_lost_total", Kind: m.Counter, Help: "Times that a node stopped to answer this one."},
 		{Name: "agent_events_total", Kind: m.Counter, Help: "Entries of the agent's own log of events."},
+		{Name: "agent_health_level", Kind: m.Gauge, Labels: []string{"resource"}, Help: "How loaded the node is: 0 ok, 1 above the threshold, 2 critical (1.2 times it, at most 95 percent). Resources: cpu, memory, disk, latency, peers. With hysteresis."},
+		{Name: "agent_health_ratio", Kind: m.Gauge, Labels: []string{"resource"}, Help: "The last sample as a multiple of its threshold: cpu 80 percent, memory 85, disk 90, latency 1 s; peers: 1 if fewer than 3 answer, 1.2 if fewer than half of that."},
 		{Name: "cache_hits_total", Kind: m.Counter, Help: "Look-ups that the cache of pages and tables answered."},
 		{Name: "cache_misses_total", Kind: m.Counter, Help: "Look-ups that it did not."},
 		{Name: "cache_bytes", Kind: m.Gauge, Help: "Bytes in the cache."},

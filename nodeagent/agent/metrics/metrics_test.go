@@ -14,6 +14,7 @@ import (
 
 	m "mynetwork.io/mynetwork/metrics"
 	"mynetwork.io/mynetwork/metrics/meter"
+	"mynetwork.io/mynetwork/nodeagent/agent/health"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/agent/stores"
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
@@ -52,7 +53,7 @@ func busy() Parts {
 		Health: func(string) peer.Report { return peer.Report{RTT: time.Millisecond, Reliability: 1, Reputation: 1} },
 		Cache:  func() cache.Metrics { return cache.Metrics{Hits: 3, Misses: 1, Bytes: 4096} }, CacheBytes: 1 << 20,
 		Layout: func() uint64 { return 7 }, Certificate: func() time.Time { return time.Unix(2000000000, 0) }, Refused: &atomic.Uint64{}, Lost: &atomic.Uint64{},
-		Events: func() uint64 { return 12 }, Care: care, Now: time.Now}
+		Events: func() uint64 { return 12 }, Care: care, Levels: (&health.Judge{}).Read, Now: time.Now}
 }
 
 // TestLint: names, types and helps are as Prometheus wants them. The control has a name that is not.
