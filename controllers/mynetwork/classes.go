@@ -6,6 +6,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
 )
@@ -13,6 +14,11 @@ import (
 // SnapshotClass is the kind of a VolumeSnapshotClass. The project does not depend on its Go types.
 func SnapshotClass() schema.GroupVersionKind {
 	return schema.GroupVersionKind{Group: "snapshot.storage.k8s.io", Version: "v1", Kind: "VolumeSnapshotClass"}
+}
+
+// GroupSnapshotClass is the kind of a VolumeGroupSnapshotClass, in whatever version the cluster serves.
+func GroupSnapshotClass() schema.GroupKind {
+	return schema.GroupKind{Group: "groupsnapshot.storage.k8s.io", Kind: "VolumeGroupSnapshotClass"}
 }
 
 func className(n *v1alpha1.MyNetwork) string {
@@ -43,12 +49,23 @@ func parameters(n *v1alpha1.MyNetwork) map[string]string {
 	return map[string]string{v1alpha1.ParameterNetwork: n.Name, v1alpha1.ParameterNetworkUID: string(n.UID)}
 }
 
-func snapshotClass(s *State) *unstructured.Unstructured {
+// snapshotClasses are those of single snapshots and of groups, as far as the cluster serves them.
+func snapshotClasses(s *State) (out []client.Object) {
+	if s.SnapshotAPI {
+		out = append(out, snapshotClass(s, SnapshotClass()))
+	}
+	if s.GroupSnapshotAPI != "" {
+		out = append(out, snapshotClass(s, GroupSnapshotClass().WithVersion(s.GroupSnapshotAPI)))
+	}
+	return out
+}
+
+func snapshotClass(s *State, kind schema.GroupVersionKind) *unstructured.Unstructured {
 	u := &unstructured.Unstructured{Object: map[string]any{
 		"driver":         v1alpha1.DriverName,
 		"deletionPolicy": string(reclaim(s.Network)),
 	}}
-	u.SetGroupVersionKind(SnapshotClass())
+	u.SetGroupVersionKind(kind)
 	u.SetName(className(s.Network))
 	u.SetLabels(componentLabels(s, "class"))
 	return u

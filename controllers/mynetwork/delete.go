@@ -31,9 +31,7 @@ func refused(s *State, p *Plan) bool {
 func end(s *State, p *Plan) {
 	n, ns := s.Network, s.Options.Namespace
 	p.Delete = append(p.Delete, &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: className(n)}})
-	if s.SnapshotAPI {
-		p.Delete = append(p.Delete, snapshotClass(s))
-	}
+	p.Delete = append(p.Delete, snapshotClasses(s)...)
 	p.Delete = append(p.Delete,
 		&appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: AgentName(n.Name), Namespace: ns}},
 		&appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: holderName(n), Namespace: ns}})

@@ -122,10 +122,17 @@ func (r *Reconciler) children(ctx context.Context, s *State) error {
 func (r *Reconciler) snapshots(_ context.Context, s *State) error {
 	gvk := SnapshotClass()
 	_, err := r.Client.RESTMapper().RESTMapping(gvk.GroupKind(), gvk.Version)
+	if err != nil && !meta.IsNoMatchError(err) {
+		return err
+	}
+	s.SnapshotAPI = err == nil
+	m, err := r.Client.RESTMapper().RESTMapping(GroupSnapshotClass())
 	if meta.IsNoMatchError(err) {
 		return nil
 	}
-	s.SnapshotAPI = err == nil
+	if err == nil {
+		s.GroupSnapshotAPI = m.GroupVersionKind.Version
+	}
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,6 +15,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/yaml"
 
@@ -176,6 +179,47 @@ func plannable() *mynetwork.State {
 	}
 	s.Authority = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{apply.AnnotationUID: string(s.Network.UID)}}, Data: data}
 	return s
+}
+
+// TestSnapshotClasses: a network has the classes of those snapshot APIs that the cluster serves, in the version that it serves, and they end with it.
+func TestSnapshotClasses(t *testing.T) {
+	for _, c := range []struct {
+		single bool
+		groups string
+		want   []string
+	}{
+		{false, "", nil},
+		{true, "", []string{"snapshot.storage.k8s.io/v1 VolumeSnapshotClass"}},
+		{true, "v1beta2", []string{"snapshot.storage.k8s.io/v1 VolumeSnapshotClass", "groupsnapshot.storage.k8s.io/v1beta2 VolumeGroupSnapshotClass"}},
+	} {
+		s := plannable()
+		s.SnapshotAPI, s.GroupSnapshotAPI = c.single, c.groups
+		named := func(list []client.Object) (out []string) {
+			for _, o := range list {
+				if u, ok := o.(*unstructured.Unstructured); ok {
+					out = append(out, u.GetAPIVersion()+" "+u.GetKind())
+					if u.GetName() != "mynetwork-main" || u.Object["driver"] != v1alpha1.DriverName || u.Object["deletionPolicy"] != "Delete" {
+						t.Errorf("class %v", u.Object)
+					}
+				}
+			}
+			return out
+		}
+		p, err := mynetwork.Compute(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := named(p.Apply); !slices.Equal(got, c.want) {
+			t.Errorf("classes %q, want %q", got, c.want)
+		}
+		s.Network.DeletionTimestamp = &metav1.Time{Time: start}
+		if p, err = mynetwork.Compute(s); err != nil {
+			t.Fatal(err)
+		}
+		if got := named(p.Delete); !slices.Equal(got, c.want) {
+			t.Errorf("classes that end %q, want %q", got, c.want)
+		}
+	}
 }
 
 func TestPlanIsPure(t *testing.T) {

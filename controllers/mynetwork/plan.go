@@ -88,9 +88,7 @@ func (p *Plan) serve(s *State, nodes []corev1.Node, storing map[string]bool) err
 	} // else: agents that run go on with what they have, and no node joins a network that could not certify it
 	if s.Network.DeletionTimestamp == nil {
 		p.Apply = append(p.Apply, storageClass(s))
-		if s.SnapshotAPI {
-			p.Apply = append(p.Apply, snapshotClass(s))
-		}
+		p.Apply = append(p.Apply, snapshotClasses(s)...)
 	}
 	next, st, waits, again := layout(s, storing)
 	p.Layout, p.Status.Layout, p.RequeueAfter = next, st, again

@@ -89,7 +89,11 @@ func domain(s *State, st *v1alpha1.MyNetworkStatus) {
 	}
 	capacityLow(s, st, put)
 	if s.SnapshotAPI {
-		put(v1alpha1.ConditionSnapshotsAvailable, true, v1alpha1.ReasonSnapshotsServed, "VolumeSnapshotClass %s", className(s.Network))
+		groups := "; groups of snapshots need the CRDs of groupsnapshot.storage.k8s.io"
+		if s.GroupSnapshotAPI != "" {
+			groups = ", and a VolumeGroupSnapshotClass of that name"
+		}
+		put(v1alpha1.ConditionSnapshotsAvailable, true, v1alpha1.ReasonSnapshotsServed, "VolumeSnapshotClass %s%s", className(s.Network), groups)
 	} else {
 		put(v1alpha1.ConditionSnapshotsAvailable, false, v1alpha1.ReasonSnapshotAPIMissing,
 			"the cluster has no snapshot API: install the CRDs and the controller of github.com/kubernetes-csi/external-snapshotter")

@@ -47,9 +47,10 @@ type State struct {
 	StorageNodes []v1alpha1.StorageNode
 	Records      []string // names of the VolumeRecords of this network, sorted
 
-	Agents, Holders *appsv1.DaemonSet // nil: not there
-	Authority       *corev1.Secret    // nil: not there
-	SnapshotAPI     bool              // the cluster serves snapshot.storage.k8s.io/v1
+	Agents, Holders  *appsv1.DaemonSet // nil: not there
+	Authority        *corev1.Secret    // nil: not there
+	SnapshotAPI      bool              // the cluster serves snapshot.storage.k8s.io/v1
+	GroupSnapshotAPI string            // version of groupsnapshot.storage.k8s.io that the cluster serves; empty: none
 
 	// Layout is the present layout, nil if there is none or its body can not be fetched.
 	Layout *placement.Layout

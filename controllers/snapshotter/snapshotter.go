@@ -31,6 +31,9 @@ const Name = "mynetwork-csi-snapshotter"
 // Definition is the definition whose presence tells of the snapshot API.
 const Definition = "volumesnapshotclasses.snapshot.storage.k8s.io"
 
+// GroupDefinition is the one that tells of groups of snapshots.
+const GroupDefinition = "volumegroupsnapshotclasses.groupsnapshot.storage.k8s.io"
+
 // Metadata is a definition of a custom resource, of which only the metadata is read and watched.
 func Metadata() *metav1.PartialObjectMetadata {
 	m := &metav1.PartialObjectMetadata{}
@@ -38,9 +41,9 @@ func Metadata() *metav1.PartialObjectMetadata {
 	return m
 }
 
-// IsSnapshotAPI tells of the snapshot API's definition.
+// IsSnapshotAPI tells of the snapshot APIs' definitions.
 func IsSnapshotAPI() predicate.Predicate {
-	return predicate.NewPredicateFuncs(func(o client.Object) bool { return o.GetName() == Definition })
+	return predicate.NewPredicateFuncs(func(o client.Object) bool { return o.GetName() == Definition || o.GetName() == GroupDefinition })
 }
 
 // Reconciler starts and stops the snapshotter. All fields are required.
