@@ -219,8 +219,18 @@ func (d *Node) NodeGetInfo(ctx context.Context, _ *csi.NodeGetInfoRequest) (*csi
 		for _, n := range ready {
 			out.AccessibleTopology.Segments[request.TopologyPrefix+n] = request.TopologyValue
 		}
+		d.told.Store(&ready)
 	}
 	return out, nil
+}
+
+// Told lists the networks of the last answer to NodeGetInfo, ascending; false: there was none. The kubelet keeps it until it asks again.
+func (d *Node) Told() (networks []string, ok bool) {
+	p := d.told.Load()
+	if p == nil {
+		return nil, false
+	}
+	return *p, true
 }
 
 // Ready lists the names of the networks whose agent answers on this node, ascending. When that changes, the kubelet has to be told

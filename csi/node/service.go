@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -69,6 +70,7 @@ type Node struct {
 	csi.UnimplementedNodeServer
 	cfg    Config
 	flight request.Flight
+	told   atomic.Pointer[[]string] // networks that the kubelet was told of; nil: it has not asked
 }
 
 var _ csi.NodeServer = (*Node)(nil)

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"slices"
-	"time"
 
 	"k8s.io/client-go/rest"
 
@@ -22,9 +20,6 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/export/mounter"
 	"mynetwork.io/mynetwork/nodeagent/export/socket"
 )
-
-// readyPoll is how often it is looked whether a network's agent has come or gone, which the kubelet has to be told.
-const readyPoll = 3 * time.Second
 
 // NodeConfig is what the node's part works with.
 type NodeConfig struct {
@@ -68,7 +63,7 @@ func Node(ctx context.Context, c NodeConfig) error {
 	}
 	h := host.New(host.Config{
 		Paths: host.Paths{Run: c.Run, Root: c.Root, Kubelet: c.Kubelet, Dev: "/dev", SELinux: "/sys/fs/selinux"},
-		Node:  c.Node, Cluster: source, Log: c.Log, Serve: func(ctx context.Context, path, devices string) error {
+		Node:  c.Node, Cluster: source, Log: c.Log, Used: hasDevices, Serve: func(ctx context.Context, path, devices string) error {
 			return all(ctx, func(ctx context.Context) error { return ServeMounter(ctx, path, devices) },
 				func(ctx context.Context) error { return showCalls(ctx, path, calls) })
 		},
@@ -83,38 +78,11 @@ func Node(ctx context.Context, c NodeConfig) error {
 		source.Run,
 		h.Run,
 		func(ctx context.Context) error { return d.Serve(ctx, ln) },
-		func(ctx context.Context) error { return watchReady(ctx, d, again, c.Log) },
+		func(ctx context.Context) error { return watchReady(ctx, d.Node, again, readyPoll, c.Log) },
 		func(ctx context.Context) error {
 			return registration.Run(ctx, registration.Config{Dir: filepath.Join(c.Kubelet, "plugins_registry"), Name: v1alpha1.DriverName,
 				Endpoint: c.Socket(), Again: again, Log: c.Log})
 		})
-}
-
-// watchReady registers anew when a network's agent comes or goes: the node's labels then change.
-func watchReady(ctx context.Context, d *driver.Driver, again chan<- struct{}, log *slog.Logger) error {
-	tick := time.NewTicker(readyPoll)
-	defer tick.Stop()
-	var was []string
-	for first := true; ; first = false {
-		brief, cancel := context.WithTimeout(ctx, readyPoll)
-		now, err := d.Node.Ready(brief)
-		cancel()
-		if err == nil && !slices.Equal(now, was) {
-			if !first {
-				log.Info("other agents are ready on this node than before", "networks", now)
-				select {
-				case again <- struct{}{}:
-				case <-ctx.Done():
-				}
-			}
-			was = now
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
 }
 
 // ServeMounter serves a network's mounter for the agents' user, until ctx ends.
@@ -130,6 +98,15 @@ func ServeMounter(ctx context.Context, path, devices string) error {
 	return s.Serve(ctx)
 }
 
+// hasDevices tells whether a mounter has devices in a directory.
+func hasDevices(ctx context.Context, devices string) (bool, error) {
+	list, err := mounter.New(devices).List(ctx)
+	return len(list) > 0, err
+}
+
+// errEnded is of a part that ended although nobody told it to.
+var errEnded = errors.New("a part ended by itself")
+
 // all runs parts until ctx ends or one of them does, and gives their errors.
 func all(ctx context.Context, parts ...func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -139,7 +116,7 @@ func all(ctx context.Context, parts ...func(ctx context.Context) error) error {
 		go func() {
 			err := part(ctx)
 			if err == nil && ctx.Err() == nil {
-				err = errors.New("a part ended by itself")
+				err = errEnded
 			}
 			cancel()
 			ended <- err
