@@ -117,12 +117,8 @@ func (d *Controller) takeGroup(ctx context.Context, g handle.Group, sources []ha
 	}
 	tokens := make([]string, len(sources))
 	defer func() {
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer cancel()
-		for i, t := range tokens {
-			if t != "" {
-				err = errors.Join(err, d.cfg.Barrier.Release(end, sources[i], t))
-			}
+		if broken := d.release(ctx, sources, tokens, out, key); broken != nil {
+			out, err = nil, errors.Join(err, broken)
 		}
 	}()
 	for i, s := range sources {
@@ -133,11 +129,35 @@ func (d *Controller) takeGroup(ctx context.Context, g handle.Group, sources []ha
 	for i, s := range sources {
 		snap, err := d.cfg.Barrier.Snapshot(ctx, s, tokens[i], g.SnapshotName(), key)
 		if err != nil {
-			return nil, fmt.Errorf("snapshot of volume %s in the group: %w", s, err)
+			return out, fmt.Errorf("snapshot of volume %s in the group: %w", s, err)
 		}
 		out = append(out, keep(s, snap))
 	}
 	return out, nil
+}
+
+// release ends the holds of a group. If one has ended before, or nobody knows, the group was not taken at one moment: its snapshots are deleted,
+// so that a repeated request does not find a whole group.
+func (d *Controller) release(ctx context.Context, sources []handle.Volume, tokens []string, taken []kept, key []byte) (broken error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	for i, t := range tokens {
+		if t == "" {
+			continue
+		}
+		if err := d.cfg.Barrier.Release(ctx, sources[i], t); err != nil {
+			broken = errors.Join(broken, fmt.Errorf("volume %s was not held until the last snapshot of the group, which may not show one moment: %w", sources[i], err))
+		}
+	}
+	if broken == nil {
+		return nil
+	}
+	for _, s := range taken {
+		if err := d.dropSnapshot(ctx, s.handle, key, true); err != nil {
+			broken = errors.Join(broken, err)
+		}
+	}
+	return broken
 }
 
 // group finds the snapshots of a group and compares them with those that are named, if any are.

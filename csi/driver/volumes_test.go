@@ -13,6 +13,7 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
 	"mynetwork.io/mynetwork/csi/agenttest"
@@ -153,6 +154,38 @@ type breaker struct {
 	after  int // snapshots; -1: never
 	victim string
 	taken  int
+	over   bool // releases say that the hold was over
+}
+
+func (b *breaker) Release(ctx context.Context, h handle.Volume, token string) error {
+	err := b.Set.Release(ctx, h, token)
+	if b.over && h.ID == b.victim {
+		return status.Error(codes.FailedPrecondition, "the hold is over")
+	}
+	return err
+}
+
+// TestGroupReleased: a group whose holds were over before they were released does not exist, and the next attempt takes all snapshots anew.
+func TestGroupReleased(t *testing.T) {
+	b := &breaker{after: -1, over: true}
+	c := dial(t, func(c *driver.Config) { b.Set = c.Agents.(agenttest.Set); c.Barrier = b })
+	ids := []string{c.create("a"), c.create("b")}
+	b.victim = own(ids[0])
+	r := &csi.CreateVolumeGroupSnapshotRequest{Name: "g", SourceVolumeIds: ids}
+	_, err := c.CreateVolumeGroupSnapshot(c.ctx, r)
+	c.want(codes.FailedPrecondition, "may not show one moment", err)
+	for _, id := range ids {
+		if left := c.inspect(id).Snapshots; len(left) != 0 {
+			t.Errorf("left: %v", left)
+		}
+	}
+	b.over = false
+	taken := b.taken
+	g, err := c.CreateVolumeGroupSnapshot(c.ctx, r)
+	c.must(err)
+	if len(g.GroupSnapshot.Snapshots) != 2 || b.taken != taken+2 {
+		t.Errorf("a group of %d after %d snapshots", len(g.GroupSnapshot.Snapshots), b.taken-taken)
+	}
 }
 
 func (b *breaker) Snapshot(ctx context.Context, h handle.Volume, token, name string, key []byte) (*agentv1.Snapshot, error) {
