@@ -11,7 +11,7 @@
 //     above the network's own keep theirs.
 //  3. A network that was prepared once is served again without the API, by the name that was noted.
 //  4. A problem is told once, and again when it changes; it does not keep what works from being prepared.
-//  5. A network that is deleted keeps its data. Its mounter goes on until the process ends: it may have devices left.
+//  5. A network that is deleted keeps its data. Its mounter ends, and its sockets go, once it has no device and neither agent nor holder answer.
 //
 // # Concurrency
 //

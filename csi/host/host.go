@@ -4,7 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"maps"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
 	"time"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
@@ -33,6 +40,8 @@ type Config struct {
 	Cluster Cluster
 	// Serve serves the mounter of a network, for the agents' user, until ctx ends.
 	Serve func(ctx context.Context, socket, devices string) error
+	// Used tells whether a network's mounter has devices.
+	Used func(ctx context.Context, devices string) (bool, error)
 	// Tell takes what a node lacks for a network. Must not block.
 	Tell func(n Network, p Problem)
 	Log  *slog.Logger
@@ -41,13 +50,19 @@ type Config struct {
 // Host prepares its node. Make one with New.
 type Host struct {
 	cfg    Config
-	served map[string]bool   // by uid
-	told   map[string]string // by uid and reason
+	served map[string]*service // by uid
+	told   map[string]string   // by uid and reason
+}
+
+// service is a mounter that is served.
+type service struct {
+	stop context.CancelFunc
+	done chan struct{} // closed when it has ended
 }
 
 // New makes a Host.
 func New(c Config) *Host {
-	return &Host{cfg: c, served: map[string]bool{}, told: map[string]string{}}
+	return &Host{cfg: c, served: map[string]*service{}, told: map[string]string{}}
 }
 
 // Run prepares the node for what was prepared before, then for what the cluster says, until ctx ends.
@@ -92,6 +107,7 @@ func (h *Host) Reconcile(ctx context.Context) error {
 			h.prepare(ctx, Network{UID: string(n.UID), Name: n.Name, Path: n.Spec.Storage.Path, Reserve: int(n.Spec.Storage.ReservePercent)})
 		}
 	}
+	h.retire(ctx, networks)
 	return failed
 }
 
@@ -124,11 +140,14 @@ func (h *Host) prepare(ctx context.Context, n Network) {
 
 // serve has a network's mounter served, once.
 func (h *Host) serve(ctx context.Context, uid string) {
-	if h.served[uid] {
+	if h.served[uid] != nil {
 		return
 	}
-	h.served[uid] = true
+	ctx, stop := context.WithCancel(ctx)
+	s := &service{stop: stop, done: make(chan struct{})}
+	h.served[uid] = s
 	go func() {
+		defer close(s.done)
 		for ctx.Err() == nil {
 			err := h.cfg.Serve(ctx, h.cfg.Mounter(uid), h.cfg.Devices(uid))
 			if ctx.Err() != nil {
@@ -141,4 +160,45 @@ func (h *Host) serve(ctx context.Context, uid string) {
 			}
 		}
 	}()
+}
+
+// retire ends the mounters of networks that are no more, and removes their directories of sockets and mounts, as soon as nobody uses them.
+// Networks is what the API says there is.
+func (h *Host) retire(ctx context.Context, networks []v1alpha1.MyNetwork) {
+	for uid, s := range h.served {
+		if slices.ContainsFunc(networks, func(n v1alpha1.MyNetwork) bool { return string(n.UID) == uid }) || h.inUse(ctx, uid) {
+			continue
+		}
+		s.stop()
+		<-s.done
+		delete(h.served, uid)
+		if h.inUse(ctx, uid) { // since then
+			h.serve(ctx, uid)
+			continue
+		}
+		if err := h.cfg.Forget(uid); err != nil {
+			h.cfg.Log.Warn("what a deleted network had below "+h.cfg.Run+" is not gone; trying again", "network", uid, "err", err)
+			h.serve(ctx, uid)
+			continue
+		}
+		maps.DeleteFunc(h.told, func(key, _ string) bool { return strings.HasPrefix(key, uid+"/") })
+		h.cfg.Log.Info("the network was deleted: its mounter has ended, and its sockets are gone; its data stay", "network", uid)
+	}
+}
+
+// inUse tells whether a network's agent or holder answers on this node, or it has devices. What is not known counts as use.
+func (h *Host) inUse(ctx context.Context, uid string) bool {
+	if used, err := h.cfg.Used(ctx, h.cfg.Devices(uid)); used || err != nil {
+		return true
+	}
+	for _, socket := range []string{v1alpha1.PlaceControl, v1alpha1.PlaceHolder} {
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", filepath.Join(h.cfg.Run, uid, socket))
+		if err == nil {
+			_ = conn.Close()
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist) {
+			return true
+		}
+	}
+	return false
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,6 +33,9 @@ type rig struct {
 	served   []string
 	told     []Problem
 	changed  chan struct{}
+	used     bool  // the mounter has devices
+	usedErr  error // or nobody knows
+	ended    int   // mounters
 }
 
 func (r *rig) Networks(context.Context) ([]v1alpha1.MyNetwork, error) { return r.networks, r.failure }
@@ -69,8 +73,12 @@ func (r *rig) fresh() {
 			r.mu.Unlock()
 			r.changed <- struct{}{}
 			<-ctx.Done()
+			r.mu.Lock()
+			r.ended++
+			r.mu.Unlock()
 			return nil
 		},
+		Used: func(context.Context, string) (bool, error) { return r.used, r.usedErr },
 		Tell: func(_ Network, p Problem) { r.told = append(r.told, p) },
 	})
 }
@@ -255,4 +263,73 @@ func TestWithoutAPI(t *testing.T) {
 	if r.served[1] != r.served[0] {
 		t.Errorf("served %q", r.served)
 	}
+}
+
+// TestForgotten: what a deleted network had below /run goes when nobody uses it any more, not before, and its data stay. A network that comes back is
+// prepared anew, without a restart.
+func TestForgotten(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("directories are given to the agents' user by root")
+	}
+	r := newRig(t)
+	r.reconcile()
+	<-r.changed
+	was := r.networks
+	sockets := filepath.Join(r.dir, "run", uid)
+	outside := filepath.Join(r.dir, "outside")
+	if err := errors.Join(os.WriteFile(outside, nil, 0o600), os.Symlink(r.dir, filepath.Join(sockets, "holder", "link")),
+		os.MkdirAll(filepath.Join(r.dir, "run", "devices", uid, ".loops"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	there := func(want bool, when string) {
+		t.Helper()
+		for _, dir := range []string{sockets, filepath.Join(r.dir, "run", "devices", uid)} {
+			if _, err := os.Stat(dir); (err == nil) != want {
+				t.Errorf("%s: %s: %v", when, dir, err)
+			}
+		}
+	}
+	r.failure = errors.New("no API")
+	if err := r.Reconcile(t.Context()); err == nil {
+		t.Error("no error without API")
+	}
+	there(true, "without API")
+	r.failure, r.networks = nil, nil
+	for _, socket := range []string{v1alpha1.PlaceControl, v1alpha1.PlaceHolder} {
+		t.Chdir(filepath.Join(sockets, filepath.Dir(socket))) // the path is too long for a socket
+		ln, err := net.Listen("unix", filepath.Base(socket))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln.(*net.UnixListener).SetUnlinkOnClose(false)
+		r.reconcile()
+		there(true, "while "+socket+" answers")
+		_ = ln.Close()
+	}
+	t.Chdir(r.dir)
+	r.used = true
+	r.reconcile()
+	there(true, "with devices")
+	r.used, r.usedErr = false, errors.New("who knows")
+	r.reconcile()
+	there(true, "while nobody knows of devices")
+	if r.ended != 0 {
+		t.Error("the mounter has ended")
+	}
+	r.usedErr = nil
+	r.reconcile()
+	there(false, "unused")
+	if r.ended != 1 {
+		t.Errorf("%d mounters have ended", r.ended)
+	}
+	if _, err := os.Stat(outside); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(r.dir, "root", was[0].Spec.Storage.Path, uid, "store")); err != nil {
+		t.Errorf("data: %v", err)
+	}
+	r.networks = was
+	r.reconcile()
+	<-r.changed
+	there(true, "come back")
 }

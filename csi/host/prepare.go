@@ -97,6 +97,24 @@ func (p *Paths) Sockets(n Network) error {
 	return note(own, v1alpha1.PlaceName, n.Name+"\n")
 }
 
+// Forget removes the directories of sockets and mounts of a network that nobody uses. Its data stay.
+func (p *Paths) Forget(uid string) error {
+	if !handle.ValidNetwork(uid) {
+		return fmt.Errorf("%w: %q is no uid", ErrPath, uid)
+	}
+	root, err := os.OpenRoot(p.Run) // no symbolic link leads out of it
+	if err != nil {
+		return fmt.Errorf("open %s: %w", p.Run, err)
+	}
+	defer root.Close()
+	for _, dir := range []string{filepath.Join(v1alpha1.PlaceDevices, uid), uid} {
+		if err := root.RemoveAll(dir); err != nil {
+			return fmt.Errorf("remove %s: %w", filepath.Join(p.Run, dir), err)
+		}
+	}
+	return nil
+}
+
 // Data makes the directories of data, and says what the disk lacks.
 func (p *Paths) Data(n Network) (problems []Problem) {
 	add := func(reason string, err error) {
