@@ -9,7 +9,8 @@
 //  4. Publish shows the staged directory, or the device, at a pod's path, read-only from the first moment if wanted.
 //  5. Expand lets the file system follow a device that the controller has made larger.
 //  6. Unpublish takes a pod's path away; it needs no agent.
-//  7. Unstage unmounts, if no pod shows the volume any more, and has the agent detach it.
+//  7. A volume that many nodes are to read is sealed before its first reader sees it: see seal.go.
+//  8. Unstage unmounts, if no pod shows the volume any more, and has the agent detach it.
 //
 // Nothing is kept: what is mounted says the kernel's table, what is attached says the agent.
 //

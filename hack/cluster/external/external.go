@@ -3,12 +3,14 @@
 package external
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -161,7 +163,25 @@ func read(file string) ([]spec, error) {
 	return slices.DeleteFunc(suites.Specs, func(s spec) bool { return !strings.HasPrefix(s.Name, "[It]") }), nil
 }
 
-// conclude writes specs.txt, prints what failed and how many specs came to what, and judges.
+// skipped is a table of the specs that found by themselves that they do not apply, by reason, those of most specs first.
+func skipped(specs []spec) string {
+	by := map[string][]string{}
+	for _, s := range specs {
+		if s.Status == "skipped" && s.chosen() {
+			why, _, _ := strings.Cut(strings.TrimPrefix(s.reason(), "skipped - "), " - skipping")
+			by[why] = append(by[why], strings.TrimSpace(strings.TrimPrefix(s.Name, "[It]")))
+		}
+	}
+	reasons := slices.SortedFunc(maps.Keys(by), func(a, b string) int { return cmp.Or(cmp.Compare(len(by[b]), len(by[a])), cmp.Compare(a, b)) })
+	var out strings.Builder
+	out.WriteString("| Reason | Specs | One of them |\n|---|---|---|\n")
+	for _, r := range reasons {
+		fmt.Fprintf(&out, "| %s | %d | %s |\n", strings.ReplaceAll(r, "|", "/"), len(by[r]), strings.ReplaceAll(slices.Min(by[r]), "|", "/"))
+	}
+	return out.String()
+}
+
+// conclude writes specs.txt and skipped.md, prints what failed and how many specs came to what, and judges.
 func conclude(out io.Writer, report string, specs []spec, ran error) error {
 	slices.SortStableFunc(specs, func(a, b spec) int { return strings.Compare(a.Status, b.Status) })
 	var lines strings.Builder
@@ -183,6 +203,9 @@ func conclude(out io.Writer, report string, specs []spec, ran error) error {
 	}
 	file := filepath.Join(report, "specs.txt")
 	if err := os.WriteFile(file, []byte(lines.String()), 0o644); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(report, "skipped.md"), []byte(skipped(specs)), 0o644); err != nil {
 		return err
 	}
 	failed := 0

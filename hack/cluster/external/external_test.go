@@ -99,6 +99,17 @@ func TestDriverIsDeclaredWithKnownKeys(t *testing.T) {
 	}
 }
 
+func TestSkippedTable(t *testing.T) {
+	specs, err := read("testdata/junit.xml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := skipped(specs)
+	if !strings.Contains(got, "| Driver does not support topology | 1 | External Storage topology |\n") || strings.Count(got, "\n") != 3 {
+		t.Errorf("want the one spec that skipped itself, not the one that was not chosen:\n%s", got)
+	}
+}
+
 func TestArguments(t *testing.T) {
 	all := strings.Join(arguments(Options{Focus: "F", Slow: true, Procs: 3, Timeout: time.Hour, Bin: "/b"}, "/r"), " ")
 	short := strings.Join(arguments(Options{Skip: "mine", DryRun: true}, "/r"), " ")

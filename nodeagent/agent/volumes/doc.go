@@ -30,7 +30,9 @@
 //  8. What is modified is in the registry before the engine knows it, so it holds for every later attach (TestModify).
 //  9. While the registry is away, what is open here goes on, can be inspected, held and detached, and is resumed after a restart
 //     (TestRegistryAway); the registry is told of changes only, never periodically (TestCopies).
-//  10. Neither keys nor content reach a log, an event, a status or the registry.
+//  10. A volume that is sealed is written by nobody: it is attached by package readers, and shows the snapshot that it was sealed with
+//     (TestReaders).
+//  11. Neither keys nor content reach a log, an event, a status or the registry.
 //
 // # Concurrency
 //
