@@ -11,6 +11,7 @@
 //	guard         who may be drained                                      (pure)
 //	snapshotter   starts the CSI snapshotter where the cluster has snapshots
 //	pace          what comes in crowds starts one round
+//	figures       what is exported: networks, nodes, volumes, events
 //	apply         server-side apply that writes nothing at rest
 //	status        conditions by the rules of kstatus
 //

@@ -9,6 +9,8 @@
 // transport (requests to stores here and elsewhere), stores (this node's), grants, deletion (the word on which a volume dies),
 // volumes (attach, detach and all that people ask), control (gRPC), fsck, events.
 //
+// What is known of the node is served beside them: metrics (on a port of their own), history (a day of it, for reports), health (thresholds).
+//
 // # Order
 //
 // Start: lock of the directory, registry, cache, members, stores, pool, doors, peer server, holder, volumes, control socket; then the
