@@ -343,6 +343,7 @@ func (l *link) send(chunk *buffer, inline bool) (err error) {
 	l.writes.Add(1)
 	defer l.writes.Add(1)
 	if chunk != nil {
+		l.raw.begin(len(chunk.b))
 		_, err = l.tls.Write(chunk.b)
 		chunk.free()
 	}

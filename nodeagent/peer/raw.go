@@ -4,10 +4,15 @@ import (
 	"net"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // rawConn lies between TLS and the socket. Once async, a Write never blocks: what the kernel does not take is kept, and
 // drain sends it. So a goroutine that must not wait for the other side can still seal and send by itself.
+//
+// TLS writes each record by itself. As long as more of a chunk is to come, the kernel is told so: it sends the chunk as a whole, and
+// the other side is woken once for it.
 type rawConn struct {
 	net.Conn
 	beforeRead func() // runs before each read from the socket, which may block
@@ -19,6 +24,7 @@ type rawConn struct {
 	async  bool
 	rest   []byte // sealed, not yet sent
 	spare  []byte
+	left   int    // bytes of the chunk that TLS has not written yet
 	try    []byte // argument of tryFn
 	tryN   int
 	tryErr error
@@ -33,7 +39,11 @@ func newRawConn(c net.Conn) *rawConn {
 	}
 	r.tryFn = func(fd uintptr) bool {
 		for {
-			r.tryN, r.tryErr = syscall.Write(int(fd), r.try)
+			flags := unix.MSG_NOSIGNAL
+			if r.left > 0 {
+				flags |= unix.MSG_MORE
+			}
+			r.tryN, r.tryErr = unix.SendmsgN(int(fd), r.try, nil, nil, flags)
 			if r.tryErr != syscall.EINTR {
 				return true
 			}
@@ -56,6 +66,7 @@ func (r *rawConn) Write(p []byte) (int, error) {
 		return r.Conn.Write(p)
 	}
 	n := 0
+	r.left -= len(p) - recordCost
 	if len(r.rest) == 0 && r.sys != nil {
 		r.try = p
 		err := r.sys.Write(r.tryFn)
@@ -70,6 +81,16 @@ func (r *rawConn) Write(p []byte) (int, error) {
 	}
 	r.rest = append(r.rest, p[n:]...)
 	return len(p), nil
+}
+
+// recordCost is what TLS 1.3 adds to a record: header, type and tag. If it were less, the last bytes of a chunk would be held back.
+const recordCost = 5 + 1 + 16
+
+// begin tells that TLS will write a chunk of n bytes.
+func (r *rawConn) begin(n int) {
+	r.mu.Lock()
+	r.left = n
+	r.mu.Unlock()
 }
 
 // behind reports whether sealed bytes wait for drain.
