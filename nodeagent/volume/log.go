@@ -25,6 +25,7 @@ type logState struct {
 	buf      []byte     // record being encoded
 	cipher   []byte     // stored pages of the record, where they differ from the ring's
 	rows     []byte
+	parts    [2 + journal.MaxRecordPages][]byte // of the request being sent
 }
 
 // openBlock is a block that is not sealed yet. rows grows; the rest is fixed.
@@ -136,7 +137,7 @@ func isContent(t journal.Type) bool {
 }
 
 func (e *Engine) send(epoch block.Epoch, rec []byte, payload [][]byte) {
-	var list [2 + journal.MaxRecordPages][]byte
+	list := &e.log.parts
 	n := 2 + copy(list[2:], payload)
 	list[1] = rec
 	for _, w := range e.log.senders {

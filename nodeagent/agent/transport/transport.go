@@ -52,7 +52,7 @@ type Transport struct {
 	cancel context.CancelFunc
 	calls  sync.Pool // *call
 	locals sync.Pool // *replyTo
-	bufs   sync.Pool // *[]byte
+	bodies bodies
 
 	mu     sync.Mutex
 	closed bool
@@ -72,7 +72,6 @@ var _ replica.Transport = (*Transport)(nil)
 func New(o Options) *Transport {
 	t := &Transport{opt: o, remote: map[remoteKey]*lane{}, local: map[block.StoreID]*lane{}}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
-	t.bufs.New = func() any { return new([]byte) }
 	t.locals.New = func() any { return &replyTo{t: t} }
 	t.calls.New = func() any {
 		c := &call{t: t}
@@ -315,8 +314,7 @@ func (l *lane) add(typ replica.Type, expect int, done replica.Done, parts [][]by
 		l.t.fail(done, fmt.Errorf("%w: too much waits for it, or it is closing", replica.ErrUnreachable))
 		return
 	}
-	body := l.t.bufs.Get().(*[]byte)
-	*body = (*body)[:0]
+	body := l.t.bodies.get(n)
 	for _, p := range parts {
 		*body = append(*body, p...)
 	}
@@ -356,7 +354,7 @@ func (l *lane) pass(closing bool) bool {
 	l.mu.Unlock()
 	l.run(items)
 	for i := range items {
-		l.t.bufs.Put(items[i].body)
+		l.t.bodies.put(items[i].body)
 	}
 	l.waiting.Add(-int64(len(items)))
 	clear(items)
