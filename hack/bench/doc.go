@@ -3,6 +3,7 @@
 //	go run ./hack/bench -program bin/mynetwork [-out new.json]
 //	go run ./hack/bench compare old.json new.json
 //	go run ./hack/bench markdown new.json
+//	go run ./hack/bench stages
 //
 // It makes a network of three nodes (mynetwork dev up) in a new directory, attaches a volume as a FUSE and loop device and
 // another one over NBD, both to the first node, and fills both and the plain file. Then each workload runs on each

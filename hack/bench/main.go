@@ -33,6 +33,12 @@ func main() {
 			os.Exit(compareCommand(os.Args[2:]))
 		case "markdown":
 			os.Exit(markdownCommand(os.Args[2:]))
+		case "stages":
+			if err := stagesCommand(context.Background(), os.Stdout); err != nil {
+				fmt.Fprintln(os.Stderr, "bench:", err)
+				os.Exit(1)
+			}
+			return
 		}
 	}
 	o, err := parse(flag.CommandLine, os.Args[1:], os.Getenv)
@@ -76,7 +82,7 @@ func parse(fs *flag.FlagSet, args []string, env func(string) string) (o options,
 		return o, err
 	}
 	if fs.NArg() > 0 {
-		return o, fmt.Errorf("unknown argument %q; there are: compare OLD NEW, markdown FIGURES", fs.Arg(0))
+		return o, fmt.Errorf("unknown argument %q; there are: compare OLD NEW, markdown FIGURES, stages", fs.Arg(0))
 	}
 	if o.duration, err = parseDuration(*duration); err != nil {
 		return o, err
