@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"syscall"
 
 	"google.golang.org/grpc"
@@ -94,6 +95,9 @@ func Say(err error) error {
 	}
 	if s.Code() == codes.DeadlineExceeded && s.Message() == context.DeadlineExceeded.Error() {
 		return &Error{s.Code(), "the agent did not answer in time; --timeout waits longer"}
+	}
+	if s.Code() == codes.Canceled && strings.HasPrefix(s.Message(), "stream terminated by RST_STREAM") { // the deadline, as the agent saw it first
+		return &Error{codes.DeadlineExceeded, "the agent did not answer in time, and may go on with it; ask again, or wait longer with --timeout"}
 	}
 	return &Error{s.Code(), s.Message()}
 }
