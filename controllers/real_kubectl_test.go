@@ -35,7 +35,7 @@ func TestRealKubectl(t *testing.T) {
 	if out, err := get("mynetwork"); err != nil || !strings.Contains(out, one) || !strings.Contains(out, "storagenode.storage.mynetwork.io/words.words-a") {
 		t.Errorf("the category: %s %v", out, err)
 	}
-	if out, err := get("mynetwork", "words"); err == nil || !strings.Contains(out, "name cannot be provided") {
+	if out, err := get("mynetwork", "words"); err == nil || !strings.Contains(out, "only one resource") {
 		t.Errorf("a category with a name: %s %v: the README need not warn of it any more", out, err)
 	}
 }
