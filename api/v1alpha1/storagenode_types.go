@@ -208,7 +208,7 @@ const (
 	StoreFull StoreState = "Full"
 	// StoreMissing: a store was expected in the directory and is not there.
 	StoreMissing StoreState = "Missing"
-	// StoreQuarantined: an I/O error; nothing is read from it any more.
+	// StoreQuarantined: an I/O error, or too much damage. Nothing is placed on it any more, and what it holds is made again, or moved, elsewhere.
 	StoreQuarantined StoreState = "Quarantined"
 )
 
@@ -233,6 +233,15 @@ type StoreStatus struct {
 	// used bytes.
 	// +optional
 	Used *resource.Quantity `json:"used,omitempty"`
+	// lastScrubbed is when every byte of it had been read and checked, the last time. Absent: not yet.
+	// +optional
+	LastScrubbed metav1.Time `json:"lastScrubbed,omitzero"`
+	// errorsFound is how many damaged areas were found since the store was made.
+	// +optional
+	ErrorsFound int64 `json:"errorsFound,omitempty"`
+	// errorsRepaired is how many of them were repaired from copies of other nodes.
+	// +optional
+	ErrorsRepaired int64 `json:"errorsRepaired,omitempty"`
 }
 
 // StorageNodeList is a list of nodes.

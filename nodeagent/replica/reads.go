@@ -62,8 +62,12 @@ func (s *Server) extents(h *Head, to Replier) {
 	to.Reply(StatusOK, b)
 }
 
-// holdings lists what is held for the journal, or what was set aside.
-func (s *Server) holdings(h *Head, aside bool, to Replier) {
+// holdings lists what is held for the journal, or what was set aside. Of a failed store it is an error: that it holds nothing is not known,
+// and its copies count no more.
+func (s *Server) holdings(h *Head, aside bool, to Replier) error {
+	if err := s.store.Quarantined(); err != nil {
+		return err
+	}
 	var b []byte
 	for _, x := range s.store.Extents(h.Extent.Volume) {
 		st, ok := s.store.Stat(x)
@@ -78,6 +82,7 @@ func (s *Server) holdings(h *Head, aside bool, to Replier) {
 		b[n+holdingSize-1] = flag(st.Unknown)
 	}
 	to.Reply(StatusOK, b)
+	return nil
 }
 
 func (s *Server) volumes(to Replier) {

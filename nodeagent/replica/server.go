@@ -226,7 +226,7 @@ func (s *Server) handle(from string, typ Type, body []byte, to Replier, own bool
 	case TypeLease:
 		s.lease(&h, to)
 	case TypeHoldings:
-		s.holdings(&h, len(rest) == 1 && rest[0] == 1, to)
+		err = s.holdings(&h, len(rest) == 1 && rest[0] == 1, to)
 	case TypeExtents:
 		s.extents(&h, to)
 	case TypeDrop:

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"io/fs"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -24,6 +25,12 @@ type Finding struct {
 // Scrub reads all of an extent as far as it is committed, checks the chain and each page against its leaf, and gives
 // what is wrong to found. The error is for what kept it from looking.
 func (s *Store) Scrub(id block.ExtentID, found func(Finding)) error {
+	return s.ScrubPaced(id, func(int) error { return nil }, found)
+}
+
+// ScrubPaced is Scrub by somebody who has time: pace is told after each record how many bytes were read for it, and may
+// wait as long as it likes; what it returns ends the scrub.
+func (s *Store) ScrubPaced(id block.ExtentID, pace func(bytes int) error, found func(Finding)) error {
 	x, err := s.hold(id)
 	if err != nil {
 		return err
@@ -51,14 +58,22 @@ func (s *Store) Scrub(id block.ExtentID, found func(Finding)) error {
 		pending = pending[:0]
 	}
 	buf := make([]byte, journal.MaxPayload)
+	var stop error
 	err = walkLog(log, end.LogLen, &c, func(r *journal.Record, _ block.Hash) error {
+		at := good
 		good = r.LogOff
 		flush()
+		if stop = pace(int(good-at) + int(r.Payload)); stop != nil {
+			return errStop
+		}
 		if r.Payload > 0 {
 			s.scrubPages(x, r, buf[:r.Payload], func(f Finding) { pending = append(pending, f) })
 		}
 		return nil
 	})
+	if stop != nil {
+		return stop
+	}
 	if err == nil && c != end {
 		err = fmt.Errorf("log ends in seq %d %s, want %d %s: %w", c.Seq, c.Hash, end.Seq, end.Hash, ErrMismatch)
 	}
@@ -66,16 +81,23 @@ func (s *Store) Scrub(id block.ExtentID, found func(Finding)) error {
 		flush()
 	}
 	if err == nil && whole {
-		// The chain does not cover the keyed hashes, the footer does.
-		var sum uint32
-		if sum, err = checksum(log, end.LogLen); err == nil && sum != logCRC {
-			err, good = fmt.Errorf("checksum of the log: %w", ErrMismatch), 0
+		if err = checkSum(log, end.LogLen, logCRC); errors.Is(err, ErrMismatch) {
+			good = 0
 		}
 	}
 	if err != nil && s.stillHeld(x) {
 		found(Finding{Extent: id, Log: true, Off: good, Len: end.LogLen - good, Err: err})
 	}
 	return s.alive()
+}
+
+// checkSum checks a closed log against its footer: the chain does not cover the keyed hashes, the footer does.
+func checkSum(log io.ReaderAt, size, want uint32) error {
+	sum, err := checksum(log, size)
+	if err == nil && sum != want {
+		err = fmt.Errorf("checksum of the log: %w", ErrMismatch)
+	}
+	return err
 }
 
 // stillHeld reports whether x was neither freed nor cut meanwhile; otherwise what was read proves nothing.

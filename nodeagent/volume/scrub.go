@@ -34,6 +34,9 @@ func (r *ScrubReport) add(o ScrubReport) {
 // scrubLoop reads every copy of every extent once per period, spread evenly.
 func (e *Engine) scrubLoop() {
 	period := e.ScrubPeriod
+	if period < 0 {
+		return // the stores' own scrub does it
+	}
 	if period == 0 {
 		period = DefaultScrubPeriod
 	}

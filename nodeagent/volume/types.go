@@ -110,7 +110,7 @@ type Deps struct {
 	Local    func(s block.StoreID) Local // nil result: not here
 	Logf     func(format string, args ...any)
 
-	ScrubPeriod time.Duration // one pass of the scrubber over every copy; 0: DefaultScrubPeriod
+	ScrubPeriod time.Duration // one pass of the scrubber over every copy; 0: DefaultScrubPeriod, below 0: none
 	Grace       time.Duration // how long a store may be gone before its copies are made anew elsewhere; 0: DefaultGrace
 	Pace        *pace.Budget  // of copies that are not the last ones; nil: no limit
 	Patience    time.Duration // how long a recovery of a weak volume waits for replicas that do not answer; 0: DefaultPatience

@@ -305,15 +305,32 @@ func (t *Table) Candidates(key block.Hash) []block.StoreID {
 			leaving = append(leaving, e)
 		}
 	}
-	return append(out, spread(leaving, key, 0)...)
+	out = append(out, spread(leaving, key, 0)...)
+	for _, e := range t.sorted { // behind all others: nothing is to be there
+		for i := range e.stores {
+			if e.stores[i].Quarantined && (e.member || e.alive) {
+				out = append(out, e.stores[i].ID)
+			}
+		}
+	}
+	return out
 }
 
-// spread lists the stores of nodes, one of each before the second of any; at most n, unless that is 0.
+// trusted lists the stores of a node that are not quarantined.
+func (e *entry) trusted() []Store {
+	bad := func(s Store) bool { return s.Quarantined }
+	if !slices.ContainsFunc(e.stores, bad) {
+		return e.stores
+	}
+	return slices.DeleteFunc(slices.Clone(e.stores), bad)
+}
+
+// spread lists the trusted stores of nodes, one of each before the second of any; at most n, unless that is 0.
 func spread(nodes []*entry, key block.Hash, n int) (out []block.StoreID) {
 	for round := 0; ; round++ {
 		before := len(out)
 		for _, e := range nodes {
-			if s := e.stores; round < len(s) {
+			if s := e.trusted(); round < len(s) {
 				// A node's stores take turns by key, so that a node with many disks fills them alike.
 				first := binary.LittleEndian.Uint64(key[8:]) % uint64(len(s))
 				if out = append(out, s[(int(first)+round)%len(s)].ID); len(out) == n {
@@ -337,19 +354,28 @@ func (t *Table) Places(key block.Hash, n int) []block.StoreID {
 	}
 	shard := t.layout.ShardOf(key)
 	order := t.layout.Holders(shard, make([]int, 0, n))
-	if len(order) < n {
-		order = t.layout.Extend(shard, order)
+	nodes := t.usable(order)
+	if len(nodes) < n {
+		nodes = t.usable(t.layout.Extend(shard, order))
 	}
-	nodes := make([]*entry, min(len(order), n))
-	for i := range nodes {
-		nodes[i] = t.members[order[i]]
-	}
+	nodes = nodes[:min(len(nodes), n)]
 	if len(nodes) < n {
 		return spread(nodes, key, n) // a second copy on a node is better than none
 	}
 	var out []block.StoreID
 	for _, e := range nodes {
 		out = append(out, spread([]*entry{e}, key, 1)...)
+	}
+	return out
+}
+
+// usable lists members of the layout, by its indexes, without those none of whose disks is trusted. The caller holds mu.
+func (t *Table) usable(order []int) []*entry {
+	out := make([]*entry, 0, len(order))
+	for _, i := range order {
+		if e := t.members[i]; len(e.stores) == 0 || len(e.trusted()) > 0 {
+			out = append(out, e)
+		}
 	}
 	return out
 }
@@ -362,7 +388,7 @@ func (t *Table) Site(s block.StoreID) upkeep.Site {
 	if !ok {
 		return upkeep.Site{}
 	}
-	return upkeep.Site{Node: e.Name, Zone: e.Zone, Member: e.member, Takes: e.active}
+	return upkeep.Site{Node: e.Name, Zone: e.Zone, Member: e.member, Takes: e.active && !slices.ContainsFunc(e.stores, func(o Store) bool { return o.ID == s && o.Quarantined })}
 }
 
 // Alive implements volume.Placer.

@@ -28,7 +28,7 @@ const (
 	Serving     State = "Serving"     // reads and writes
 	Full        State = "Full"        // reads and deletes
 	Missing     State = "Missing"     // there was a store, and the directory is empty
-	Quarantined State = "Quarantined" // an error: nothing is read from it any more
+	Quarantined State = "Quarantined" // an error: nothing is placed on it any more, and what it holds moves away
 )
 
 // Status describes one store, or the offer of one.
@@ -180,6 +180,8 @@ func (st *Store) status() Status {
 	case err != nil:
 		out.State, out.Message = Quarantined, err.Error()
 		return out
+	case st.Suspected() != nil:
+		out.State, out.Message = Quarantined, st.Suspected().Error()
 	case u.UserFree <= 0:
 		out.State, out.Message = Full, "no space is left for writes; reads and deletes go on: add a node or a disk, or delete data"
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"crypto/rand"
 
@@ -66,6 +67,9 @@ type Store struct {
 	Disk     *DiskMeter // what it asked of the disk
 	fs       *disk.OS
 	door     *door
+	local    volume.Local
+	load     counters
+	suspect  atomic.Pointer[string]
 }
 
 // Set is the stores of one node. The zero value is not usable: see Open.
@@ -179,6 +183,7 @@ func (s *Set) open(c Config) (*Store, error) {
 		err := fmt.Errorf("%w: it was made by node %s, this is node %s of network %s", ErrForeign, sb.Node, s.opt.Node, s.opt.Network)
 		return nil, errors.Join(err, st.Close(), fs.Close())
 	}
+	out.local = counted{st, &out.load}
 	s.opt.Log.Info("store is open", "path", c.Path, "store", out.ID, "generation", report.Generation, "damage", report.Damage,
 		"unknown", len(report.Unknown), "unsure", report.Unsure)
 	return out, nil
@@ -213,7 +218,7 @@ func (s *Set) Start(pulls replica.Transport) {
 }
 
 func (s *Set) newDoor(st *Store) *door {
-	return &door{srv: replica.NewServer(s.env, st.Store, st.ID, s.opt.Auth, s.pulls), set: s, store: st.Store}
+	return &door{srv: replica.NewServer(s.env, st.Store, st.ID, s.opt.Auth, s.pulls), set: s, store: st.Store, load: &st.load}
 }
 
 // Close ends the doors, once what was taken is committed, and closes the stores. It may be repeated.
@@ -272,14 +277,14 @@ func (s *Set) Local(id block.StoreID) volume.Local {
 	if st == nil || s.closed {
 		return nil
 	}
-	return st.Store
+	return st.local
 }
 
 // Announce tells what this node says of its stores.
 func (s *Set) Announce() []members.Store {
 	var out []members.Store
 	for _, st := range s.All() {
-		m := members.Store{ID: st.ID, Quarantined: st.Quarantined() != nil}
+		m := members.Store{ID: st.ID, Quarantined: st.Quarantined() != nil || st.Suspected() != nil}
 		if u, err := st.Usage(); err == nil {
 			m.Capacity, m.Used = u.Total, u.Used
 		} else {
@@ -350,6 +355,7 @@ type door struct {
 	srv   *replica.Server
 	set   *Set
 	store *store.Store
+	load  *counters
 }
 
 const (
@@ -379,6 +385,7 @@ func (d *door) admits(typ replica.Type, body []byte, to replica.Replier) bool {
 			return false
 		}
 	}
+	d.load.count(typ)
 	return true
 }
 

@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -253,9 +254,10 @@ func differs(sent, now, there *v1alpha1.AgentStatus, figures bool) bool {
 // facts is a report without its figures.
 func facts(st *v1alpha1.AgentStatus) *v1alpha1.AgentStatus {
 	out := st.DeepCopy()
-	out.Copies, out.MissingCopies, out.LastCopies = 0, min(st.MissingCopies, 1), min(st.LastCopies, 1)
+	out.Copies, out.MissingCopies, out.LastCopies = min(st.Copies, 1), min(st.MissingCopies, 1), min(st.LastCopies, 1) // that there are none is a fact
 	for i := range out.Stores {
-		out.Stores[i].Used = nil
+		s := &out.Stores[i]
+		s.Used, s.LastScrubbed, s.ErrorsFound, s.ErrorsRepaired = nil, metav1.Time{}, 0, 0
 		if out.Stores[i].Capacity != nil { // that it is known is a fact
 			out.Stores[i].Capacity = resource.NewQuantity(1, resource.BinarySI)
 		}
@@ -279,6 +281,9 @@ func canonical(st *v1alpha1.AgentStatus) *v1alpha1.AgentStatus {
 		out.Stores = nil
 	}
 	for i := range out.Stores {
+		if t := &out.Stores[i].LastScrubbed; !t.IsZero() {
+			t.Time = t.UTC().Truncate(time.Second)
+		}
 		for _, q := range []**resource.Quantity{&out.Stores[i].Capacity, &out.Stores[i].Used} {
 			if *q != nil {
 				*q = resource.NewQuantity((*q).Value(), resource.BinarySI)
