@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mynetwork.io/mynetwork/metrics/scrape"
+	"mynetwork.io/mynetwork/nodeagent/agent/caretaker"
 	kube "mynetwork.io/mynetwork/nodeagent/agent/cluster"
 	"mynetwork.io/mynetwork/nodeagent/agent/control"
 	"mynetwork.io/mynetwork/nodeagent/agent/events"
@@ -27,6 +28,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/agent/metrics"
 	"mynetwork.io/mynetwork/nodeagent/agent/readers"
+	"mynetwork.io/mynetwork/nodeagent/agent/scrub"
 	"mynetwork.io/mynetwork/nodeagent/agent/stores"
 	"mynetwork.io/mynetwork/nodeagent/agent/transport"
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
@@ -37,6 +39,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/peer/grant"
 	"mynetwork.io/mynetwork/nodeagent/registry"
 	"mynetwork.io/mynetwork/nodeagent/replica"
+	"mynetwork.io/mynetwork/nodeagent/task"
 )
 
 // ErrRunning is returned when another agent uses the same directory.
@@ -72,6 +75,8 @@ type Agent struct {
 	pool      *peer.Pool
 	transport *transport.Transport
 	grants    *grants.Keeper
+	scrubber  *scrub.Scrubber // nil: nothing is scrubbed
+	caretaker *caretaker.Caretaker
 	server    *peer.Server
 	holder    *holding.Holding // nil: none
 	volumes   *volumes.Manager
@@ -123,6 +128,10 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	g.run(a.sweep)
 	g.run(func(ctx context.Context) error { a.history.Run(ctx, a.unsaved); return nil })
 	g.run(func(ctx context.Context) error { a.health.Run(ctx); return nil })
+	if a.scrubber != nil {
+		g.run(a.scrubber.Run)
+	}
+	g.run(a.caretaker.Run)
 	a.resume(ctx, g, cancel)
 	g.run(func(ctx context.Context) error { return a.control.Serve(ctx, a.listener, nil) })
 	if a.kube == nil && a.cfg.Layout != "" {
@@ -253,7 +262,9 @@ func (a *Agent) startData() (err error) {
 	}
 	a.grants = grants.NewKeeper(c.Node, a.trust.signer, a.pool)
 	a.transport = transport.New(transport.Options{Self: c.Node, Local: a.stores.Door, Owner: a.members.Owner, Pool: a.pool})
-	a.stores.Start(grants.Reader{Transport: a.transport, Keeper: a.grants})
+	reader := grants.Reader{Transport: a.transport, Keeper: a.grants}
+	a.stores.Start(reader)
+	a.startKeeping(&replica.Client{Env: task.NewReal(), Transport: reader})
 	a.members.Heard(c.Node, a.stores.Announce())
 	a.server, err = peer.NewServer(a.trust.creds, a.handler(), set, peer.ServerOptions{Grants: presented, Rejected: func(remote net.Addr, err error) {
 		if errors.Is(err, io.EOF) { // who looks whether the port is there, as a kubelet does
@@ -293,7 +304,7 @@ func (a *Agent) startVolumes() error {
 		Members: a.members, Transport: a.transport, Grants: a.grants, Stores: a.stores, Deleted: a.deleted})
 	parts := control.Parts{Node: c.Node, Version: c.Version, PeerAddress: a.peerAddr.String(), Started: a.started, Volumes: a.volumes, Readers: a.readers,
 		Stores: a.stores, Members: a.members, Health: func(node string) peer.Report { return a.pool.Health(node).Report() }, Cache: a.cache,
-		Events: a.events, Checker: checker, Orphans: checker, Counters: a.counters, Log: c.Log,
+		Events: a.events, Checker: checker, Orphans: checker, Counters: a.counters, Scrubbed: a.scrubbed, Log: c.Log,
 		Figures: func() ([]*dto.MetricFamily, error) { return a.gatherer().Gather() }, History: a.history}
 	if a.kube != nil {
 		parts.Layouts = a.kube.Directory()
@@ -453,8 +464,9 @@ func (a *Agent) sweeps() bool {
 
 func (a *Agent) counters() map[string]uint64 {
 	m := a.cache.Metrics()
-	up := a.volumes.Upkeep()
-	return map[string]uint64{"copiesMisplaced": uint64(up.Misplace), "copyBytesLeft": uint64(up.Repair + up.Moving), "extentsBelow": uint64(up.Below),
+	up, f := a.volumes.Upkeep(), a.figures()
+	return map[string]uint64{"copies": uint64(f.Copies), "lastCopies": uint64(f.Last), "missingCopies": uint64(f.Missing), "syncedVersion": f.Synced,
+		"copiesMisplaced": uint64(up.Misplace), "copyBytesLeft": uint64(up.Repair + up.Moving), "extentsBelow": uint64(up.Below),
 		"copiesStuck": uint64(up.Stuck), "layoutSynced": up.Synced,
 		"cacheHits": m.Hits, "cacheMisses": m.Misses, "cacheBytes": uint64(max(m.Bytes, 0)),
 		"connectionsRefused": a.refused.Load(), "nodesLost": a.lost.Load()}

@@ -62,6 +62,12 @@ type node struct {
 // newCluster makes and starts agents a, b, ... . withHolder gives each a holder that survives it.
 func newCluster(tb testing.TB, n int, withHolder bool) *cluster {
 	tb.Helper()
+	return newClusterWith(tb, n, withHolder, func(*Config) {})
+}
+
+// newClusterWith is newCluster with another configuration.
+func newClusterWith(tb testing.TB, n int, withHolder bool, change func(*Config)) *cluster {
+	tb.Helper()
 	now := time.Now()
 	ca, err := identity.NewCA(network, now)
 	check(tb, err)
@@ -82,12 +88,13 @@ func newCluster(tb testing.TB, n int, withHolder bool) *cluster {
 		own := filepath.Join(dir, m.Node)
 		cfg := Config{Node: m.Node, Network: network, Stores: []StoreConfig{{Path: filepath.Join(own, "disk"), Capacity: 512 << 20, Log: 8 << 20}},
 			Format: true, Dir: filepath.Join(own, "run"), Control: filepath.Join(own, "s", "c"), Registry: filepath.Join(dir, "registry"),
-			Members: c.list, Credentials: creds, ControlKey: c.key, CacheBytes: 4 << 20, RingBytes: 2 << 20, ProbeInterval: 50 * time.Millisecond,
+			Members: c.list, Credentials: creds, ControlKey: c.key, ScrubPeriod: -1, CacheBytes: 4 << 20, RingBytes: 2 << 20, ProbeInterval: 50 * time.Millisecond,
 			Log: slog.New(slog.NewTextHandler(testWriter{tb}, nil)).With("node", m.Node)}
 		if withHolder {
 			cfg.Holder = filepath.Join(own, "h", "s")
 			c.holders[m.Node] = c.startHolder(cfg.Holder)
 		}
+		change(&cfg)
 		c.node[m.Node] = &node{c: c, cfg: cfg}
 		c.start(m.Node)
 	}

@@ -8,7 +8,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
+	"mynetwork.io/mynetwork/nodeagent/agent/caretaker"
+	"mynetwork.io/mynetwork/nodeagent/agent/scrub"
 	"mynetwork.io/mynetwork/nodeagent/agent/stores"
+	"mynetwork.io/mynetwork/nodeagent/core/block"
 )
 
 // tell has what changed reported.
@@ -28,33 +31,41 @@ func (a *Agent) collect() v1alpha1.AgentStatus {
 	default:
 	}
 	for _, s := range a.stores.Statuses() {
-		st.Stores = append(st.Stores, storeStatus(&s))
+		st.Stores = append(st.Stores, a.storeStatus(&s))
 	}
 	st.Pressure = a.health.Pressure()
-	for _, s := range a.stores.Announce() {
-		st.Copies += int64(s.Extents)
-	}
-	for _, v := range a.volumes.Open() {
-		if v.Status != nil {
-			st.MissingCopies += int64(v.Status.Degraded)
-		}
-	}
-	st.LastCopies = a.lastCopies(st.Copies)
-	if st.MissingCopies == 0 {
-		st.SyncedVersion = int64(a.members.Version())
-	}
+	f := a.figures()
+	st.Copies, st.LastCopies, st.MissingCopies, st.SyncedVersion = f.Copies, f.Last, f.Missing, int64(f.Synced)
 	return st
 }
 
-// lastCopies is how many of this node's copies may be the last: all of them while no other storage node answers. Which extents
-// other nodes have is not asked.
-func (a *Agent) lastCopies(copies int64) int64 {
-	for _, s := range a.members.States() {
-		if s.Name != a.cfg.Node && s.Alive && len(s.Stores) > 0 {
-			return 0
+// figures counts the copies here.
+func (a *Agent) figures() caretaker.Figures {
+	here := map[block.VolumeID]int{}
+	copies := int64(0)
+	for _, s := range a.stores.All() {
+		for _, v := range s.Store.Volumes() {
+			if v.Extents > 0 {
+				here[v.Volume] += v.Extents
+				copies += int64(v.Extents)
+			}
 		}
 	}
-	return copies
+	f := a.caretaker.Figures(here)
+	if f.Copies = copies; a.alone() {
+		f.Last = copies
+	}
+	return f
+}
+
+// alone tells that no other storage node answers: any copy here may be the last.
+func (a *Agent) alone() bool {
+	for _, s := range a.members.States() {
+		if s.Name != a.cfg.Node && s.Alive && len(s.Stores) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // peerAddress is what other nodes reach this one by.
@@ -69,7 +80,7 @@ func (a *Agent) peerAddress() string {
 // maxMessage is the most bytes of a message in a status.
 const maxMessage = 1024
 
-func storeStatus(s *stores.Status) v1alpha1.StoreStatus {
+func (a *Agent) storeStatus(s *stores.Status) v1alpha1.StoreStatus {
 	out := v1alpha1.StoreStatus{ID: s.ID.String(), Path: s.Path, State: v1alpha1.StoreState(s.State)}
 	if s.State != stores.Serving {
 		out.Message = s.Message[:min(len(s.Message), maxMessage)]
@@ -77,5 +88,19 @@ func storeStatus(s *stores.Status) v1alpha1.StoreStatus {
 	if s.Capacity > 0 {
 		out.Capacity, out.Used = resource.NewQuantity(s.Capacity, resource.BinarySI), resource.NewQuantity(s.Used, resource.BinarySI)
 	}
+	if sc, ok := a.scrubbed(s.ID); ok {
+		out.ErrorsFound, out.ErrorsRepaired = int64(sc.Found), int64(sc.Repaired)
+		if !sc.Finished.IsZero() {
+			out.LastScrubbed = metav1.NewTime(sc.Finished)
+		}
+	}
 	return out
+}
+
+// scrubbed tells how far the scrub of a store is; ok is false if it has none.
+func (a *Agent) scrubbed(id block.StoreID) (scrub.Status, bool) {
+	if a.scrubber == nil {
+		return scrub.Status{}, false
+	}
+	return a.scrubber.Status(id)
 }

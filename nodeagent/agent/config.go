@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mynetwork.io/mynetwork/metrics/scrape"
+	"mynetwork.io/mynetwork/nodeagent/agent/scrub"
 	"mynetwork.io/mynetwork/nodeagent/export/fuse"
 	"mynetwork.io/mynetwork/nodeagent/peer/identity"
 )
@@ -75,6 +76,18 @@ type Config struct {
 	CopyRate int64
 	// ProbeInterval is how often members are asked whether they are there. Default: 500 ms.
 	ProbeInterval time.Duration
+	// ScrubPeriod is the time within which every byte of the stores is read and checked, and mended if it is damaged. 0 is
+	// scrub.DefaultPeriod, below 0 nothing is.
+	ScrubPeriod time.Duration
+	// ScrubLimit is how many bad areas in a day make a disk suspected: its data moves away. 0 is scrub.DefaultLimit, below 0 none do.
+	ScrubLimit int
+	// Grace is how long a node may be away before its copies are made anew elsewhere, where no operator decides that, and how long nothing
+	// has to be heard of the writer of a volume before it is looked after as one that nobody uses. 0 is caretaker.DefaultGrace.
+	Grace time.Duration
+	// Quiet is how long nothing has to have happened to a volume before it is opened to look after it. 0 is caretaker.DefaultQuiet.
+	Quiet time.Duration
+	// NoCaretaker leaves volumes alone that nobody uses.
+	NoCaretaker bool
 	// Log takes what happens. Default: slog.Default().
 	Log *slog.Logger
 }
@@ -124,6 +137,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.ProbeInterval == 0 {
 		c.ProbeInterval = 500 * time.Millisecond
+	}
+	if c.ScrubPeriod == 0 {
+		c.ScrubPeriod = scrub.DefaultPeriod
 	}
 	if c.Listen == "" {
 		for _, m := range c.Members {

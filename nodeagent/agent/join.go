@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"mynetwork.io/mynetwork/nodeagent/agent/caretaker"
 	kube "mynetwork.io/mynetwork/nodeagent/agent/cluster"
 	"mynetwork.io/mynetwork/nodeagent/agent/grants"
 	"mynetwork.io/mynetwork/nodeagent/agent/layouts"
@@ -116,25 +117,30 @@ func (a *Agent) askLayout(ctx context.Context, node string, h block.Hash) ([]byt
 
 // handler takes the requests of other nodes.
 func (a *Agent) handler() peer.Handler {
-	if a.kube == nil {
-		return a.stores
+	d := &door{stores: a.stores, hear: a.hear}
+	if a.kube != nil {
+		d.layouts = a.kube.Layouts()
 	}
-	return &door{a.stores, a.kube.Layouts()}
+	return d
 }
 
-// door hands requests for layouts to whom has them, and all others to the stores.
+// door hands requests for layouts to whom has them, the words of wardens to the caretaker, and all others to the stores.
 type door struct {
 	stores  peer.Handler
-	layouts *layouts.Files
+	layouts *layouts.Files // nil: none
+	hear    func(from string, req *peer.Request)
 }
 
 // Serve implements peer.Handler.
 func (d *door) Serve(from peer.Identity, req *peer.Request) {
-	if req.Type == layouts.TypeLayout {
+	switch {
+	case req.Type == layouts.TypeLayout && d.layouts != nil:
 		d.layouts.Serve(req)
-		return
+	case req.Type == caretaker.TypeWord:
+		d.hear(from.Node, req)
+	default:
+		d.stores.Serve(from, req)
 	}
-	d.stores.Serve(from, req)
 }
 
 // controlAddress is what others reach control over TLS by.

@@ -20,6 +20,10 @@ type Options struct {
 	Ring []byte
 	// Force takes the volume although its present writer's lease is fresh. It never overrides a promise.
 	Force bool
+	// Caretaker opens the volume to look after it while nobody uses it: the epoch says so (block.Epoch.Caretaker), and protects no lease
+	// from who wants the volume. It is taken only if the fact has the revision Seen still, else ErrConflict.
+	Caretaker bool
+	Seen      string
 	// Anchor is where to look for the journal if the registry cannot be asked (resume only).
 	Anchor journal.Position
 }
@@ -96,13 +100,19 @@ func (e *Engine) openNew(o Options) error {
 	if err != nil {
 		return err
 	}
+	if o.Caretaker && f.Revision != o.Seen {
+		return fmt.Errorf("somebody has taken, or had, the volume meanwhile: %w", ErrConflict)
+	}
 	if !o.Force {
-		if err := e.checkLease(f.Epoch); err != nil {
+		if err := e.checkLease(f.Epoch, o.Caretaker); err != nil {
 			return err
 		}
 	}
 	for {
 		f.Epoch = block.Epoch{Number: f.Epoch.Number + 1, Token: e.Env.Rand() | 1}
+		if o.Caretaker {
+			f.Epoch.Token = f.Epoch.Token&^1 | 2
+		}
 		rev, err := e.Registry.Swap(e.spec.ID, f)
 		if err != nil {
 			return err
@@ -122,7 +132,7 @@ func (e *Engine) openNew(o Options) error {
 		// Replicas have promised a number that the registry does not know (it was restored from a copy): go above it,
 		// unless the writer that holds it is alive.
 		if !o.Force {
-			if err := e.checkLease(fenced.Promised); err != nil {
+			if err := e.checkLease(fenced.Promised, o.Caretaker); err != nil {
 				return err
 			}
 		}
@@ -136,8 +146,9 @@ func (e *Engine) openNew(o Options) error {
 	}
 }
 
-// checkLease refuses while a store has heard, within a lease, of the writer that holds the volume.
-func (e *Engine) checkLease(held block.Epoch) error {
+// checkLease refuses while a store has heard, within a lease, of the writer that holds the volume. A caretaker is no writer but for
+// other caretakers.
+func (e *Engine) checkLease(held block.Epoch, caretaker bool) error {
 	if held.Number == 0 {
 		return nil
 	}
@@ -145,7 +156,7 @@ func (e *Engine) checkLease(held block.Epoch) error {
 	found := make(chan replica.Lease, len(stores))
 	e.each(stores, func(s block.StoreID) {
 		l, err := e.Client.Lease(s, e.spec.ID)
-		if err == nil && l.Age < Lease && l.Promised.Number >= held.Number {
+		if err == nil && l.Age < Lease && l.Promised.Number >= held.Number && (caretaker || !l.Promised.Caretaker()) {
 			found <- l
 		}
 	}, nil)

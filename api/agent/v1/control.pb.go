@@ -425,17 +425,22 @@ func (x *StatusResponse) GetLayoutVersion() uint64 {
 }
 
 type Store struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
-	Capacity      int64                  `protobuf:"varint,3,opt,name=capacity,proto3" json:"capacity,omitempty"`
-	Used          int64                  `protobuf:"varint,4,opt,name=used,proto3" json:"used,omitempty"`
-	Extents       int64                  `protobuf:"varint,5,opt,name=extents,proto3" json:"extents,omitempty"`
-	Volumes       int64                  `protobuf:"varint,6,opt,name=volumes,proto3" json:"volumes,omitempty"`
-	Quarantined   string                 `protobuf:"bytes,7,opt,name=quarantined,proto3" json:"quarantined,omitempty"`         // why the store takes nothing any more; empty: it works
-	LogUsed       int64                  `protobuf:"varint,8,opt,name=log_used,json=logUsed,proto3" json:"log_used,omitempty"` // of the write-ahead log
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Id               string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Path             string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Capacity         int64                  `protobuf:"varint,3,opt,name=capacity,proto3" json:"capacity,omitempty"`
+	Used             int64                  `protobuf:"varint,4,opt,name=used,proto3" json:"used,omitempty"`
+	Extents          int64                  `protobuf:"varint,5,opt,name=extents,proto3" json:"extents,omitempty"`
+	Volumes          int64                  `protobuf:"varint,6,opt,name=volumes,proto3" json:"volumes,omitempty"`
+	Quarantined      string                 `protobuf:"bytes,7,opt,name=quarantined,proto3" json:"quarantined,omitempty"`                                       // why the store takes nothing any more; empty: it works
+	LogUsed          int64                  `protobuf:"varint,8,opt,name=log_used,json=logUsed,proto3" json:"log_used,omitempty"`                               // of the write-ahead log
+	LastScrubbedUnix int64                  `protobuf:"varint,9,opt,name=last_scrubbed_unix,json=lastScrubbedUnix,proto3" json:"last_scrubbed_unix,omitempty"`  // end of the last pass that read every byte; 0: none yet
+	ErrorsFound      uint64                 `protobuf:"varint,10,opt,name=errors_found,json=errorsFound,proto3" json:"errors_found,omitempty"`                  // damaged areas, since the store was made
+	ErrorsRepaired   uint64                 `protobuf:"varint,11,opt,name=errors_repaired,json=errorsRepaired,proto3" json:"errors_repaired,omitempty"`         // of them
+	ScrubStartedUnix int64                  `protobuf:"varint,12,opt,name=scrub_started_unix,json=scrubStartedUnix,proto3" json:"scrub_started_unix,omitempty"` // of the pass that runs; 0: none
+	ScrubBytes       int64                  `protobuf:"varint,13,opt,name=scrub_bytes,json=scrubBytes,proto3" json:"scrub_bytes,omitempty"`                     // that it has read
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Store) Reset() {
@@ -520,6 +525,41 @@ func (x *Store) GetQuarantined() string {
 func (x *Store) GetLogUsed() int64 {
 	if x != nil {
 		return x.LogUsed
+	}
+	return 0
+}
+
+func (x *Store) GetLastScrubbedUnix() int64 {
+	if x != nil {
+		return x.LastScrubbedUnix
+	}
+	return 0
+}
+
+func (x *Store) GetErrorsFound() uint64 {
+	if x != nil {
+		return x.ErrorsFound
+	}
+	return 0
+}
+
+func (x *Store) GetErrorsRepaired() uint64 {
+	if x != nil {
+		return x.ErrorsRepaired
+	}
+	return 0
+}
+
+func (x *Store) GetScrubStartedUnix() int64 {
+	if x != nil {
+		return x.ScrubStartedUnix
+	}
+	return 0
+}
+
+func (x *Store) GetScrubBytes() int64 {
+	if x != nil {
+		return x.ScrubBytes
 	}
 	return 0
 }
@@ -4377,7 +4417,7 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x0elayout_version\x18\x06 \x01(\x04R\rlayoutVersion\x1a;\n" +
 	"\rCountersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xcc\x01\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x95\x03\n" +
 	"\x05Store\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1a\n" +
@@ -4386,7 +4426,14 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\aextents\x18\x05 \x01(\x03R\aextents\x12\x18\n" +
 	"\avolumes\x18\x06 \x01(\x03R\avolumes\x12 \n" +
 	"\vquarantined\x18\a \x01(\tR\vquarantined\x12\x19\n" +
-	"\blog_used\x18\b \x01(\x03R\alogUsed\"\xd1\x01\n" +
+	"\blog_used\x18\b \x01(\x03R\alogUsed\x12,\n" +
+	"\x12last_scrubbed_unix\x18\t \x01(\x03R\x10lastScrubbedUnix\x12!\n" +
+	"\ferrors_found\x18\n" +
+	" \x01(\x04R\verrorsFound\x12'\n" +
+	"\x0ferrors_repaired\x18\v \x01(\x04R\x0eerrorsRepaired\x12,\n" +
+	"\x12scrub_started_unix\x18\f \x01(\x03R\x10scrubStartedUnix\x12\x1f\n" +
+	"\vscrub_bytes\x18\r \x01(\x03R\n" +
+	"scrubBytes\"\xd1\x01\n" +
 	"\x04Peer\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +

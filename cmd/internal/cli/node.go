@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +18,7 @@ import (
 )
 
 func (a *app) nodeCommand() *cobra.Command {
-	return family("node", "See nodes, and end or start those of this machine's network", a.nodeList(), a.nodeKill(), a.nodeStart(), a.nodeDrain(false), a.nodeDrain(true), a.nodeRemove())
+	return family("node", "See nodes, and end or start those of this machine's network", a.nodeList(), a.nodeInspect(), a.nodeKill(), a.nodeStart(), a.nodeDrain(false), a.nodeDrain(true), a.nodeRemove())
 }
 
 func (a *app) nodeList() *cobra.Command {
@@ -33,6 +34,31 @@ func (a *app) nodeList() *cobra.Command {
 			return nil
 		}
 		return a.withAny(ctx, a.peers)
+	})
+}
+
+func (a *app) nodeInspect() *cobra.Command {
+	c := &cobra.Command{Use: "inspect NODE", Short: "Show a node of this machine's network and its disks", Args: cobra.ExactArgs(1), ValidArgsFunction: a.nodeNames}
+	return a.clientCommand(c, 1, func(ctx context.Context, args []string) error {
+		n, err := devnet.Load(a.values.Dir)
+		if err != nil {
+			return err
+		}
+		m, err := n.Node(args[0])
+		if err != nil {
+			return err
+		}
+		s := n.Look(ctx, m)
+		return a.print.Print(s, func(r *show.Rows) {
+			r.Head = []string{"STORE", "PATH", "USED", "CAPACITY", "SCRUBBED", "ERRORS", "REPAIRED", "PROBLEM"}
+			for _, d := range s.Stores {
+				at := "not yet"
+				if !d.LastScrubbed.IsZero() {
+					at = d.LastScrubbed.Format(time.RFC3339)
+				}
+				r.Add(d.ID, d.Path, size.Format(d.Used), size.Format(d.Capacity), at, fmt.Sprint(d.ErrorsFound), fmt.Sprint(d.ErrorsRepaired), d.Problem)
+			}
+		})
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"syscall"
+	"time"
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
 	"mynetwork.io/mynetwork/cmd/internal/control"
@@ -24,9 +25,31 @@ type State struct {
 	ToMove    int64                   `json:"toMove"`     // bytes that volumes open there have to copy yet, wherever to
 	Synced    uint64                  `json:"syncedWith"` // the layout with which all volumes open there were in place
 	Attached  []string                `json:"attached"`
+	Stores    []Store                 `json:"stores"`
 	Socket    string                  `json:"socket"`
 	Directory string                  `json:"directory"`
 	Status    *agentv1.StatusResponse `json:"-"`
+}
+
+// Store is what can be seen of a disk.
+type Store struct {
+	ID             string    `json:"id"`
+	Path           string    `json:"path"`
+	Capacity       int64     `json:"capacity"`
+	Used           int64     `json:"used"`
+	LastScrubbed   time.Time `json:"lastScrubbed,omitzero"`
+	ErrorsFound    uint64    `json:"errorsFound"`
+	ErrorsRepaired uint64    `json:"errorsRepaired"`
+	Problem        string    `json:"problem,omitempty"`
+}
+
+func storeOf(d *agentv1.Store) Store {
+	s := Store{ID: d.GetId(), Path: d.GetPath(), Capacity: d.GetCapacity(), Used: d.GetUsed(), ErrorsFound: d.GetErrorsFound(), ErrorsRepaired: d.GetErrorsRepaired(),
+		Problem: d.GetQuarantined()}
+	if at := d.GetLastScrubbedUnix(); at > 0 {
+		s.LastScrubbed = time.Unix(at, 0).UTC()
+	}
+	return s
 }
 
 // Healthy tells whether both processes run, the agent answers and takes data.
@@ -48,8 +71,11 @@ func (n *Network) Status(ctx context.Context) []State {
 	return out
 }
 
+// Look looks at one node. ctx bounds the question.
+func (n *Network) Look(ctx context.Context, m Node) State { return n.state(ctx, m) }
+
 func (n *Network) state(ctx context.Context, m Node) State {
-	s := State{Name: m.Name, Address: m.Address, Socket: n.AgentSocket(m.Name), Directory: n.path(m.Name), Attached: []string{}}
+	s := State{Name: m.Name, Address: m.Address, Socket: n.AgentSocket(m.Name), Directory: n.path(m.Name), Attached: []string{}, Stores: []Store{}}
 	if p, ok := recorded(n.pidFile(m.Name, "holder")); ok && p.alive() {
 		s.Holder = p.PID
 	} else {
@@ -79,6 +105,7 @@ func (n *Network) state(ctx context.Context, m Node) State {
 		s.Capacity += d.GetCapacity()
 		s.Used += d.GetUsed()
 		s.Copies += d.GetExtents()
+		s.Stores = append(s.Stores, storeOf(d))
 		if q := d.GetQuarantined(); q != "" {
 			s.Problem = "a store takes nothing: " + q
 		}

@@ -27,7 +27,13 @@ func (a *AgentValues) Config(version string, log *slog.Logger) (agent.Config, er
 	c := agent.Config{
 		Node: a.Node, Network: a.Network, Version: version, Format: a.Format, Dir: a.Dir, Listen: a.Listen, Control: a.Control,
 		Holder: a.Holder, Mounter: a.Mounter, Registry: a.Registry, Layout: a.Layout, ProbeInterval: a.ProbeInterval, Log: log,
-		FuseTransport: fuse.Transport(a.FuseTransport), Metrics: a.MetricsListen,
+		FuseTransport: fuse.Transport(a.FuseTransport), Metrics: a.MetricsListen, ScrubPeriod: a.ScrubPeriod, ScrubLimit: a.ScrubLimit, Grace: a.Grace, NoCaretaker: !a.Caretaker,
+	}
+	if c.ScrubPeriod == 0 {
+		c.ScrubPeriod = -1
+	}
+	if c.ScrubLimit == 0 {
+		c.ScrubLimit = -1
 	}
 	var err error
 	if c.Members, err = Members(a.Members); err != nil {

@@ -100,6 +100,10 @@ func Keys() []Key {
 		{"agent.ring", "0", "size of a volume's write ring; 0 is the default"},
 		{"agent.copy-rate", "64MiB", "bytes a second of copies that repairs and layout changes make, all volumes together; 0 is no limit"},
 		{"agent.probe-interval", 500 * time.Millisecond, "how often members are asked whether they are there"},
+		{"agent.scrub-period", 14 * 24 * time.Hour, "within which every byte of the stores is read in the background, and damage repaired from other nodes; 0 is never"},
+		{"agent.scrub-limit", 16, "damaged areas in a day after which a disk is not trusted and its data moves away; 0 is no limit"},
+		{"agent.grace", 10 * time.Minute, "how long a node may be away before its data is copied elsewhere; in a cluster the network says that"},
+		{"agent.caretaker", true, "look after volumes that nobody uses: make copies that are missing, move those that are elsewhere than the layout says"},
 		{"agent.log-level", "info", "least level that is logged: debug, info, warn or error"},
 
 		{"holder.socket", "", "path of the holder's socket; its directory is made with mode 0700"},

@@ -73,6 +73,10 @@ type AgentValues struct {
 	Ring          string        `mapstructure:"ring"`
 	CopyRate      string        `mapstructure:"copy-rate"`
 	ProbeInterval time.Duration `mapstructure:"probe-interval"`
+	ScrubPeriod   time.Duration `mapstructure:"scrub-period"`
+	ScrubLimit    int           `mapstructure:"scrub-limit"`
+	Grace         time.Duration `mapstructure:"grace"`
+	Caretaker     bool          `mapstructure:"caretaker"`
 	LogLevel      string        `mapstructure:"log-level"`
 }
 

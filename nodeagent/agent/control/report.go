@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"time"
 
@@ -21,8 +22,12 @@ func (s *Server) stores() (out []*agentv1.Store) {
 		} else {
 			m.Quarantined = err.Error()
 		}
-		if err := st.Quarantined(); err != nil {
+		if err := cmp.Or(st.Quarantined(), st.Suspected()); err != nil {
 			m.Quarantined = err.Error()
+		}
+		if sc, ok := s.parts.Scrubbed(st.ID); ok {
+			m.ErrorsFound, m.ErrorsRepaired, m.ScrubBytes = sc.Found, sc.Repaired, sc.Done
+			m.LastScrubbedUnix, m.ScrubStartedUnix = unix(sc.Finished), unix(sc.Started)
 		}
 		for _, v := range st.Store.Volumes() {
 			m.Extents += int64(v.Extents)

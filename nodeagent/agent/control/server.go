@@ -22,6 +22,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/history"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/agent/readers"
+	"mynetwork.io/mynetwork/nodeagent/agent/scrub"
 	"mynetwork.io/mynetwork/nodeagent/agent/stores"
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
 	"mynetwork.io/mynetwork/nodeagent/cache"
@@ -65,6 +66,7 @@ type Parts struct {
 	Checker                    Checker
 	Orphans                    Orphans
 	Counters                   func() map[string]uint64
+	Scrubbed                   func(s block.StoreID) (scrub.Status, bool)
 	Layouts                    Layouts // nil: the network's layout is fixed
 	Figures                    func() ([]*dto.MetricFamily, error)
 	History                    *history.History
@@ -144,6 +146,14 @@ func (s *Server) Status(context.Context, *agentv1.StatusRequest) (*agentv1.Statu
 		out.Volumes = append(out.Volumes, s.volume(&i))
 	}
 	return out, nil
+}
+
+// unix gives seconds, 0 for the zero time.
+func unix(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
 }
 
 // CreateVolume implements agentv1.AgentServer.

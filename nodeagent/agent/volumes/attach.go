@@ -246,6 +246,9 @@ func (m *Manager) openEngine(ctx context.Context, a *attachment, force bool) err
 	}
 	own := r.Holder == m.opt.Node && r.HolderEpoch == r.Fact.Epoch.Number
 	e, err := volume.Open(m.deps(a.env, a.cut), a.spec(), volume.Options{Ring: a.ring.B, Force: force || own})
+	for n := 0; n < takeOvers && m.caretaken(a.rec.ID, err); n++ {
+		e, err = volume.Open(m.deps(a.env, a.cut), a.spec(), volume.Options{Ring: a.ring.B, Force: force || own})
+	}
 	if errors.Is(err, volume.ErrHeld) && r.Holder != "" {
 		return fmt.Errorf("volume %q is attached on node %s; detach it there, or force: %w", r.Name, r.Holder, err)
 	}

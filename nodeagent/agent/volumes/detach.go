@@ -133,6 +133,9 @@ func (m *Manager) Close(ctx context.Context, leave bool) error {
 		if s.join != nil {
 			joins = append(joins, s.join)
 		}
+		if s.tend != nil {
+			joins = append(joins, s.tend)
+		}
 	}
 	m.mu.Unlock()
 	m.stop()

@@ -108,6 +108,7 @@ type slot struct {
 	busy bool        // an operation runs
 	open *attachment // nil: not open here
 	join *pending    // the attach or detach that runs, which others may wait for
+	tend *pending    // the caretaking that runs, which gives way to any other operation
 }
 
 // pending is an attach or detach that goes on when who asked for it has gone.
@@ -138,10 +139,17 @@ func New(o Options) *Manager {
 	return m
 }
 
-// acquire takes the right to operate on a volume, or returns ErrBusy.
+// acquire takes the right to operate on a volume, or returns ErrBusy. A caretaker is sent away.
 func (m *Manager) acquire(v block.VolumeID) (*slot, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for s := m.slots[v]; s != nil && s.tend != nil; s = m.slots[v] {
+		t := s.tend
+		m.mu.Unlock()
+		t.cancel()
+		<-t.done
+		m.mu.Lock()
+	}
 	if m.closed {
 		return nil, ErrClosed
 	}
@@ -161,7 +169,7 @@ func (m *Manager) release(v block.VolumeID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.slots[v]
-	s.busy, s.join = false, nil
+	s.busy, s.join, s.tend = false, nil, nil
 	if s.open == nil {
 		delete(m.slots, v)
 	}
@@ -369,7 +377,7 @@ func now() int64 { return time.Now().Unix() }
 // deps are what an engine works with.
 func (m *Manager) deps(env task.Env, t replica.Transport) volume.Deps {
 	return volume.Deps{Env: env, Client: &replica.Client{Env: env, Transport: t}, Registry: m.opt.Registry, Placer: m.opt.Members,
-		Cache: m.opt.Cache, Local: m.local, Pace: m.pace,
+		Cache: m.opt.Cache, Local: m.local, Pace: m.pace, ScrubPeriod: -1, // each store's own agent reads it all
 		Logf: func(format string, args ...any) { m.opt.Log.Info(fmt.Sprintf(format, args...)) }}
 }
 

@@ -64,7 +64,7 @@ func (m *Manager) checkLease(ctx context.Context, r *registry.Record) error {
 	var held error
 	m.each(func(s block.StoreID) {
 		l, err := m.client.Lease(s, r.ID)
-		if err == nil && l.Age < volume.Lease && l.Promised.Number >= r.Fact.Epoch.Number {
+		if err == nil && l.Age < volume.Lease && l.Promised.Number >= r.Fact.Epoch.Number && !l.Promised.Caretaker() {
 			mu.Lock()
 			held = fmt.Errorf("volume %q is attached (on node %q, as far as is known), its writer was heard of %v ago; detach it first: %w",
 				r.Name, r.Holder, l.Age.Round(time.Millisecond), ErrAttached)

@@ -115,6 +115,10 @@ func (e Epoch) Compare(o Epoch) int {
 	return 0
 }
 
+// Caretaker tells that the epoch was taken by an agent that looks after the volume while nobody uses it: whoever wants the volume takes
+// it over at once. Tokens of writers are odd, those of caretakers even.
+func (e Epoch) Caretaker() bool { return e.Token != 0 && e.Token&1 == 0 }
+
 // Less reports whether e comes before o.
 func (e Epoch) Less(o Epoch) bool { return e.Compare(o) < 0 }
 

@@ -1,0 +1,101 @@
+package caretaker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
+	"mynetwork.io/mynetwork/nodeagent/core/replication"
+	"mynetwork.io/mynetwork/nodeagent/registry"
+	"mynetwork.io/mynetwork/nodeagent/volume"
+)
+
+// care opens a volume, unless somebody uses it, until what is to do is done.
+func (c *Caretaker) care(ctx context.Context, w *ward) {
+	if !c.unused(w) || ctx.Err() != nil {
+		return
+	}
+	before := w.verdict.Todo
+	c.opt.Log.Info("looking after a volume that nobody uses", "volume", w.name, "todo", before)
+	err := c.opt.Tender.Tend(ctx, w.id, w.seen, func(ctx context.Context, e *volume.Engine) error { return c.watch(ctx, w, e) })
+	w.seen, w.silent = "", time.Time{} // its fact has changed
+	switch {
+	case ctx.Err() != nil:
+	case err == nil:
+		w.attempts, w.pause = 0, 0
+		c.opt.Events.Info("LookedAfter", w.name, "%d copies were made, moved or taken away while nobody used the volume", before)
+	case errors.Is(err, volumes.ErrGaveWay), errors.Is(err, registry.ErrDeleted):
+		w.known = false
+	default:
+		w.attempts++
+		w.pause = min(firstTry<<min(w.attempts+3, 8), lastTry)
+		c.opt.Log.Info("a volume that nobody uses is not as it should be, and could not be put right yet", "volume", w.name, "todo", w.verdict.Todo, "err", err)
+	}
+}
+
+// watch waits until the engine of a volume has nothing to do any more.
+func (c *Caretaker) watch(ctx context.Context, w *ward, e *volume.Engine) error {
+	best, since := w.verdict.Todo, time.Now()
+	for wait(ctx, check) {
+		if err := e.Err(); err != nil {
+			return err
+		}
+		if time.Since(since) >= patience {
+			return errStalled
+		}
+		n := c.network(time.Now())
+		if err := c.survey(ctx, n, w, n.answering()); err != nil {
+			continue
+		}
+		if w.verdict.Todo == 0 && e.Status().Degraded == 0 {
+			return nil
+		}
+		if w.verdict.Todo < best {
+			best, since = w.verdict.Todo, time.Now()
+			c.tell(ctx, n)
+		}
+	}
+	return ctx.Err()
+}
+
+// unused tells that nobody uses a volume, as far as can be known without disturbing anybody. It learns the revision of its fact.
+func (c *Caretaker) unused(w *ward) bool {
+	r, err := c.opt.Registry.Get(w.id)
+	now := time.Now()
+	if err != nil || !r.Live() || r.Encrypted {
+		w.deleted = err == nil && !r.Live()
+		return false
+	}
+	w.copies = r.Replicas
+	if r.Fact.Revision != w.seen {
+		w.seen, w.since, w.silent = r.Fact.Revision, now, time.Time{}
+	}
+	if now.Sub(w.since) < c.opt.Quiet {
+		return false
+	}
+	if !c.writerSilent(w, &r) {
+		w.silent = time.Time{}
+		return false
+	}
+	if w.silent.IsZero() {
+		w.silent = now
+	}
+	return r.Holder == "" || now.Sub(w.silent) >= c.opt.Grace
+}
+
+// writerSilent tells that a majority of the stores that have the volume answer, and none has heard of a writer lately.
+func (c *Caretaker) writerSilent(w *ward, r *registry.Record) bool {
+	heard := 0
+	for s := range w.verdict.Stores {
+		l, err := c.opt.Client.Lease(s, w.id)
+		if err != nil {
+			continue
+		}
+		if l.Age < volume.Lease && !l.Promised.Caretaker() && l.Promised.Number >= r.Fact.Epoch.Number {
+			return false
+		}
+		heard++
+	}
+	return heard >= replication.Majority(min(len(w.verdict.Stores), r.Replicas))
+}
