@@ -83,6 +83,8 @@ const (
 	ReasonStoreMissing = "StoreMissing"
 	// ReasonStoreFailed: a store is quarantined after an I/O error; its data is made again from other nodes.
 	ReasonStoreFailed = "StoreFailed"
+	// ReasonTakenOut: the node was unreachable for longer than nodes.downAfter. The layout is without it, and its data is made again on others.
+	ReasonTakenOut = "TakenOut"
 	// ReasonCordoned: no new data is placed here; what is here stays.
 	ReasonCordoned = "Cordoned"
 	// ReasonDraining: copies are moving away.
@@ -137,6 +139,11 @@ const (
 	EventApplied = "Applied"
 	// EventLayoutPublished: a new version of the layout was published.
 	EventLayoutPublished = "LayoutPublished"
+	// EventNodeTakenOut and EventNodeTakenBack: the layout is without a node that was unreachable for too long, or has it again.
+	EventNodeTakenOut  = "NodeTakenOut"
+	EventNodeTakenBack = "NodeTakenBack"
+	// EventRebalanced: everything is where a layout wants it.
+	EventRebalanced = "Rebalanced"
 	// EventCertificateIssued: an agent's certificate request was signed.
 	EventCertificateIssued = "CertificateIssued"
 	// EventCertificateDenied: a certificate request was denied; the message says which check failed.

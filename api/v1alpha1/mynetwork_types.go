@@ -16,6 +16,7 @@ import (
 // +kubebuilder:printcolumn:name="Used",type=string,JSONPath=`.status.capacity.summary`,description="Used space"
 // +kubebuilder:printcolumn:name="Volumes",type=integer,JSONPath=`.status.volumes`
 // +kubebuilder:printcolumn:name="Activity",type=string,JSONPath=`.status.activity`,description="What it is doing"
+// +kubebuilder:printcolumn:name="Moving",type=string,JSONPath=`.status.rebalance.summary`,priority=1
 // +kubebuilder:printcolumn:name="Layout",type=integer,JSONPath=`.status.layout.version`,priority=1
 // +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -78,6 +79,12 @@ type NodesSpec struct {
 	// +kubebuilder:validation:MaxItems=32
 	// +listType=atomic
 	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
+	// downAfter is how long a storage node may be unreachable before it is taken out of the layout and its data is copied to others. It should be
+	// longer than a reboot. A node that is back later joins again by itself.
+	// +optional
+	// +kubebuilder:default="10m"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('24h')",message="downAfter is from 1m to 24h: shorter, every reboot would copy data; longer, a second loss becomes likely"
+	DownAfter *metav1.Duration `json:"downAfter,omitempty"`
 }
 
 // StorageSpec says where data lies on a node.
@@ -193,11 +200,6 @@ type AgentSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=512
 	Image string `json:"image,omitempty"`
-	// holderImage of the holders, which keep devices alive while agents are replaced. Empty is the operator's pin for holders.
-	// A new one takes effect on a node only when its holder's pod is deleted.
-	// +optional
-	// +kubebuilder:validation:MaxLength=512
-	HolderImage string `json:"holderImage,omitempty"`
 	// cacheSize is the memory of each agent for pages that were read.
 	// +optional
 	// +kubebuilder:default="256Mi"
@@ -251,12 +253,45 @@ type MyNetworkStatus struct {
 	// layout names the present layout. Its body is a block that agents fetch from each other by its hash.
 	// +optional
 	Layout *LayoutStatus `json:"layout,omitempty"`
+	// rebalance is what has to move to get from the layout before to the present one, and how far that is. Absent when nothing has to.
+	// +optional
+	Rebalance *RebalanceStatus `json:"rebalance,omitempty"`
 	// storageClass is the name of the class that the operator made.
 	// +optional
 	StorageClass string `json:"storageClass,omitempty"`
 	// topologyKey is the node label of the network.
 	// +optional
 	TopologyKey string `json:"topologyKey,omitempty"`
+}
+
+// RebalanceStatus is a plan, made when a layout is published, and how far it is. Sizes are estimates: what nodes use, shared out evenly.
+type RebalanceStatus struct {
+	// summary is what is left, as "1.2Gi of 4.0Gi left, about 3m".
+	// +optional
+	Summary string `json:"summary,omitempty"`
+	// layout is the version that data moves to.
+	Layout int64 `json:"layout"`
+	// shards is how many of the layout's shards change nodes.
+	// +optional
+	Shards int64 `json:"shards"`
+	// bytes is how much has to be copied.
+	// +optional
+	Bytes *resource.Quantity `json:"bytes,omitempty"`
+	// bytesLeft is how much of it is left, as agents last reported.
+	// +optional
+	BytesLeft *resource.Quantity `json:"bytesLeft,omitempty"`
+	// copiesLeft is how many copies agents last reported as missing.
+	// +optional
+	CopiesLeft int64 `json:"copiesLeft"`
+	// bytesPerSecond is the rate since started. Absent: not known yet.
+	// +optional
+	BytesPerSecond *resource.Quantity `json:"bytesPerSecond,omitempty"`
+	// started is when the layout was published.
+	// +optional
+	Started metav1.Time `json:"started,omitzero"`
+	// finishes is when it will be done at this rate. Absent: not known yet.
+	// +optional
+	Finishes metav1.Time `json:"finishes,omitzero"`
 }
 
 // NodeCounts counts nodes.

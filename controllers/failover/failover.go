@@ -134,7 +134,7 @@ func stores(n *v1alpha1.StorageNode) bool {
 func Judge(s *State) Plan {
 	p := Plan{Suspect: Suspects(s.StorageNodes)}
 	p.Dead = slices.DeleteFunc(slices.Clone(p.Suspect), func(n string) bool { return s.waits(n) })
-	p.TooMany = tooMany(s, p.Dead)
+	p.TooMany = TooMany(s.StorageNodes, p.Dead)
 	for i := range s.Nodes {
 		n := &s.Nodes[i]
 		dead, tainted, suspect := slices.Contains(p.Dead, n.Name), slices.ContainsFunc(n.Spec.Taints, isOurs), slices.Contains(p.Suspect, n.Name)
@@ -169,11 +169,11 @@ func Taint() corev1.Taint {
 	return corev1.Taint{Key: v1alpha1.TaintUnreachable, Effect: corev1.TaintEffectNoSchedule}
 }
 
-// tooMany says why so many dead are not believed; empty if they are.
-func tooMany(s *State, dead []string) string {
+// TooMany says why so many dead are not believed; empty if they are.
+func TooMany(nodes []v1alpha1.StorageNode, dead []string) string {
 	zones := map[string]bool{}
-	for i := range s.StorageNodes {
-		if n := &s.StorageNodes[i]; slices.Contains(dead, n.Spec.NodeName) {
+	for i := range nodes {
+		if n := &nodes[i]; slices.Contains(dead, n.Spec.NodeName) {
 			zones[n.Status.Zone] = true
 		}
 	}
@@ -182,9 +182,9 @@ func tooMany(s *State, dead []string) string {
 		return ""
 	case len(zones) > maxZones:
 		return fmt.Sprintf("%d nodes in %d zones look dead at once: look at the network between them. To act anyway, delete the nodes' objects", len(dead), len(zones))
-	case len(dead)*100 > maxPercent*len(s.StorageNodes):
+	case len(dead)*100 > maxPercent*len(nodes):
 		return fmt.Sprintf("%d of %d nodes look dead at once, more than %d %%: look at the network between them. To act anyway, delete the nodes' objects",
-			len(dead), len(s.StorageNodes), maxPercent)
+			len(dead), len(nodes), maxPercent)
 	}
 	return ""
 }

@@ -20,7 +20,7 @@ const runAs = v1alpha1.AgentUser
 
 func image(s *State) string { return or(s.Network.Spec.Agent.Image, s.Options.Image) }
 func holderImage(s *State) string {
-	return or(s.Network.Spec.Agent.HolderImage, s.Options.HolderImage, s.Options.Image)
+	return or(s.Options.HolderImage, s.Options.Image)
 }
 
 // agents is the DaemonSet of the agents. A changed setting rolls them: they are replaced under live I/O.

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
+	"mynetwork.io/mynetwork/controllers/failover"
 	"mynetwork.io/mynetwork/controllers/status"
 	"mynetwork.io/mynetwork/nodeagent/core/placement"
 )
@@ -20,9 +21,17 @@ import (
 // MinLayoutPeriod is the least time between two layouts: each one is fetched by every node of the network.
 const MinLayoutPeriod = 10 * time.Second
 
-// DownAfter is how long a node is unreachable before its copies are made elsewhere. A node that restarts within it moves nothing:
-// longer than an orderly reboot, shorter than the time in which a second loss becomes likely.
+// DownAfter is how long a node is unreachable before its copies are made elsewhere, unless the network says otherwise. A node that restarts
+// within it moves nothing: longer than an orderly reboot, shorter than the time in which a second loss becomes likely.
 const DownAfter = 10 * time.Minute
+
+// Grace is how long a node of a network may be unreachable before it is taken out of the layout.
+func Grace(n *v1alpha1.MyNetwork) time.Duration {
+	if n != nil && n.Spec.Nodes.DownAfter != nil && n.Spec.Nodes.DownAfter.Duration > 0 {
+		return n.Spec.Nodes.DownAfter.Duration
+	}
+	return DownAfter
+}
 
 const gib = 1 << 30
 
@@ -56,8 +65,11 @@ func Space(n *v1alpha1.StorageNode) (total, used int64) {
 }
 
 // members are the nodes of the layout, by id: those that store data and have said how much. A drained node stays a member while it
-// has something to give. RequeueAfter tells when a node's state changes by time alone; 0 is never.
-func members(s *State, storing map[string]bool) (out []placement.Node, again time.Duration) {
+// has something to give; one that a majority can not reach for longer than Grace is down. RequeueAfter tells when a node's state changes by
+// time alone; 0 is never. If more are down at once than can be believed, nobody is taken out who is not yet, and tooMany says why.
+func members(s *State, storing map[string]bool) (out []placement.Node, again time.Duration, tooMany string) {
+	down, again := unreachable(s)
+	tooMany = failover.TooMany(s.StorageNodes, down)
 	for i := range s.StorageNodes {
 		n := &s.StorageNodes[i]
 		present, known := storing[n.Spec.NodeName]
@@ -72,18 +84,37 @@ func members(s *State, storing map[string]bool) (out []placement.Node, again tim
 		if n.Spec.Scheduling == v1alpha1.SchedulingDrained || n.DeletionTimestamp != nil || known && !present {
 			m.State = placement.Draining
 		}
-		if f := n.Status.Fencing; f != nil {
-			left := DownAfter - s.Now.Sub(f.Since.Time)
-			if left <= 0 {
-				m.State = placement.Down
-			} else if again == 0 || left < again {
-				again = left
-			}
+		if slices.Contains(down, m.ID) && (tooMany == "" || isDown(s.Layout, m.ID)) {
+			m.State = placement.Down
 		}
 		out = append(out, m)
 	}
 	slices.SortFunc(out, func(a, b placement.Node) int { return cmp.Compare(a.ID, b.ID) })
-	return out, again
+	return out, again, tooMany
+}
+
+// unreachable lists the nodes that a majority has not reached for Grace, and does not now; again is when there may be more.
+func unreachable(s *State) (down []string, again time.Duration) {
+	suspects := failover.Suspects(s.StorageNodes)
+	for i := range s.StorageNodes {
+		n := &s.StorageNodes[i]
+		f := n.Status.Fencing
+		if f == nil || !slices.Contains(suspects, n.Spec.NodeName) {
+			continue
+		}
+		left := Grace(s.Network) - s.Now.Sub(f.Since.Time)
+		if left <= 0 {
+			down = append(down, n.Spec.NodeName)
+		} else if again == 0 || left < again {
+			again = left
+		}
+	}
+	return down, again
+}
+
+// isDown tells whether a layout has a node as one that is down.
+func isDown(l *placement.Layout, id string) bool {
+	return l != nil && slices.ContainsFunc(l.Members(), func(n placement.Node) bool { return n.ID == id && n.State == placement.Down })
 }
 
 func zonePolicy(p v1alpha1.ZonePolicy) placement.ZonePolicy {
@@ -119,12 +150,15 @@ func digest(nodes []placement.Node, p placement.Params) string {
 
 // layout decides whether a new layout is due. It returns the present status when none is.
 func layout(s *State, storing map[string]bool) (next *placement.Layout, st *v1alpha1.LayoutStatus, wrong *status.Outcome, again time.Duration) {
-	nodes, again := members(s, storing)
+	nodes, again, tooMany := members(s, storing)
 	params := placement.Params{Replicas: copies(s.Network), Zones: zonePolicy(s.Network.Spec.Volumes.Zones)}
 	present := s.Network.Status.Layout
 	sum := digest(nodes, params)
 	if present != nil && present.MembersDigest == sum {
-		return nil, present, nil, again
+		if tooMany != "" {
+			wrong = new(status.OutcomeStalled(v1alpha1.ReasonTooManyDead, "no node is taken out of the layout: %s", tooMany))
+		}
+		return nil, present, wrong, again
 	}
 	if active := slices.ContainsFunc(nodes, func(n placement.Node) bool { return n.State == placement.Active }); !active {
 		if present == nil {

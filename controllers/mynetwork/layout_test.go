@@ -13,6 +13,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -101,22 +102,159 @@ func TestLayout(t *testing.T) {
 	}
 }
 
-func TestUnreachableNodeIsWaitedFor(t *testing.T) {
-	w := served(t)
-	w.now = w.now.Add(time.Hour)
-	w.edit("main.c", func(n *v1alpha1.StorageNode) {
-		n.Status.Fencing = &v1alpha1.FencingStatus{Since: metav1.NewTime(w.now)}
-	})
-	res, err := w.reconcile("main")
-	if err != nil || res.RequeueAfter != mynetwork.DownAfter || w.layout("main").Version() != 1 {
-		t.Fatalf("%v %v, version %d", res, err, w.layout("main").Version())
+// missed has all other nodes report that they can not reach some, since now.
+func (w *world) missed(names ...string) {
+	w.t.Helper()
+	var list v1alpha1.StorageNodeList
+	if err := w.client.List(w.t.Context(), &list); err != nil {
+		w.t.Fatal(err)
 	}
-	w.condition("main", v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonNodesDown)
+	for i := range list.Items {
+		missed := slices.Contains(names, list.Items[i].Spec.NodeName)
+		w.edit(list.Items[i].Name, func(n *v1alpha1.StorageNode) {
+			n.Status.Fencing = nil
+			if missed {
+				n.Status.Fencing = &v1alpha1.FencingStatus{Since: metav1.NewTime(w.now)}
+			} else {
+				n.Status.Agent.Unreachable = names
+			}
+		})
+	}
+}
+
+func (w *world) state(node string) placement.State {
+	w.t.Helper()
+	for _, m := range w.layout("main").Members() {
+		if m.ID == node {
+			return m.State
+		}
+	}
+	w.t.Fatalf("node %s is not in the layout", node)
+	return 0
+}
+
+// told tells whether an event with a reason came.
+func (w *world) told(reason string) bool {
+	found := false
+	for {
+		select {
+		case e := <-w.events.Events:
+			found = found || strings.Contains(e, reason)
+		default:
+			return found
+		}
+	}
+}
+
+// TestUnreachableNodeIsWaitedFor: a node is taken out of the layout when a majority has not reached it for the time that the network says, and
+// taken back when it is there again; one that is reached again, whatever its status still says, is not taken out.
+func TestUnreachableNodeIsWaitedFor(t *testing.T) {
+	for _, grace := range []time.Duration{0, 30 * time.Minute} {
+		w := served(t)
+		want := mynetwork.DownAfter
+		if grace > 0 {
+			want = grace
+			n := w.network("main")
+			n.Spec.Nodes.DownAfter = &metav1.Duration{Duration: grace}
+			if err := w.client.Update(t.Context(), n); err != nil {
+				t.Fatal(err)
+			}
+			w.settle("main")
+		}
+		w.now = w.now.Add(time.Hour)
+		w.missed("c")
+		res, err := w.reconcile("main")
+		if err != nil || res.RequeueAfter != want || w.layout("main").Version() != 1 {
+			t.Fatalf("%v %v, version %d", res, err, w.layout("main").Version())
+		}
+		w.condition("main", v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonNodesDown)
+		w.now = w.now.Add(want - time.Second)
+		w.settle("main")
+		if w.state("c") != placement.Active {
+			t.Fatal("the node was taken out too early")
+		}
+		w.now = w.now.Add(time.Second)
+		w.edit("main.a", func(n *v1alpha1.StorageNode) { n.Status.Agent.Unreachable = nil })
+		w.settle("main")
+		if w.state("c") != placement.Active {
+			t.Fatal("a node that one of two reaches was taken out")
+		}
+		w.edit("main.a", func(n *v1alpha1.StorageNode) { n.Status.Agent.Unreachable = []string{"c"} })
+		w.settle("main")
+		if w.state("c") != placement.Down || !w.told(v1alpha1.EventNodeTakenOut) {
+			t.Fatalf("version %d, %v", w.layout("main").Version(), w.layout("main").Members())
+		}
+		w.now = w.now.Add(time.Hour)
+		w.missed()
+		w.settle("main")
+		if w.state("c") != placement.Active || !w.told(v1alpha1.EventNodeTakenBack) {
+			t.Fatalf("version %d, %v", w.layout("main").Version(), w.layout("main").Members())
+		}
+	}
+}
+
+// TestTooManyDeadMoveNothing: more dead nodes than a fault of the network could leave behind change no layout; who was out already stays out.
+func TestTooManyDeadMoveNothing(t *testing.T) {
+	w := served(t, node("d"), node("e"), node("f"))
+	w.now = w.now.Add(time.Hour)
+	w.missed("a")
 	w.now = w.now.Add(mynetwork.DownAfter)
 	w.settle("main")
-	if l := w.layout("main"); l.Version() != 2 || l.Member(2).State != placement.Down {
-		t.Fatalf("version %d, %v", l.Version(), l.Members())
+	if w.state("a") != placement.Down {
+		t.Fatal("one of six was not taken out")
 	}
+	version := w.layout("main").Version()
+	w.now = w.now.Add(time.Hour)
+	w.missed("a", "b")
+	w.now = w.now.Add(mynetwork.DownAfter)
+	w.settle("main")
+	if w.state("a") != placement.Down || w.state("b") != placement.Active || w.layout("main").Version() != version {
+		t.Fatalf("version %d, %v", w.layout("main").Version(), w.layout("main").Members())
+	}
+	w.condition("main", v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonTooManyDead)
+	w.missed("a") // b is back
+	w.now = w.now.Add(mynetwork.DownAfter)
+	w.settle("main")
+	if w.state("a") != placement.Down || w.state("b") != placement.Active {
+		t.Fatalf("%v", w.layout("main").Members())
+	}
+}
+
+// TestRebalance: the plan is in the status from the layout's publication on, follows what agents report, and goes when all is done.
+func TestRebalance(t *testing.T) {
+	w := served(t)
+	w.now = w.now.Add(time.Hour)
+	if err := w.client.Create(t.Context(), node("d")); err != nil {
+		t.Fatal(err)
+	}
+	w.settle("main")
+	w.edit("main.d", func(n *v1alpha1.StorageNode) {
+		n.Status.Agent = &v1alpha1.AgentStatus{Ready: true, Stores: []v1alpha1.StoreStatus{{ID: strings.Repeat("d", 32), State: v1alpha1.StoreServing,
+			Capacity: new(resource.MustParse("100Gi")), Used: new(resource.MustParse("0"))}}}
+	})
+	w.settle("main")
+	r := w.network("main").Status.Rebalance
+	if r == nil || r.Layout != 2 || r.Shards == 0 || r.BytesLeft.Value() != r.Bytes.Value() || r.Bytes.Value() < 7<<30 || r.Bytes.Value() > 8<<30 { // a quarter of 30 GiB
+		t.Fatalf("plan %+v", r)
+	}
+	if c := meta.FindStatusCondition(w.network("main").Status.Conditions, v1alpha1.ConditionRebalancing); c == nil || !strings.Contains(c.Message, "left") {
+		t.Errorf("condition %+v", c)
+	}
+	w.now = w.now.Add(time.Minute)
+	w.edit("main.a", func(n *v1alpha1.StorageNode) { n.Status.Agent.Copies = 1000 })
+	w.edit("main.d", func(n *v1alpha1.StorageNode) { n.Status.Agent.MissingCopies = 125 })
+	w.settle("main")
+	r = w.network("main").Status.Rebalance
+	if left := r.BytesLeft.Value(); r.CopiesLeft != 125 || left < 3<<30 || left > 4<<30 || r.BytesPerSecond == nil || !r.Finishes.After(w.now) {
+		t.Fatalf("on the way %+v", r)
+	}
+	w.told("")
+	w.agents("main")
+	w.settle("main")
+	if r := w.network("main").Status.Rebalance; r != nil || !w.told(v1alpha1.EventRebalanced) {
+		t.Errorf("done, and still %+v", r)
+	}
+	w.condition("main", v1alpha1.ConditionRebalancing, metav1.ConditionFalse, v1alpha1.ReasonBalanced)
 }
 
 func TestWithoutTheBodyNoLayoutIsMade(t *testing.T) {

@@ -1,6 +1,7 @@
 package mynetwork
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -21,8 +22,8 @@ func Compute(s *State) (*Plan, error) {
 	}
 	status.Set(&p.Status.Conditions, s.Network.Generation, p.Outcome, s.Now)
 	p.Status.ObservedGeneration = status.Observed(s.Network.Status.ObservedGeneration, s.Network.Generation, p.Outcome)
-	p.Status.Activity = activity(p.Status.Conditions, p.Outcome)
-	p.tell(before)
+	p.Status.Activity = activity(p.Status.Conditions, p.Outcome, p.Status.Rebalance)
+	p.tell(s, before)
 	return p, nil
 }
 
@@ -92,6 +93,7 @@ func (p *Plan) serve(s *State, nodes []corev1.Node, storing map[string]bool) err
 	}
 	next, st, waits, again := layout(s, storing)
 	p.Layout, p.Status.Layout, p.RequeueAfter = next, st, again
+	p.Status.Rebalance = rebalance(s, next, st)
 	domain(s, &p.Status)
 	if p.Outcome != (status.Outcome{}) {
 		return nil // a refused deletion has said what there is to say
@@ -115,7 +117,7 @@ func (p *Plan) serve(s *State, nodes []corev1.Node, storing map[string]bool) err
 }
 
 // tell makes an event of each condition that changed its reason, and of a new layout.
-func (p *Plan) tell(before []metav1.Condition) {
+func (p *Plan) tell(s *State, before []metav1.Condition) {
 	for _, c := range p.Status.Conditions {
 		old := meta.FindStatusCondition(before, c.Type)
 		if c.Type == v1alpha1.ConditionReconciling || c.Type == v1alpha1.ConditionStalled || old != nil && old.Status == c.Status && old.Reason == c.Reason {
@@ -133,7 +135,16 @@ func (p *Plan) tell(before []metav1.Condition) {
 		p.Events = append(p.Events, Event{Warning: bad, Reason: c.Reason, Note: c.Message})
 	}
 	if p.Layout != nil {
-		p.Events = append(p.Events, Event{Reason: v1alpha1.EventLayoutPublished, Note: "layout " + p.Status.Layout.Hash[:12] + " is published"})
+		note := "layout " + p.Status.Layout.Hash[:12] + " is published"
+		if r := p.Status.Rebalance; r != nil {
+			note += ": " + r.Summary
+		}
+		p.Events = append(p.Events, Event{Reason: v1alpha1.EventLayoutPublished, Note: note})
+		p.Events = append(p.Events, comings(s, p.Layout)...)
+	}
+	if was := s.Network.Status.Rebalance; was != nil && p.Status.Rebalance == nil {
+		p.Events = append(p.Events, Event{Reason: v1alpha1.EventRebalanced, Note: fmt.Sprintf("everything is where layout %d wants it, after %s",
+			was.Layout, s.Now.Sub(was.Started.Time).Round(time.Second))})
 	}
 	p.RequeueAfter = max(p.RequeueAfter, 0).Round(time.Millisecond)
 }

@@ -257,7 +257,7 @@ func (r *Reconciler) report(ctx context.Context, s *State, p *Plan, failed error
 		}
 		status.Replace(&p.Status.Conditions, n.Status.Conditions, n.Generation, o, s.Now)
 		p.Status.ObservedGeneration = status.Observed(n.Status.ObservedGeneration, n.Generation, o)
-		p.Status.Activity = activity(p.Status.Conditions, o)
+		p.Status.Activity = activity(p.Status.Conditions, o, p.Status.Rebalance)
 		p.Events = []Event{{Warning: true, Reason: o.Reason, Note: o.Message}}
 	}
 	if !equality.Semantic.DeepEqual(n.Status, p.Status) {

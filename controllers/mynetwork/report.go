@@ -56,12 +56,17 @@ func Summary(total, used int64) string {
 	if total <= 0 {
 		return ""
 	}
+	return fmt.Sprintf("%.0f%% of %s", float64(used)*100/float64(total), size(total))
+}
+
+// size writes bytes for people: "3.0Ti".
+func size(bytes int64) string {
 	units := []string{"", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"}
-	v, u := float64(total), 0
+	v, u := float64(bytes), 0
 	for v >= 1024 && u < len(units)-1 {
 		v, u = v/1024, u+1
 	}
-	return fmt.Sprintf("%.0f%% of %.1f%s", float64(used)*100/float64(total), v, units[u])
+	return fmt.Sprintf("%.1f%s", v, units[u])
 }
 
 // domain writes the conditions beside Ready, Reconciling and Stalled.
@@ -83,7 +88,11 @@ func domain(s *State, st *v1alpha1.MyNetworkStatus) {
 		put(v1alpha1.ConditionDegraded, false, v1alpha1.ReasonHealthy, "no node is known to be unreachable, and no copy to be missing")
 	}
 	if behind > 0 {
-		put(v1alpha1.ConditionRebalancing, true, v1alpha1.ReasonMovingData, "%d nodes do not hold all of layout %d yet", behind, st.Layout.Version)
+		left := ""
+		if r := s.Network.Status.Rebalance; r != nil && r.Layout == st.Layout.Version {
+			left = ": " + r.Summary
+		}
+		put(v1alpha1.ConditionRebalancing, true, v1alpha1.ReasonMovingData, "%d nodes do not hold all of layout %d yet%s", behind, st.Layout.Version, left)
 	} else {
 		put(v1alpha1.ConditionRebalancing, false, v1alpha1.ReasonBalanced, "nothing has to move")
 	}
@@ -163,12 +172,14 @@ func few(names []string) string {
 }
 
 // activity says in a few words what the network does.
-func activity(conditions []metav1.Condition, o status.Outcome) string {
+func activity(conditions []metav1.Condition, o status.Outcome, r *v1alpha1.RebalanceStatus) string {
 	switch {
 	case o.Kind == status.Stalled:
 		return "Stalled: " + o.Reason
 	case o.Kind == status.Progressing:
 		return o.Reason
+	case meta.IsStatusConditionTrue(conditions, v1alpha1.ConditionRebalancing) && r != nil:
+		return v1alpha1.ConditionRebalancing + ": " + r.Summary
 	case meta.IsStatusConditionTrue(conditions, v1alpha1.ConditionRebalancing):
 		return v1alpha1.ConditionRebalancing
 	case meta.IsStatusConditionTrue(conditions, v1alpha1.ConditionDegraded):

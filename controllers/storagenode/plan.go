@@ -36,6 +36,7 @@ type State struct {
 	Records      int                      // VolumeRecords of the network
 	Fenced       map[string][]string      // by node: records that were taken from it, by name
 	Skews        map[string]time.Duration // of nodes' clocks against the API server's; who is missing is not known
+	Short        []string                 // volumes that are known to have fewer copies than they should, by claim or name, sorted
 }
 
 // Plan is what a State asks for.

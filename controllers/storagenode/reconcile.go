@@ -139,11 +139,15 @@ func (r *Reconciler) gather(ctx context.Context, name string) (*State, error) {
 		rec := &records.Items[i]
 		if mynetwork.Live(rec) {
 			s.Records++
+			if n := rec.State.Copies; n > 0 && n < rec.Spec.Copies {
+				s.Short = append(s.Short, called(rec))
+			}
 		}
 		if n := rec.Status.FencedNode; n != "" && failover.Fenced(rec, n) {
 			s.Fenced[n] = append(s.Fenced[n], rec.Name)
 		}
 	}
+	slices.Sort(s.Short)
 	var pods corev1.PodList
 	if err := r.Client.List(ctx, &pods, client.InNamespace(r.Options.Namespace), client.MatchingLabels(labels(s))); err != nil {
 		return nil, err
@@ -151,6 +155,14 @@ func (r *Reconciler) gather(ctx context.Context, name string) (*State, error) {
 	s.Guards = pods.Items
 	s.Skews = r.clocks.look(ctx, r.Live, s.Now)
 	return s, nil
+}
+
+// called is what people know a volume by.
+func called(r *v1alpha1.VolumeRecord) string {
+	if c := r.Spec.Claim; c != nil && c.Name != "" {
+		return c.Namespace + "/" + c.Name
+	}
+	return r.Spec.Name
 }
 
 // apply does what a plan says. An error of one part does not hold up the others.

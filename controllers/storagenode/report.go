@@ -165,8 +165,12 @@ func (r *report) outcome(kube *corev1.Node) status.Outcome {
 		return status.OutcomeProgressing(v1alpha1.ReasonDeleting, "nothing is left here")
 	case r.dead && r.tooMany != "":
 		return status.OutcomeStalled(v1alpha1.ReasonTooManyDead, "%s", r.tooMany)
+	case r.dead && r.takenOut():
+		return status.OutcomeProgressing(v1alpha1.ReasonTakenOut, "a majority of the storage nodes has not reached this one for more than %s: the layout is without it, and its data is made again "+
+			"on the others%s. Bring the node back, and it joins by itself; if it is lost for ever, delete this StorageNode", mynetwork.Grace(r.state.Network), r.others())
 	case r.dead:
-		return status.OutcomeProgressing(v1alpha1.ReasonUnreachable, "a majority of the storage nodes can not reach this one. It is waited for %s, then its copies are made elsewhere", mynetwork.DownAfter)
+		return status.OutcomeProgressing(v1alpha1.ReasonUnreachable, "a majority of the storage nodes can not reach this one. It is waited for %s, then its copies are made elsewhere",
+			mynetwork.Grace(r.state.Network))
 	case kube == nil:
 		return status.OutcomeStalled(v1alpha1.ReasonNodeMissing, "there is no node %s. Bring it back with its disks, or delete this StorageNode to take it out of the network", n.Spec.NodeName)
 	case a == nil:
@@ -178,8 +182,10 @@ func (r *report) outcome(kube *corev1.Node) status.Outcome {
 	switch {
 	case !a.Ready:
 		return status.OutcomeProgressing(v1alpha1.ReasonAgentsNotReady, "the agent is not ready")
+	case n.Spec.Scheduling == v1alpha1.SchedulingDrained && a.LastCopies > 0:
+		return status.OutcomeProgressing(v1alpha1.ReasonLastCopies, "%d copies are still here, and of %d of them there is no other%s", a.Copies, a.LastCopies, r.others())
 	case n.Spec.Scheduling == v1alpha1.SchedulingDrained && a.Copies > 0:
-		return status.OutcomeProgressing(v1alpha1.ReasonDraining, "%d copies are still here", a.Copies)
+		return status.OutcomeProgressing(v1alpha1.ReasonDraining, "%d copies are still here and move away%s", a.Copies, r.others())
 	case n.Spec.Scheduling == v1alpha1.SchedulingDrained:
 		return status.Outcome{Kind: status.Ready, Reason: v1alpha1.ReasonDrained, Message: "no copy is left here: the node can be shut down, and this StorageNode deleted"}
 	case n.Spec.Scheduling == v1alpha1.SchedulingCordoned:
@@ -218,18 +224,49 @@ func (r *report) mayGo() string {
 	case a == nil:
 		return "its agent has not said what it holds"
 	case a.LastCopies > 0:
-		return fmt.Sprintf("%d pieces of data have no other copy. Bring the node back until they are copied. If it is lost for ever, and so is this data, remove the finalizer %s",
-			a.LastCopies, v1alpha1.Finalizer)
+		return fmt.Sprintf("%d pieces of data have no other copy%s. Bring the node back until they are copied. If it is lost for ever, and so is this data, remove the finalizer %s",
+			a.LastCopies, r.others(), v1alpha1.Finalizer)
 	case r.dead && r.rebuilt(), a.Copies == 0:
 		return ""
 	}
-	return fmt.Sprintf("%d copies are still here and move away", a.Copies)
+	return fmt.Sprintf("%d copies are still here and move away%s", a.Copies, r.others())
 }
+
+// takenOut tells whether a dead node has been unreachable for so long that the layout is without it.
+func (r *report) takenOut() bool {
+	f := r.node.Status.Fencing
+	return f != nil && r.state.Now.Sub(f.Since.Time) >= mynetwork.Grace(r.state.Network)
+}
+
+// others says what other nodes still miss, and which volumes that concerns as far as it is known.
+func (r *report) others() string {
+	missing := int64(0)
+	for i := range r.state.StorageNodes {
+		if o := &r.state.StorageNodes[i]; o.Name != r.node.Name && o.Status.Agent != nil {
+			missing += o.Status.Agent.MissingCopies
+		}
+	}
+	out := ""
+	if missing > 0 {
+		out = fmt.Sprintf("; other nodes still wait for %d copies", missing)
+	}
+	if few := r.state.Short; len(few) > 0 {
+		more := ""
+		if n := len(few) - maxShort; n > 0 {
+			few, more = few[:maxShort], fmt.Sprintf(" and %d more", n)
+		}
+		out += "; volumes with too few copies: " + strings.Join(few, ", ") + more
+	}
+	return out
+}
+
+// maxShort is how many volumes a message names.
+const maxShort = 5
 
 // rebuilt tells whether all other nodes have all that the present layout, which is without this node, gives them.
 func (r *report) rebuilt() bool {
 	l := r.state.Network.Status.Layout
-	if l == nil || r.node.Status.Fencing == nil || r.state.Now.Sub(r.node.Status.Fencing.Since.Time) < 2*mynetwork.DownAfter {
+	if l == nil || r.node.Status.Fencing == nil || r.state.Now.Sub(r.node.Status.Fencing.Since.Time) < 2*mynetwork.Grace(r.state.Network) {
 		return false
 	}
 	for i := range r.state.StorageNodes {

@@ -450,3 +450,45 @@ func TestPressure(t *testing.T) {
 	w.edit("a", func(n *v1alpha1.StorageNode) { n.Status.Agent.Pressure = nil })
 	check("a", false, v1alpha1.ReasonBelowThresholds, "")
 }
+
+// TestWaitsSayForWhat: a node that is dead for too long, one that drains and one that leaves say what they wait for, and for which volumes.
+func TestWaitsSayForWhat(t *testing.T) {
+	short := &v1alpha1.VolumeRecord{ObjectMeta: metav1.ObjectMeta{Name: "u-1.x"}, Spec: v1alpha1.VolumeRecordSpec{Network: "main", Name: "pvc-1", Copies: 3,
+		Claim: &v1alpha1.ClaimReference{Namespace: "shop", Name: "orders"}}, State: v1alpha1.VolumeState{Copies: 2}}
+	whole := &v1alpha1.VolumeRecord{ObjectMeta: metav1.ObjectMeta{Name: "u-1.y"}, Spec: v1alpha1.VolumeRecordSpec{Network: "main", Name: "whole", Copies: 3},
+		State: v1alpha1.VolumeState{Copies: 3}}
+	says := func(w *world, reason string, words ...string) {
+		t.Helper()
+		w.settle()
+		c := meta.FindStatusCondition(w.node("c").Status.Conditions, v1alpha1.ConditionReady)
+		if c == nil || c.Reason != reason {
+			t.Errorf("%+v, want %s", c, reason)
+			return
+		}
+		for _, word := range words {
+			if !strings.Contains(c.Message, word) {
+				t.Errorf("%q does not say %q", c.Message, word)
+			}
+		}
+		if strings.Contains(c.Message, "whole") {
+			t.Errorf("%q names a volume that misses nothing", c.Message)
+		}
+	}
+	w := newWorld(t, short, whole)
+	w.edit("a", func(n *v1alpha1.StorageNode) { n.Status.Agent.MissingCopies, n.Status.Agent.Unreachable = 5, []string{"c"} })
+	w.edit("b", func(n *v1alpha1.StorageNode) { n.Status.Agent.Unreachable = []string{"c"} })
+	w.edit("c", func(n *v1alpha1.StorageNode) { n.Status.Fencing = &v1alpha1.FencingStatus{Since: metav1.NewTime(start)} })
+	says(w, v1alpha1.ReasonUnreachable, "waited for 10m")
+	w.now = w.now.Add(mynetwork.DownAfter)
+	says(w, v1alpha1.ReasonTakenOut, "wait for 5 copies", "shop/orders", "joins by itself")
+	w.edit("a", func(n *v1alpha1.StorageNode) { n.Status.Agent.Unreachable = nil })
+	w.edit("b", func(n *v1alpha1.StorageNode) { n.Status.Agent.Unreachable = nil })
+	w.edit("c", func(n *v1alpha1.StorageNode) { n.Spec.Scheduling = v1alpha1.SchedulingDrained })
+	says(w, v1alpha1.ReasonDraining, "7 copies", "shop/orders")
+	w.edit("c", func(n *v1alpha1.StorageNode) { n.Status.Agent.LastCopies = 2 })
+	says(w, v1alpha1.ReasonLastCopies, "7 copies", "2 of them", "shop/orders")
+	if err := w.client.Delete(t.Context(), w.node("c")); err != nil {
+		t.Fatal(err)
+	}
+	says(w, v1alpha1.ReasonLastCopies, "2 pieces", "shop/orders")
+}
