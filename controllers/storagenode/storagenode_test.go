@@ -475,9 +475,13 @@ func TestWaitsSayForWhat(t *testing.T) {
 		}
 	}
 	w := newWorld(t, short, whole)
-	w.edit("a", func(n *v1alpha1.StorageNode) { n.Status.Agent.MissingCopies, n.Status.Agent.Unreachable = 5, []string{"c"} })
+	w.edit("a", func(n *v1alpha1.StorageNode) {
+		n.Status.Agent.MissingCopies, n.Status.Agent.Unreachable = 5, []string{"c"}
+	})
 	w.edit("b", func(n *v1alpha1.StorageNode) { n.Status.Agent.Unreachable = []string{"c"} })
-	w.edit("c", func(n *v1alpha1.StorageNode) { n.Status.Fencing = &v1alpha1.FencingStatus{Since: metav1.NewTime(start)} })
+	w.edit("c", func(n *v1alpha1.StorageNode) {
+		n.Status.Fencing = &v1alpha1.FencingStatus{Since: metav1.NewTime(start)}
+	})
 	says(w, v1alpha1.ReasonUnreachable, "waited for 10m")
 	w.now = w.now.Add(mynetwork.DownAfter)
 	says(w, v1alpha1.ReasonTakenOut, "wait for 5 copies", "shop/orders", "joins by itself")
