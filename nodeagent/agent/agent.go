@@ -48,6 +48,7 @@ var ErrRunning = errors.New("another agent runs on this directory")
 const (
 	keptEvents    = 1024
 	sweepInterval = 30 * time.Second       // without Kubernetes
+	operatorGrace = 24 * time.Hour         // with Kubernetes the operator takes a dead node out of the layout; this is if there is none any more
 	closeTimeout  = 20 * time.Second       // for engines that wait for a quorum at the end
 	drainTimeout  = 300 * time.Millisecond // for replies to other nodes that are under way at the end
 )
@@ -285,7 +286,10 @@ func (a *Agent) startVolumes() error {
 	c := &a.cfg
 	opt := volumes.Options{Node: c.Node, Network: c.Network, Registry: a.registry, Transport: a.transport, Members: a.members, Cache: a.cache,
 		Local: a.stores.Local, Grants: a.grants, DeviceDir: filepath.Join(c.Dir, "devices"), FuseTransport: c.FuseTransport, RingBytes: c.RingBytes, CopyRate: c.CopyRate, Deletions: a.trust.deletions,
-		Events: a.events, Log: c.Log}
+		Events: a.events, Log: c.Log, Grace: c.Grace}
+	if a.kube != nil {
+		opt.Grace = operatorGrace
+	}
 	if a.holder != nil {
 		opt.Keeper = a.holder
 	}

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mynetwork.io/mynetwork/metrics/scrape"
+	"mynetwork.io/mynetwork/nodeagent/agent/caretaker"
 	"mynetwork.io/mynetwork/nodeagent/agent/scrub"
 	"mynetwork.io/mynetwork/nodeagent/export/fuse"
 	"mynetwork.io/mynetwork/nodeagent/peer/identity"
@@ -140,6 +141,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.ScrubPeriod == 0 {
 		c.ScrubPeriod = scrub.DefaultPeriod
+	}
+	if c.Grace == 0 {
+		c.Grace = caretaker.DefaultGrace
 	}
 	if c.Listen == "" {
 		for _, m := range c.Members {

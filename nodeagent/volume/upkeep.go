@@ -256,7 +256,11 @@ func (n network) Gone(s block.StoreID) bool {
 	n.e.mu.RLock()
 	defer n.e.mu.RUnlock()
 	since, gone := n.e.stock.goneSince[s]
-	return gone && n.e.Env.Now()-since >= n.e.grace()
+	grace := n.e.grace()
+	if !n.e.Placer.Site(s).Member {
+		grace = min(grace, DefaultGrace) // the layout has given it up already
+	}
+	return gone && n.e.Env.Now()-since >= grace
 }
 
 // ExtentStatus is one closed extent of the directory.

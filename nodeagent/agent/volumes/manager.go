@@ -79,8 +79,9 @@ type Options struct {
 	Mounter   device.Mounter // nil: devices are made in this process, below DeviceDir
 	// FuseTransport is demanded of devices of kind Fuse; empty: chosen by the device.
 	FuseTransport fuse.Transport
-	RingBytes     int   // 0: ring.DefaultSize
-	CopyRate      int64 // bytes a second of repairs and moves, all volumes together; 0: pace.DefaultRate, below 0: no limit
+	Grace         time.Duration // how long a store of the layout may be gone before its copies are made anew; 0: volume.DefaultGrace
+	RingBytes     int           // 0: ring.DefaultSize
+	CopyRate      int64         // bytes a second of repairs and moves, all volumes together; 0: pace.DefaultRate, below 0: no limit
 	Deletions     DeletionSigner
 	Events        *events.Log
 	Log           *slog.Logger
@@ -378,7 +379,8 @@ func now() int64 { return time.Now().Unix() }
 func (m *Manager) deps(env task.Env, t replica.Transport) volume.Deps {
 	return volume.Deps{Env: env, Client: &replica.Client{Env: env, Transport: t}, Registry: m.opt.Registry, Placer: m.opt.Members,
 		Cache: m.opt.Cache, Local: m.local, Pace: m.pace, ScrubPeriod: -1, // each store's own agent reads it all
-		Logf: func(format string, args ...any) { m.opt.Log.Info(fmt.Sprintf(format, args...)) }}
+		Grace: m.opt.Grace,
+		Logf:  func(format string, args ...any) { m.opt.Log.Info(fmt.Sprintf(format, args...)) }}
 }
 
 // local makes a nil interface of a nil store.
