@@ -468,7 +468,7 @@ func (a *Agent) sweeps() bool {
 
 func (a *Agent) counters() map[string]uint64 {
 	m := a.cache.Metrics()
-	up, f := a.volumes.Upkeep(), a.figures()
+	up, f := a.volumes.Upkeep(), a.copyFigures()
 	return map[string]uint64{"copies": uint64(f.Copies), "lastCopies": uint64(f.Last), "missingCopies": uint64(f.Missing), "syncedVersion": f.Synced,
 		"copiesMisplaced": uint64(up.Misplace), "copyBytesLeft": uint64(up.Repair + up.Moving), "extentsBelow": uint64(up.Below),
 		"copiesStuck": uint64(up.Stuck), "layoutSynced": up.Synced,

@@ -150,7 +150,7 @@ func TestCaretaker(t *testing.T) {
 			missing := func() (sum int64) {
 				for _, n := range c.node {
 					if n.Agent != nil {
-						sum += n.figures().Missing
+						sum += n.copyFigures().Missing
 					}
 				}
 				return sum
@@ -233,7 +233,7 @@ func TestCaretakerIdle(t *testing.T) {
 	before := c.record("vol")
 	eventually(t, "all are synced", func() error {
 		for name, n := range c.node {
-			if st := n.figures(); st.Synced != 1 || st.Missing != 0 || st.Last != 0 || st.Copies == 0 {
+			if st := n.copyFigures(); st.Synced != 1 || st.Missing != 0 || st.Last != 0 || st.Copies == 0 {
 				return fmt.Errorf("%s: synced %d, %d missing, %d last, %d copies", name, st.Synced, st.Missing, st.Last, st.Copies)
 			}
 		}
@@ -242,7 +242,7 @@ func TestCaretakerIdle(t *testing.T) {
 	c.stop("c")
 	c.stop("b")
 	eventually(t, "the last copies are known", func() error {
-		if st := c.node["a"].figures(); st.Last != st.Copies {
+		if st := c.node["a"].copyFigures(); st.Last != st.Copies {
 			return errNot
 		}
 		return nil
@@ -251,7 +251,7 @@ func TestCaretakerIdle(t *testing.T) {
 	c.start("c")
 	eventually(t, "nothing is missed", func() error {
 		for _, n := range c.node {
-			if st := n.figures(); st.Missing != 0 || st.Last != 0 {
+			if st := n.copyFigures(); st.Missing != 0 || st.Last != 0 {
 				return errNot
 			}
 		}

@@ -34,13 +34,13 @@ func (a *Agent) collect() v1alpha1.AgentStatus {
 		st.Stores = append(st.Stores, a.storeStatus(&s))
 	}
 	st.Pressure = a.health.Pressure()
-	f := a.figures()
+	f := a.copyFigures()
 	st.Copies, st.LastCopies, st.MissingCopies, st.SyncedVersion = f.Copies, f.Last, f.Missing, int64(f.Synced)
 	return st
 }
 
-// figures counts the copies here.
-func (a *Agent) figures() caretaker.Figures {
+// copyFigures counts the copies here.
+func (a *Agent) copyFigures() caretaker.Figures {
 	here := map[block.VolumeID]int{}
 	copies := int64(0)
 	for _, s := range a.stores.All() {

@@ -37,22 +37,22 @@ func (st *Store) Load() Load {
 	return Load{Requests: st.load.requests.Load(), Rebuilds: st.load.rebuilds.Load(), Repairs: st.load.repairs.Load()}
 }
 
-// counted is a store that counts what is read of it without a message.
-type counted struct {
+// ownReads is a store that counts what is read of it without a message.
+type ownReads struct {
 	*store.Store
 	load *counters
 }
 
-var _ volume.Local = counted{}
+var _ volume.Local = ownReads{}
 
 // ReadLog implements volume.Local.
-func (c counted) ReadLog(x block.ExtentID, off uint32, p []byte) error {
+func (c ownReads) ReadLog(x block.ExtentID, off uint32, p []byte) error {
 	c.load.requests.Add(1)
 	return c.Store.ReadLog(x, off, p)
 }
 
 // ReadData implements volume.Local.
-func (c counted) ReadData(x block.ExtentID, off uint32, p []byte) error {
+func (c ownReads) ReadData(x block.ExtentID, off uint32, p []byte) error {
 	c.load.requests.Add(1)
 	return c.Store.ReadData(x, off, p)
 }

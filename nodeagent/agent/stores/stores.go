@@ -183,7 +183,7 @@ func (s *Set) open(c Config) (*Store, error) {
 		err := fmt.Errorf("%w: it was made by node %s, this is node %s of network %s", ErrForeign, sb.Node, s.opt.Node, s.opt.Network)
 		return nil, errors.Join(err, st.Close(), fs.Close())
 	}
-	out.local = counted{st, &out.load}
+	out.local = ownReads{st, &out.load}
 	s.opt.Log.Info("store is open", "path", c.Path, "store", out.ID, "generation", report.Generation, "damage", report.Damage,
 		"unknown", len(report.Unknown), "unsure", report.Unsure)
 	return out, nil
