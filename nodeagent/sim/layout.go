@@ -50,13 +50,19 @@ func reweigh(w *World, n *node) bool {
 	return n.become(n.role)
 }
 
-// removeNode takes a drained node away that holds nothing any more; it comes back, if it does, with an empty disk.
+// removeNode takes a drained node away that holds nothing any more, and that no volume needs for its journal: that is so once
+// all have been in place with the present layout. It comes back, if it does, with an empty disk.
 func removeNode(w *World, n *node) bool {
 	if n.role != drained || n.lost || n.st == nil {
 		return false
 	}
 	for _, v := range n.st.Volumes() {
 		if v.Extents > 0 {
+			return false
+		}
+	}
+	for _, v := range w.vols {
+		if v.seat == nil || v.seat.over || v.seat.e.Upkeep().Synced != w.version {
 			return false
 		}
 	}

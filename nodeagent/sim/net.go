@@ -306,7 +306,7 @@ func describe(t replica.Type, b []byte) string {
 }
 
 func describeReply(t replica.Type, st replica.Status, b []byte) string {
-	if st != replica.StatusOK && st != replica.StatusFenced && len(b) < 200 {
+	if st != replica.StatusOK && st != replica.StatusFenced && len(b) < 400 {
 		return string(b)
 	}
 	if s, err := replica.DecodeState(b); err == nil {

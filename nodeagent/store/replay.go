@@ -312,20 +312,25 @@ func (x *extent) learn(rec *journal.Record) (err error) {
 }
 
 // stray decides about files that neither the state nor the log knows. If its log was trimmed to a closed record, the
-// extent lost its footer. Files of an open that was never committed are removed; not if the log is damaged, because
-// then the open may have been there, and not if there was a footer.
+// extent lost its footer, and with it what vouches for that record: it does not count. Files of an open that was never
+// committed are removed; not if the log is damaged, because then the open may have been there, and not if there was a footer.
 func (r *recovery) stray(x *extent, has uint8) error {
 	var size int64
+	var before journal.Chain
 	h, err := r.s.files.get(&x.log, x, sufLog)
 	if err == nil {
 		size, _ = h.Size()
-		err = walkLog(h, uint32(min(size, math.MaxUint32)), &x.chain, func(rec *journal.Record, _ block.Hash) error { return x.learn(rec) })
+		err = walkLog(h, uint32(min(size, math.MaxUint32)), &x.chain, func(rec *journal.Record, _ block.Hash) error {
+			before = x.chain
+			return x.learn(rec)
+		})
 		r.s.files.put(&x.log)
 	}
-	x.synced = x.chain
+	whole := x.chain.Closed && int64(x.chain.LogLen) == size && has&hasDat != 0 && r.s.dataThere(x) == nil
 	switch {
-	case x.chain.Closed && int64(x.chain.LogLen) == size && has&hasDat != 0 && r.s.dataThere(x) == nil:
+	case whole:
 		r.rep.damage("extent %s: found without its footer", x.id)
+		x.chain, x.closed, x.unknown = before, nil, true
 	case has&hasFooter != 0 || r.damaged:
 		r.rep.damage("extent %s: found without its footer or its open record: %v", x.id, err)
 		x.unknown = true
@@ -334,6 +339,7 @@ func (r *recovery) stray(x *extent, has uint8) error {
 		r.s.removeFiles(x)
 		return nil
 	}
+	x.synced = x.chain
 	r.s.insert(x)
 	return nil
 }

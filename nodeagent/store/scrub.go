@@ -81,9 +81,10 @@ func (s *Store) ScrubPaced(id block.ExtentID, pace func(bytes int) error, found 
 		flush()
 	}
 	if err == nil && whole {
-		if err = checkSum(log, end.LogLen, logCRC); errors.Is(err, ErrMismatch) {
-			good = 0
-		}
+		err = checkSum(log, end.LogLen, logCRC)
+	}
+	if err != nil && whole {
+		good = 0 // a keyed hash before the place may be wrong too, which only the checksum of all tells
 	}
 	if err != nil && s.stillHeld(x) {
 		found(Finding{Extent: id, Log: true, Off: good, Len: end.LogLen - good, Err: err})

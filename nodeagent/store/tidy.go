@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"hash/crc32"
+	"io"
 	"slices"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -123,10 +124,17 @@ func (s *Store) finalise(x *extent) (int64, error) {
 			return n, err
 		}
 		err = h.Truncate(int64(p.size))
+		var rotten bool
 		if err == nil && p.suffix == sufLog {
-			ft.logCRC, err = checksum(h, p.size)
+			ft.logCRC, rotten, err = vouch(h, &ft.chain)
 		}
 		s.files.wrote(p.f)
+		if rotten { // a footer would vouch for what is wrong: the extent is made anew from a good copy
+			s.mu.Lock()
+			x.unknown = true
+			s.mu.Unlock()
+			return n, nil
+		}
 		if err == nil {
 			err = s.files.sync(p.f)
 		}
@@ -141,6 +149,19 @@ func (s *Store) finalise(x *extent) (int64, error) {
 	x.footer, x.logCRC = true, ft.logCRC
 	s.mu.Unlock()
 	return n, nil
+}
+
+// vouch gives the checksum of a log that leads to end; rotten tells that it does not.
+func vouch(h io.ReaderAt, end *journal.Chain) (sum uint32, rotten bool, err error) {
+	var c journal.Chain
+	err = walkLog(h, end.LogLen, &c, func(*journal.Record, block.Hash) error { return nil })
+	if errors.Is(err, ErrCorrupt) || (err == nil && c != *end) {
+		return 0, true, nil
+	}
+	if err == nil {
+		sum, err = checksum(h, end.LogLen)
+	}
+	return sum, false, err
 }
 
 func checksum(h interface {

@@ -31,12 +31,13 @@ type survey struct {
 	v        block.VolumeID
 	held     map[block.ExtentID][]block.StoreID
 	answered map[block.StoreID]bool
+	lack     map[block.StoreID]bool // have said before that they may have freed the extent that is looked for
 	silent   int // stores of the layout that did not answer
 }
 
 // surveyStores asks the stores of the layout, and those given, what they hold of a volume.
 func (e *Engine) surveyStores(v block.VolumeID, more []block.StoreID) *survey {
-	s := &survey{e: e, v: v, held: make(map[block.ExtentID][]block.StoreID), answered: make(map[block.StoreID]bool)}
+	s := &survey{e: e, v: v, held: make(map[block.ExtentID][]block.StoreID), answered: make(map[block.StoreID]bool), lack: make(map[block.StoreID]bool)}
 	layout := e.Placer.Candidates(block.ExtentID{Volume: v}.Key())
 	stores := slices.Clone(layout)
 	for _, m := range more {
@@ -130,40 +131,39 @@ func opened(a, b *journal.Record) bool {
 	return a.Seq < b.Seq
 }
 
-// without notes that stores have said that they do not hold x, whether or not they answered the survey.
-func (s *survey) without(x block.ExtentID, stores []block.StoreID) {
-	for _, m := range stores {
-		if !slices.Contains(s.held[x], m) {
-			s.answered[m] = true
-		}
-	}
-}
-
 // errDoubt tells that members which do not answer would have to say whether an extent was freed.
 var errDoubt = errors.New("its members do not all answer")
 
-// gone tells whether an extent was freed. One that a member does not hold was freed, or never reached that one: if those
-// that do not answer could decide it, it is errDoubt.
+// gone tells whether an extent, which one that is not gone names as its predecessor, was freed. A whole copy of it leads on,
+// whatever became of the others. Else members that may have freed it decide; if those that do not answer could, it is errDoubt.
 func (s *survey) gone(x block.ExtentID) (bool, error) {
 	_, open, err := s.first(x)
 	if err != nil {
 		return len(s.held[x]) == 0, nil
 	}
-	missing, unknown := 0, 0
+	for _, h := range s.held[x] { // they need not be its members: whole copies move
+		if st, err := s.e.Client.Stat(h, x); err == nil && st.Held && st.Chain.Closed {
+			return false, nil
+		}
+	}
+	freed, unknown := 0, 0
 	for _, m := range open.Members {
+		st, err := replica.State{Freed: s.lack[m]}, error(nil)
+		if s.answered[m] {
+			st, err = s.e.Client.Stat(m, x)
+		}
 		switch {
-		case slices.Contains(s.held[x], m):
-		case s.answered[m]:
-			missing++
-		default:
+		case st.Freed:
+			freed++
+		case err != nil, !s.answered[m]:
 			unknown++
 		}
 	}
 	spare := len(open.Members) - replication.Structure(len(open.Members), int(open.Quorum))
-	if missing > 0 && missing <= spare && missing+unknown > spare {
+	if freed > 0 && freed <= spare && freed+unknown > spare {
 		return false, fmt.Errorf("extent %s: %w", x, errDoubt)
 	}
-	return missing > spare, nil
+	return freed > spare, nil
 }
 
 // trace goes from the newest extent back to one that is certainly part of the journal. met tells that it passed at, or
@@ -209,7 +209,9 @@ func (e *Engine) refind(c *chase, lack []block.StoreID, held bool) error {
 		return fmt.Errorf("extent %s: %w", c.x, ErrLost)
 	}
 	s := e.surveyStores(c.x.Volume, c.members)
-	s.without(c.x, lack)
+	for _, m := range lack {
+		s.lack[m] = true
+	}
 	start, met, err := s.trace(c.x)
 	switch {
 	case e.Err() != nil:
