@@ -85,7 +85,7 @@ func TestRottenKeyedHash(t *testing.T) {
 		must(t, c.Read(id, replica.TypeReadLog, x, 0, log))
 		forged := x
 		forged.N += 100
-		r, n, err := journal.Parse(log)
+		r, _, err := journal.Parse(log)
 		must(t, err)
 		open, err := journal.DecodeOpen(r.Body)
 		must(t, err)
@@ -101,7 +101,7 @@ func TestRottenKeyedHash(t *testing.T) {
 			t.Error(err)
 		}
 		last := 0
-		for at := 0; at < len(log); at += n {
+		for at, n := 0, 0; at < len(log); at += n {
 			_, n, err = journal.Parse(log[at:])
 			must(t, err)
 			last = at
