@@ -456,11 +456,11 @@ func (v *vol) change(s *seat, e entry, name string, f func() error) {
 	}
 }
 
-// refused is an administrative action that came to an error. If replicas could not be reached that may be; what it has
-// done is then not known, and the seat is given up. Anything else breaks a promise.
+// refused is an administrative action that came to an error. If replicas could not be reached, or were changed while they were
+// read, that may be; what it has done is then not known, and the seat is given up. Anything else breaks a promise.
 func (s *seat) refused(err error, promise int, name string) {
 	w := s.v.w
-	if errors.Is(err, replica.ErrUnreachable) || errors.Is(err, replica.ErrNotHeld) {
+	if errors.Is(err, replica.ErrUnreachable) || errors.Is(err, replica.ErrNotHeld) || errors.Is(err, replica.ErrBusy) {
 		w.cover("unreachable", name)
 		s.quit, s.spoilt = true, true
 		return

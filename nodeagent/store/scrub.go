@@ -48,9 +48,9 @@ func (s *Store) ScrubPaced(id block.ExtentID, pace func(bytes int) error, found 
 	s.mu.Lock()
 	whole, logCRC := x.footer && end.Closed, x.logCRC
 	s.mu.Unlock()
-	var c journal.Chain
-	var good uint32       // up to here the log is vouched for by the record after it
-	var pending []Finding // pages of a record that nothing vouches for yet
+	var c, stop = journal.Chain{}, error(nil)
+	var good uint32       // up to here the record after it vouches for the log
+	var pending []Finding // pages of a record for which nothing vouches yet
 	flush := func() {
 		for _, f := range pending {
 			found(f)
@@ -58,7 +58,6 @@ func (s *Store) ScrubPaced(id block.ExtentID, pace func(bytes int) error, found 
 		pending = pending[:0]
 	}
 	buf := make([]byte, journal.MaxPayload)
-	var stop error
 	err = walkLog(log, end.LogLen, &c, func(r *journal.Record, _ block.Hash) error {
 		at := good
 		good = r.LogOff
@@ -79,9 +78,9 @@ func (s *Store) ScrubPaced(id block.ExtentID, pace func(bytes int) error, found 
 	}
 	if err == nil {
 		flush()
-	}
-	if err == nil && whole {
-		err = checkSum(log, end.LogLen, logCRC)
+		if whole {
+			err = checkSum(log, end.LogLen, logCRC)
+		}
 	}
 	if err != nil && whole {
 		good = 0 // a keyed hash before the place may be wrong too, which only the checksum of all tells

@@ -91,7 +91,7 @@ func (e *Engine) peek(v block.VolumeID) (c journal.Checkpoint, err error) {
 	logs, end, err := e.peekChain(f.Anchor.Extent)
 	if err == nil && !end.IsZero() { // it may not be the end, but what cleaning has left: the registry may be an old copy
 		s := e.surveyStores(v, f.Anchor.Members)
-		if start, met, terr := s.trace(end); terr == nil && !met {
+		if start, _, met, terr := s.trace(end); terr == nil && !met {
 			logs, _, err = e.peekChain(start.Extent)
 		}
 	}

@@ -32,7 +32,7 @@ type survey struct {
 	held     map[block.ExtentID][]block.StoreID
 	answered map[block.StoreID]bool
 	lack     map[block.StoreID]bool // have said before that they may have freed the extent that is looked for
-	silent   int // stores of the layout that did not answer
+	silent   int                    // stores of the layout that did not answer
 }
 
 // surveyStores asks the stores of the layout, and those given, what they hold of a volume.
@@ -167,32 +167,34 @@ func (s *survey) gone(x block.ExtentID) (bool, error) {
 }
 
 // trace goes from the newest extent back to one that is certainly part of the journal. met tells that it passed at, or
-// that at is the newest: then at is part of the journal, or as good. An error means that it is not known.
-func (s *survey) trace(at block.ExtentID) (start journal.Position, met bool, err error) {
+// that at is the newest: then at is part of the journal, or as good, and after follows it, if anything does. An error means
+// that it is not known.
+func (s *survey) trace(at block.ExtentID) (start, after journal.Position, met bool, err error) {
 	x, ok := s.newest()
 	if !ok {
-		return start, false, fmt.Errorf("volume %s: no store holds an extent of it: %w", s.v, ErrLost)
+		return start, after, false, fmt.Errorf("volume %s: no store holds an extent of it: %w", s.v, ErrLost)
 	}
 	var until block.ExtentID
 	for {
 		_, open, err := s.first(x)
 		if err != nil {
-			return start, met, err
+			return start, after, met, err
 		}
 		if until.IsZero() {
 			until = open.Checkpoint.Extent
 		}
+		here := journal.Position{Extent: x, Members: open.Members}
 		met = met || x == at
 		end := x == until || open.Previous.IsZero() || met
 		if !end {
 			if end, err = s.gone(open.Previous); err != nil {
-				return start, met, err
+				return start, after, met, err
 			}
 		}
 		if end {
-			return journal.Position{Extent: x, Members: open.Members}, met, nil
+			return here, after, met, nil
 		}
-		x = open.Previous
+		x, after = open.Previous, here
 	}
 }
 
@@ -212,7 +214,7 @@ func (e *Engine) refind(c *chase, lack []block.StoreID, held bool) error {
 	for _, m := range lack {
 		s.lack[m] = true
 	}
-	start, met, err := s.trace(c.x)
+	start, after, met, err := s.trace(c.x)
 	switch {
 	case e.Err() != nil:
 		return e.Err()
@@ -225,6 +227,8 @@ func (e *Engine) refind(c *chase, lack []block.StoreID, held bool) error {
 		return errNoCopy
 	case err == nil && met && held:
 		return nil
+	case err == nil && met && !after.Extent.IsZero(): // its copies have moved: none is on a member
+		return errMoved{after}
 	case err != nil || start.Extent == c.x:
 		return fmt.Errorf("extent %s: %w", c.x, ErrLost)
 	}
