@@ -35,7 +35,11 @@ func collect(t *testing.T, s grpc.ServerStreamingClient[agentv1.Progress], err e
 
 func (c *cluster) fsck(t *testing.T, quick bool) []*agentv1.Finding {
 	t.Helper()
-	s, err := c.node["b"].api.Fsck(t.Context(), &agentv1.FsckRequest{Quick: quick})
+	from := "b"
+	if c.node[from].Agent == nil {
+		from = "a"
+	}
+	s, err := c.node[from].api.Fsck(t.Context(), &agentv1.FsckRequest{Quick: quick})
 	all, last := collect(t, s, err)
 	if last.Bytes == 0 {
 		t.Fatal("fsck checked nothing")

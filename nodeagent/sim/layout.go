@@ -62,7 +62,8 @@ func removeNode(w *World, n *node) bool {
 		}
 	}
 	for _, v := range w.vols {
-		if v.seat == nil || v.seat.over || v.seat.e.Upkeep().Synced != w.version {
+		used := !w.reg.facts[v.spec.ID].Anchor.Extent.IsZero()
+		if used && (v.seat == nil || v.seat.over || v.seat.e.Upkeep().Synced != w.version) {
 			return false
 		}
 	}
