@@ -119,7 +119,7 @@ func (e *Engine) fetchLog(x block.ExtentID, seq uint64, h block.Hash) ([]byte, e
 }
 
 // named lists the members of an extent that a directory names: this volume's, or that of an ancestor that was read. The caller
-// holds mu.
+// holds mu, as long as it uses the list.
 func (e *Engine) named(x block.ExtentID) []block.StoreID {
 	cat := &e.cat
 	for _, a := range e.ancestors {
@@ -142,14 +142,11 @@ func (e *Engine) whoHolds(x block.ExtentID) []block.StoreID {
 	if known == nil {
 		known = e.named(x)
 	}
+	out := slices.Clone(known)
 	e.mu.RUnlock()
-	out := append([]block.StoreID(nil), known...)
+	n := len(out)
 	for _, s := range e.Placer.Candidates(x.Key()) {
-		seen := false
-		for _, k := range known {
-			seen = seen || k == s
-		}
-		if !seen {
+		if !slices.Contains(out[:n], s) {
 			out = append(out, s)
 		}
 	}
