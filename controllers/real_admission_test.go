@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -87,6 +88,7 @@ func TestRealRules(t *testing.T) {
 		"capacity": func(s *v1alpha1.MyNetworkSpec) { s.Storage.Capacity = new(resource.MustParse("1Mi")) },
 		"path":     func(s *v1alpha1.MyNetworkSpec) { s.Storage.Path = "/srv/../etc" },
 		"class":    func(s *v1alpha1.MyNetworkSpec) { s.StorageClass.Name = "My_Class" },
+		"down":     func(s *v1alpha1.MyNetworkSpec) { s.Nodes.DownAfter = &metav1.Duration{Duration: time.Second} },
 		"copies":   func(s *v1alpha1.MyNetworkSpec) { s.Volumes.Copies = 2 },
 	} {
 		refused(what, c.Create(ctx, network("rules", change)))

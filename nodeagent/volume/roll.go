@@ -58,7 +58,7 @@ func (e *Engine) openNext() error {
 			return nil
 		}
 		e.giveUp(o)
-		urgent = o.full
+		urgent = o.noSpace()
 		e.Env.Sleep(retryPause)
 	}
 }
@@ -90,8 +90,9 @@ func (e *Engine) propose(urgent bool) *opening {
 
 // giveUp frees what a failed try has left, and notes whether it failed for want of space.
 func (e *Engine) giveUp(o *opening) {
+	full := o.noSpace() || o.urgent
 	e.mu.Lock()
-	e.full = o.full || o.urgent
+	e.full = full
 	e.mu.Unlock()
 	e.Env.Go("free", o.abandon)
 }
@@ -278,6 +279,13 @@ func (o *opening) count() (good int, all bool) {
 		}
 	}
 	return good, len(o.acks) == len(o.members)
+}
+
+// noSpace tells whether a member had no room; answers may still come.
+func (o *opening) noSpace() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.full
 }
 
 // abandon frees what a failed try has left.
