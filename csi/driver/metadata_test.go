@@ -57,7 +57,7 @@ func told[M interface {
 }
 
 // TestMetadata: what agents tell of snapshots is passed on whole, in messages of the size wanted; what cannot be asked is refused with the
-// specification's codes. That what agents tell is right is TestBlocks of nodeagent/agent and TestRealMetadata.
+// specification's codes. That what agents tell is right is TestBlocks of nodeagent/agent.
 func TestMetadata(t *testing.T) {
 	c := dial(t, nil)
 	id := c.create("v")

@@ -21,11 +21,11 @@
 // # Invariants
 //
 //  1. A caretaker is in nobody's way: whoever attaches takes the volume at once, here and elsewhere. (agent TestCaretakerGivesWay)
-//  2. An idle network opens nothing, and asks the registry nothing. (TestIdle)
+//  2. An idle network opens nothing, and asks the registry nothing. (agent.TestCaretakerIdle)
 //  3. A store that does not answer is not evidence of anything: its copies count as there as long as the layout has it, and as gone when
 //     it has not, or, where no operator changes the layout, after Grace. (TestJudge)
 //  4. What no warden has spoken of counts as a last copy, after a minute. (TestFigures)
-//  5. What came to nothing is not tried again before the network has changed, or ever more slowly. (TestBackoff)
+//  5. What came to nothing is not tried again before the network has changed, or ever more slowly. (No test of its own yet.)
 //
 // # Word
 //

@@ -12,7 +12,7 @@
 //  1. Only a sealed volume is read here, and nothing that reads it can change it or keep anybody else from it (TestReaders).
 //  2. One operation at a time on a volume: volumes.ErrBusy for a second one.
 //  3. A device that is in use is not ended (export.ErrBusy).
-//  4. What was attached goes on over a restart of the agent, also while the registry is away (TestReadersAway).
+//  4. What was attached goes on over a restart of the agent, also while the registry is away (the latter has no test yet).
 //  5. Blocks tells exactly the pages that a snapshot holds, or that were written or discarded between two (TestBlocks).
 //  6. A key reaches the view and the holder's memory, and nothing else.
 //

@@ -25,11 +25,11 @@
 //
 // # Invariants
 //
-//  1. Every byte that is committed is read once in a pass; a restart goes on where the last one stopped. (TestPass, TestResume)
-//  2. Nothing is written that does not fit leaf or chain, and no copy takes the place of one with another end. (TestRepair, TestReplace;
-//     control: a wrong copy is refused)
-//  3. A scrub that is off finds nothing, and one that is on finds each flip. (agent TestScrub; control: off)
-//  4. Damage that was mended counts against the disk as well; a suspected disk stays so after a restart. (TestSuspect)
+//  1. Every byte that is committed is read once in a pass; a restart goes on where the last one stopped. (agent.TestScrubResumes)
+//  2. Nothing is written that does not fit leaf or chain, and no copy takes the place of one with another end. (agent.TestScrub,
+//     TestScrubReplaces)
+//  3. A scrub that is off finds nothing, and one that is on finds each flip. (agent.TestScrub; control: off)
+//  4. Damage that was mended counts against the disk as well; a suspected disk stays so after a restart. (agent.TestScrubSuspects)
 //
 // Concurrency: Run is a Runnable; Status may be called from any goroutine.
 package scrub
