@@ -120,25 +120,6 @@ func losing(t *testing.T, change func(*Config)) (c *cluster, m *model, v block.V
 	return c, m, v, lost
 }
 
-// within is eventually with another limit.
-func within(tb testing.TB, limit time.Duration, what string, f func() error) {
-	tb.Helper()
-	deadline := time.After(limit)
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		select {
-		case <-deadline:
-			tb.Fatalf("%s: %v", what, err)
-		case <-tick.C:
-		}
-	}
-}
-
 // TestCaretaker: a node is lost for good, and the layout is without it: a volume that nobody has open gets its third copy again by itself, is
 // closed then, and the registry knows. Without the caretaker it stays at two.
 func TestCaretaker(t *testing.T) {

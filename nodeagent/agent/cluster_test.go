@@ -281,7 +281,13 @@ func (m *model) verify(e *volume.Engine) {
 // eventually waits until f holds.
 func eventually(tb testing.TB, what string, f func() error) {
 	tb.Helper()
-	deadline := time.After(40 * time.Second)
+	within(tb, 40*time.Second, what, f)
+}
+
+// within is eventually with another limit.
+func within(tb testing.TB, limit time.Duration, what string, f func() error) {
+	tb.Helper()
+	deadline := time.After(limit)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {

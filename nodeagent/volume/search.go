@@ -23,7 +23,8 @@ import (
 // the first extent whose predecessor was freed (only what lies before the anchor is), the chain leads to the end.
 //
 // An extent of the journal is open at a quorum. So it shows in every survey to which all stores of the layout answer, as
-// long as no more disks than a FLUSH survives are lost; and one that more than R-W of its members do not hold was freed.
+// long as no more disks than a FLUSH survives are lost; and one that more than R-W of its members may have freed was freed,
+// unless a whole copy of it is somewhere: that one leads on.
 
 // survey is what the stores of the network hold of the volume.
 type survey struct {
@@ -203,9 +204,9 @@ type errMoved struct{ to journal.Position }
 
 func (errMoved) Error() string { return "the journal goes on elsewhere" }
 
-// refind looks closer at an anchor which members (lack) may have freed, and which seems not to be closed: if it was freed, what is left of it is not the journal's end, and those that do not answer may hold what is. nil: it is the
-// end, or as good as the end. errMoved says where the journal is found; errNoCopy: it is not known yet. held: a member
-// does hold it.
+// refind looks closer at an anchor which members (lack) may have freed, and which seems not to be closed: if it was freed,
+// what is left of it is not the journal's end, and those that do not answer may hold what is. nil: it is the end, or as good
+// as the end. errMoved says where the journal is found; errNoCopy: it is not known yet. held: a member does hold it.
 func (e *Engine) refind(c *chase, lack []block.StoreID, held bool) error {
 	if c.sure {
 		return fmt.Errorf("extent %s: %w", c.x, ErrLost)
