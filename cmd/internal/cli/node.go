@@ -138,7 +138,7 @@ func (a *app) nodeStart() *cobra.Command {
 
 func (a *app) nodeDrain(undo bool) *cobra.Command {
 	c := &cobra.Command{Use: "drain NODE", Short: "Have all data of a node of this machine's network go to the others", Args: cobra.ExactArgs(1), ValidArgsFunction: a.nodeNames,
-		Long: "Have all copies that a node of this machine's network holds go to the others, while it goes on serving. \"node list\" tells how many\nare left; at 0 the node may be removed. Volumes that nobody has open move nothing: attach them somewhere."}
+		Long: "Have all copies that a node of this machine's network holds go to the others, while it goes on serving. \"node list\" tells how many\nare left; at 0 the node may be removed. Volumes that nobody has open are looked after too, encrypted ones only while they are attached."}
 	if undo {
 		c.Use, c.Short, c.Long = "undrain NODE", "Take a drain back", "Take a drain back: the node gets its share of the data again."
 	}
@@ -159,7 +159,7 @@ func (a *app) nodeDrain(undo bool) *cobra.Command {
 
 func (a *app) nodeRemove() *cobra.Command {
 	c := &cobra.Command{Use: "remove NODE", Short: "Take a drained node out of this machine's network", Args: cobra.ExactArgs(1), ValidArgsFunction: a.nodeNames,
-		Long: "Take a node out of this machine's network, end its processes and remove its directory. It has to be drained, and to hold nothing."}
+		Long: "Take a node out of this machine's network, end its processes and remove its directory. It has to be drained and to hold nothing, and\nopen volumes must have been in place without it."}
 	a.devFlags(c)
 	return a.command(c, settings.Dev, func(ctx context.Context, args []string) error {
 		n, err := devnet.Load(a.values.Dir)

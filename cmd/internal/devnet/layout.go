@@ -16,6 +16,7 @@ import (
 var (
 	ErrFew   = errors.New("too few nodes would be left")
 	ErrHolds = errors.New("the node still holds data")
+	ErrNamed = errors.New("a volume's journal may still name the node")
 )
 
 // LayoutFile is where the network's layout is, once it is not that of all nodes alike.
@@ -119,9 +120,12 @@ func (n *Network) Remove(ctx context.Context, node string, say func(string, ...a
 	case !s.Answers:
 		return fmt.Errorf("%w, for all that is known: %s; start it, so that it can say", ErrHolds, s.Problem)
 	case s.Copies > 0:
-		return fmt.Errorf("%w: %d copies of extents; wait until \"mynetwork node list\" says 0, attach volumes that nobody has open", ErrHolds, s.Copies)
+		return fmt.Errorf("%w: %d copies of extents; wait until \"mynetwork node list\" says 0", ErrHolds, s.Copies)
 	case len(s.Attached) > 0:
 		return fmt.Errorf("%w: volumes %v are attached there; detach them first", ErrHolds, s.Attached)
+	}
+	if err := n.inPlace(ctx, l.Version()); err != nil {
+		return fmt.Errorf("%s can not be removed yet: %w", node, err)
 	}
 	if _, err := n.relayout(func(list []placement.Node) []placement.Node {
 		return slices.DeleteFunc(list, func(o placement.Node) bool { return o.ID == node })
@@ -139,4 +143,18 @@ func (n *Network) Remove(ctx context.Context, node string, say func(string, ...a
 	}
 	say("%s: left the network; its directory is removed", node)
 	return os.RemoveAll(n.path(node))
+}
+
+// inPlace tells whether every volume that is open somewhere was in place with a layout. Until then a node that holds nothing may
+// still be one of those that a recovery asks.
+func (n *Network) inPlace(ctx context.Context, version uint64) error {
+	for _, m := range n.Nodes {
+		switch s := n.state(ctx, m); {
+		case !s.Answers:
+			return fmt.Errorf("%w, for all that is known: %s does not answer: %s", ErrHolds, m.Name, s.Problem)
+		case s.Synced < version:
+			return fmt.Errorf("%w: a volume that is open on %s was in place with layout %d last, not with %d; try again in half a minute", ErrNamed, m.Name, s.Synced, version)
+		}
+	}
+	return nil
 }
