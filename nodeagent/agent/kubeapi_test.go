@@ -10,6 +10,7 @@ import (
 
 	certv1 "k8s.io/api/certificates/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -38,21 +39,32 @@ func local(o runtime.Object) {
 	}
 }
 
-// localWatch is a watch whose endpoints are at the loopback device.
-type localWatch struct {
+// apiWatch is a watch that begins with what there was, and whose endpoints are at the loopback device.
+type apiWatch struct {
 	watch.Interface
 	out chan watch.Event
 }
 
-func newLocalWatch(ctx context.Context, w watch.Interface) *localWatch {
-	l := &localWatch{w, make(chan watch.Event)}
+func newAPIWatch(ctx context.Context, w watch.Interface, first []runtime.Object) *apiWatch {
+	l := &apiWatch{w, make(chan watch.Event)}
+	send := func(e watch.Event) bool {
+		local(e.Object)
+		select {
+		case l.out <- e:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
 	go func() {
 		defer close(l.out)
+		for _, o := range first {
+			if !send(watch.Event{Type: watch.Added, Object: o}) {
+				return
+			}
+		}
 		for e := range w.ResultChan() {
-			local(e.Object)
-			select {
-			case l.out <- e:
-			case <-ctx.Done():
+			if !send(e) {
 				return
 			}
 		}
@@ -61,7 +73,7 @@ func newLocalWatch(ctx context.Context, w watch.Interface) *localWatch {
 }
 
 // ResultChan implements watch.Interface.
-func (l *localWatch) ResultChan() <-chan watch.Event { return l.out }
+func (l *apiWatch) ResultChan() <-chan watch.Event { return l.out }
 
 // realAPI starts a kube-apiserver with the definitions of config/crd.
 func (k *kubeTest) realAPI() client.WithWatch {
@@ -127,12 +139,25 @@ func (k *kubeTest) startAPI() {
 				return nil, err
 			}
 			context.AfterFunc(ctx, w.Stop)
-			if _, ok := list.(*discoveryv1.EndpointSliceList); ok {
-				return newLocalWatch(ctx, w), nil
-			}
-			return w, nil
+			first, err := k.first(ctx, c, list, opts)
+			return newAPIWatch(ctx, w, first), err
 		},
 	})
+}
+
+// first is what a real API begins a watch with that names no version. The fake has a watch begin with what changes after it.
+func (k *kubeTest) first(ctx context.Context, c client.WithWatch, list client.ObjectList, opts []client.ListOption) ([]runtime.Object, error) {
+	var o client.ListOptions
+	o.ApplyOptions(opts)
+	if k.real || o.Raw != nil && o.Raw.ResourceVersion != "" {
+		return nil, nil
+	}
+	// The fake knows no field selectors without an index, and a watch's reader looks at the name.
+	have := list.DeepCopyObject().(client.ObjectList)
+	if err := c.List(ctx, have); err != nil {
+		return nil, err
+	}
+	return meta.ExtractList(have)
 }
 
 func (k *kubeTest) fakeAPI() client.WithWatch {
