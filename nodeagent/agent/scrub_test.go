@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -35,6 +36,15 @@ func (c *cluster) written(t *testing.T) *model {
 	for range 4 {
 		m.write(e, 100)
 	}
+	check(t, e.Flush())
+	// A writer goes on without a replica that a busy machine holds up, and mends it then.
+	v := c.record("vol").ID
+	eventually(t, "all copies", func() error {
+		if got := c.copies(v); got != 3 {
+			return fmt.Errorf("%d copies: %w", got, errNot)
+		}
+		return nil
+	})
 	c.detach("a", "vol")
 	return m
 }
