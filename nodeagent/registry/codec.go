@@ -153,14 +153,17 @@ func storeNames(ids []block.StoreID) (out []string) {
 	return out
 }
 
-// Decode reads what Encode wrote: ErrCorrupt for anything else.
+// Decode reads what Encode wrote: ErrNewer for what a later version wrote, ErrCorrupt for anything else.
 func Decode(b []byte) (Record, error) {
 	var e envelope
 	if err := json.Unmarshal(b, &e); err != nil {
 		return Record{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	if e.Version > version || e.Version < 1 {
-		return Record{}, fmt.Errorf("%w: version %d, this program knows up to %d", ErrCorrupt, e.Version, version)
+	if e.Version > version {
+		return Record{}, fmt.Errorf("%w: it has version %d, this program knows up to %d; nothing was changed, start the version that wrote it", ErrNewer, e.Version, version)
+	}
+	if e.Version < 1 {
+		return Record{}, fmt.Errorf("%w: version %d", ErrCorrupt, e.Version)
 	}
 	if block.Sum(e.Record).String() != e.Sum {
 		return Record{}, fmt.Errorf("%w: its sum differs", ErrCorrupt)

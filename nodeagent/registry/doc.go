@@ -15,8 +15,8 @@
 //
 // # Invariants
 //
-//  1. A file that cannot be read, or whose sum differs, is ErrCorrupt; it never counts as absent, and no name is given out
-//     while a file is corrupt.
+//  1. A file that cannot be read, or whose sum differs, is ErrCorrupt, one of a later version ErrNewer; neither is changed or counts as
+//     absent, and no name is given out meanwhile.
 //  2. Of two Swaps from one revision, one succeeds. Changes of other parts of the record do not disturb a Swap.
 //  3. What a change returned is there after a power cut.
 //  4. A live name belongs to one volume. A deleted volume stays, with its deletion record, and never comes back.

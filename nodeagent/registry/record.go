@@ -17,6 +17,7 @@ var (
 	ErrExists   = volume.ErrExists
 	ErrConflict = volume.ErrConflict
 	ErrCorrupt  = errors.New("registry entry is corrupt")
+	ErrNewer    = errors.New("registry entry is of a newer version of this program")
 	ErrDeleted  = errors.New("volume is deleted")
 	ErrClones   = errors.New("volume has clones")
 	ErrInvalid  = errors.New("not a valid registry record")

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 
@@ -36,13 +37,11 @@ func envelopeCRC(b []byte) uint32 {
 	return crc32.Update(crc32.Checksum(b[:12], castagnoli), castagnoli, b[envelopeSize:])
 }
 
-// unseal gives the body of the envelope at the start of b, or ErrCorrupt.
+// unseal gives the body of the envelope at the start of b. ErrNewer tells that a later version of this program wrote it, ErrCorrupt that
+// none did. The envelope is the same in all versions: so a version that is not what was written is told from one that is newer.
 func unseal(magic string, b []byte) ([]byte, error) {
 	if len(b) < envelopeSize || string(b[:4]) != magic {
 		return nil, fmt.Errorf("no %s envelope: %w", magic, ErrCorrupt)
-	}
-	if v := le.Uint32(b[4:]); v != formatVersion {
-		return nil, fmt.Errorf("%s version %d: %w", magic, v, ErrCorrupt)
 	}
 	n := le.Uint32(b[8:])
 	if n > maxBody || int(n) > len(b)-envelopeSize {
@@ -51,6 +50,12 @@ func unseal(magic string, b []byte) ([]byte, error) {
 	b = b[:envelopeSize+int(n)]
 	if envelopeCRC(b) != le.Uint32(b[12:]) {
 		return nil, fmt.Errorf("%s checksum: %w", magic, ErrCorrupt)
+	}
+	switch v := le.Uint32(b[4:]); {
+	case v > formatVersion:
+		return nil, fmt.Errorf("%s has format %d, this program knows up to %d; nothing was changed, start the version that wrote it: %w", magic, v, formatVersion, ErrNewer)
+	case v != formatVersion:
+		return nil, fmt.Errorf("%s version %d: %w", magic, v, ErrCorrupt)
 	}
 	return b[envelopeSize:], nil
 }
@@ -67,13 +72,13 @@ func twice(env []byte) []byte {
 // unsealTwice gives the body of the first good copy.
 func unsealTwice(magic string, b []byte) ([]byte, error) {
 	body, err := unseal(magic, b)
-	if err == nil {
-		return body, nil
+	if err == nil || errors.Is(err, ErrNewer) {
+		return body, err
 	}
 	// The second copy starts on a page; where exactly is known only from the file's size, which may be damaged too.
 	for at := page; at < len(b); at += page {
-		if body, err2 := unseal(magic, b[at:]); err2 == nil {
-			return body, nil
+		if body, err2 := unseal(magic, b[at:]); err2 == nil || errors.Is(err2, ErrNewer) {
+			return body, err2
 		}
 	}
 	return nil, err

@@ -65,6 +65,10 @@
 //	 12  crc     u32  over [0:12] and the body
 //	 16  body
 //
+// An envelope is the same in all versions, so that a later version is told from damage: it is refused with ErrNewer, before anything
+// is changed. What has no envelope (the log, and the records of extents) is of the version of the state, which Open writes before
+// anything else: whoever changes one of them raises formatVersion, so that a program that would not understand it does not open the store.
+//
 //	superblock  network 16, store 16, segment size u64, segments u16, align u16, name length u16, name
 //	footer      extent 28, lsn u64, last seq u64, hash 32, epoch 20, log length u32, data length u32, crc of the log u32,
 //	            open body length u32, open body, closed body length u32, closed body

@@ -102,8 +102,8 @@ func makeSegment(d disk.FS, name string, size int64, zeros []byte) error {
 }
 
 // Open opens a store and brings it to what was committed: it reads footers, scans open extents, replays the log, makes
-// the result durable and begins a new generation. ErrNoStore when there is no superblock; ErrCorrupt or ErrIO when the
-// superblock or the state can not be read. Damage elsewhere does not keep a store from opening: see Report.
+// the result durable and begins a new generation. ErrNoStore when there is no superblock; ErrNewer, and nothing is changed, when a later
+// version of this program wrote the store; ErrCorrupt or ErrIO when the superblock or the state can not be read. Damage elsewhere does not keep a store from opening: see Report.
 func Open(d disk.FS, o Options) (*Store, Report, error) {
 	var rep Report
 	o, err := o.withDefaults()

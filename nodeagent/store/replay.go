@@ -123,7 +123,19 @@ func (r *recovery) load() error {
 	if err != nil {
 		return err
 	}
-	for _, id := range sortedExtents(files) {
+	ids := sortedExtents(files)
+	for _, id := range ids { // all footers first: one of a later version must not be met after something was removed
+		if files[id]&hasFooter == 0 {
+			continue
+		}
+		if err := r.loadFooter(newExtent(id)); err != nil {
+			return err
+		}
+	}
+	for _, id := range ids {
+		if r.s.extents[id] != nil {
+			continue
+		}
 		if err := r.loadExtent(id, files[id]); err != nil {
 			return err
 		}
@@ -188,7 +200,7 @@ func (r *recovery) list() (map[block.ExtentID]uint8, error) {
 	return out, nil
 }
 
-// loadExtent enters one extent that has files.
+// loadExtent enters one extent that has files and no good footer.
 func (r *recovery) loadExtent(id block.ExtentID, has uint8) error {
 	s, x, f := r.s, newExtent(id), r.fates[id]
 	if f == nil {
@@ -196,10 +208,6 @@ func (r *recovery) loadExtent(id block.ExtentID, has uint8) error {
 	}
 	o, listed := s.st.open[id]
 	listed = listed && o.lsn >= f.freed
-	if has&hasFooter != 0 && r.loadFooter(x, f) {
-		s.insert(x)
-		return nil
-	}
 	limit, hash := uint32(0), block.Hash{}
 	switch {
 	case listed:
@@ -221,8 +229,8 @@ func (r *recovery) loadExtent(id block.ExtentID, has uint8) error {
 	return nil
 }
 
-// loadFooter enters a closed extent by its footer.
-func (r *recovery) loadFooter(x *extent, f *fate) bool {
+// loadFooter enters a closed extent by its footer, unless that is damaged or of before the extent was freed. Its error is ErrNewer.
+func (r *recovery) loadFooter(x *extent) error {
 	b, err := readWhole(r.s.fs, x.path(sufFooter))
 	var ft footer
 	if err == nil {
@@ -231,17 +239,21 @@ func (r *recovery) loadFooter(x *extent, f *fate) bool {
 	if err == nil && ft.extent != x.id {
 		err = fmt.Errorf("footer of %s: %w", ft.extent, ErrCorrupt)
 	}
+	if errors.Is(err, ErrNewer) {
+		return fmt.Errorf("footer of extent %s: %w", x.id, err)
+	}
 	if err != nil {
 		r.rep.damage("extent %s: %v", x.id, err)
-		return false
+		return nil
 	}
-	if ft.lsn < f.freed {
-		return false
+	if f := r.fates[x.id]; f != nil && ft.lsn < f.freed {
+		return nil
 	}
 	x.chain, x.open, x.closed, x.upTo, x.footer = ft.chain, ft.open, &ft.closed, ft.lsn, true
 	x.synced, x.logCRC = x.chain, ft.logCRC
 	r.s.lsn = max(r.s.lsn, ft.lsn) // numbers of entries that were lost are not given out again
-	return true
+	r.s.insert(x)
+	return nil
 }
 
 // scanExtent reads limit bytes of x's log, all of which must be good and lead to hash. If they do not, the last record

@@ -16,6 +16,7 @@ var (
 	ErrNotEmpty    = errors.New("directory is not empty")
 	ErrNoStore     = errors.New("no store here")
 	ErrCorrupt     = errors.New("store is corrupt")
+	ErrNewer       = errors.New("store is of a newer version of this program")
 	ErrFull        = errors.New("store is full")
 	ErrExtentFull  = errors.New("extent is full")
 	ErrBusy        = errors.New("store is busy: commit and tidy, then try again")

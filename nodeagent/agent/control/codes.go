@@ -47,7 +47,7 @@ func code(err error) codes.Code {
 		return codes.Aborted
 	case is(layouts.ErrInvalid, registry.ErrInvalid, volumes.ErrInvalid, volumes.ErrKind, volumes.ErrKey, volume.ErrUnaligned, volume.ErrRange, export.ErrShrink, export.ErrSize):
 		return codes.InvalidArgument
-	case is(readers.ErrNotSealed, volumes.ErrSealed, volumes.ErrAttached, volumes.ErrElsewhere, volumes.ErrDetached, fsck.ErrOrphan, gate.ErrHeld, gate.ErrOver, grants.ErrRefused, registry.ErrClones, volume.ErrHeld, volume.ErrInUse, export.ErrBusy, replication.ErrFenced):
+	case is(readers.ErrNotSealed, volumes.ErrSealed, volumes.ErrAttached, volumes.ErrElsewhere, volumes.ErrDetached, fsck.ErrOrphan, gate.ErrHeld, gate.ErrOver, grants.ErrRefused, registry.ErrClones, registry.ErrNewer, volume.ErrHeld, volume.ErrInUse, export.ErrBusy, replication.ErrFenced):
 		return codes.FailedPrecondition
 	case is(registry.ErrCorrupt, volume.ErrLost):
 		return codes.DataLoss

@@ -33,6 +33,7 @@ func TestCodes(t *testing.T) {
 		volumes.ErrAttached:      codes.FailedPrecondition,
 		volumes.ErrElsewhere:     codes.FailedPrecondition,
 		registry.ErrClones:       codes.FailedPrecondition,
+		registry.ErrNewer:        codes.FailedPrecondition,
 		volume.ErrHeld:           codes.FailedPrecondition,
 		replication.ErrFenced:    codes.FailedPrecondition,
 		export.ErrBusy:           codes.FailedPrecondition,

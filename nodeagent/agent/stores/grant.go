@@ -70,8 +70,11 @@ func (t *textID) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// memoryFormat is of the file that remembers a node's stores; it only climbs.
+const memoryFormat = 1
+
 func readMemory(name string) (memory, error) {
-	m := memory{Format: 1, Stores: map[string]textID{}, Offered: map[string]textID{}, Begun: map[string]textID{}}
+	m := memory{Format: memoryFormat, Stores: map[string]textID{}, Offered: map[string]textID{}, Begun: map[string]textID{}}
 	b, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil
@@ -80,8 +83,11 @@ func readMemory(name string) (memory, error) {
 		m = memory{}
 		err = json.Unmarshal(b, &m)
 	}
-	if err == nil && (m.Format != 1 || m.Stores == nil || m.Offered == nil || m.Begun == nil) {
+	if err == nil && (m.Format != memoryFormat || m.Stores == nil || m.Offered == nil || m.Begun == nil) {
 		err = fmt.Errorf("format %d is not known to this version", m.Format)
+		if m.Format > memoryFormat {
+			return m, fmt.Errorf("the memory of this node's stores, %s, has format %d and is of a newer version of this program, which knows up to %d: start that", name, m.Format, memoryFormat)
+		}
 	}
 	if err != nil {
 		return m, fmt.Errorf("the memory of this node's stores, %s: %w; if it is damaged, move it away: directories with a store are found again", name, err)

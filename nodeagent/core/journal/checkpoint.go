@@ -84,10 +84,13 @@ type Checkpoint struct {
 	Snapshots []SnapshotRoot
 }
 
+// checkpointVersion is of the body of a checkpoint.
+const checkpointVersion = 1
+
 // Encode gives the body: version u8 = 1, then the fields in order.
 func (c *Checkpoint) Encode() []byte {
 	w := writer{}
-	w.u8(1)
+	w.u8(checkpointVersion)
 	w.position(&c.Replay)
 	w.u64(c.Pages)
 	w.mapRoot(c.Map)
@@ -123,7 +126,7 @@ func (r *reader) arrayRoot() ArrayRoot {
 // DecodeCheckpoint reads what Encode wrote.
 func DecodeCheckpoint(b []byte) (c Checkpoint, err error) {
 	r := reader{b: b}
-	if v := r.u8(); v != 1 {
+	if v := r.u8(); v != checkpointVersion {
 		r.fail("checkpoint version %d", v)
 	}
 	c = Checkpoint{Replay: r.position(), Pages: r.u64(), Map: r.mapRoot(), Table: r.arrayRoot(), Dir: r.arrayRoot(),

@@ -144,6 +144,9 @@ func Parse(b []byte) (r Record, n int, err error) {
 		return r, 0, fmt.Errorf("header of %d bytes: %w", len(b), ErrShort)
 	}
 	le := binary.LittleEndian
+	if le.Uint16(b) == magic && b[2] > Version {
+		return r, 0, fmt.Errorf("version %d is of a newer version of this program, which knows up to %d: %w", b[2], Version, ErrFormat)
+	}
 	if le.Uint16(b) != magic || b[2] != Version {
 		return r, 0, fmt.Errorf("magic %04x version %d: %w", le.Uint16(b), b[2], ErrFormat)
 	}

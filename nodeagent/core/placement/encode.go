@@ -161,6 +161,8 @@ func (r *reader) header(kind byte) (*Layout, int) {
 	count := binary.LittleEndian.Uint32(b[12:])
 	l.version = binary.LittleEndian.Uint64(b[16:])
 	switch {
+	case [4]byte(b[:4]) == magic && b[4] > Format:
+		r.fail("format %d is of a newer version of this program, which knows up to %d", b[4], Format)
 	case [4]byte(b[:4]) != magic || b[4] != Format || b[5] != kind || b[9]|b[10]|b[11] != 0:
 		r.fail("header %x", b[:12])
 	case l.version == 0 || count == 0 || count > MaxMembers || l.bits > bits.Len(MaxShards)-1:

@@ -83,6 +83,9 @@ func New(o Options) *Directory {
 	return d
 }
 
+// fileFormat is of directory.json; it only climbs. A file of another format is as good as none: the API has all of it.
+const fileFormat = 1
+
 // file is directory.json.
 type file struct {
 	Format    int               `json:"format"`
@@ -100,7 +103,7 @@ func (d *Directory) load() error {
 		return err
 	}
 	var f file
-	if err := json.Unmarshal(b, &f); err != nil || f.Format != 1 {
+	if err := json.Unmarshal(b, &f); err != nil || f.Format != fileFormat {
 		return fmt.Errorf("%s has format %d: %w", d.opt.File, f.Format, errors.Join(err, errors.New("it can not be read")))
 	}
 	d.mu.Lock()
@@ -301,7 +304,7 @@ func (d *Directory) take(want named) (bool, error) {
 // save writes the file if something changed.
 func (d *Directory) save() error {
 	d.mu.Lock()
-	f := file{Format: 1, Layout: d.used, Addresses: map[string]string{}}
+	f := file{Format: fileFormat, Layout: d.used, Addresses: map[string]string{}}
 	d.mu.Unlock()
 	for _, n := range d.opt.Table.Nodes() {
 		if n.Address != "" && n.Name != d.opt.Node {
