@@ -10,7 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 LDFLAGS = -s -w -X main.version=$(VERSION)
 
-.PHONY: scale release sanity helm demo-k8s e2e help build test envtest race lint verify generate demo bench bench-compare sim fuzz clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
+.PHONY: scale release sanity helm demo-k8s e2e help build test envtest race lint verify generate demo bench bench-compare sim fuzz golden mixed thrash clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,11 @@ sanity: ## csi-sanity and the driver's tests, on real devices and against real a
 
 sim: ## whole clusters in one thread: SEEDS=n from FIRST=k
 	$(GO) run ./hack/sim -first $(FIRST) -seeds $(SEEDS)
+
+golden: ## what this version leaves on disks, as a new folder NAME of nodeagent/agent/testdata/golden, for all later versions to open
+	@[ -n "$(NAME)" ] || { echo "make golden NAME=v2: the folders that are there stay as they are"; exit 1; }
+	$(GO) test -count=1 -run '^TestMakeGolden$$' ./nodeagent/agent -args -golden '$(NAME)'
+	du -sb nodeagent/agent/testdata/golden/*
 
 fuzz: ## every fuzz target for FUZZTIME=20s
 	hack/fuzz $(FUZZTIME)
