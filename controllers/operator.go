@@ -204,7 +204,7 @@ func Setup(ctx context.Context, m ctrl.Manager, o Options) error {
 	for _, r := range []interface{ SetupWithManager(ctrl.Manager) error }{
 		&mynetwork.Reconciler{Client: c, Events: events, Bodies: lines, Now: time.Now, Options: mynetwork.Options{Namespace: o.Namespace,
 			Image: o.Image, HolderImage: o.HolderImage, AgentServiceAccount: o.AgentServiceAccount, HolderServiceAccount: o.HolderServiceAccount}},
-		&storagenode.Reconciler{Client: c, Live: m.GetAPIReader(), Events: events, Now: time.Now, Options: storagenode.Options{Namespace: o.Namespace, GuardImage: o.GuardImage}},
+		&storagenode.Reconciler{Client: c, Live: m.GetAPIReader(), Bodies: lines, Events: events, Now: time.Now, Options: storagenode.Options{Namespace: o.Namespace, GuardImage: o.GuardImage}},
 		&takeover.Reconciler{Client: c, Live: m.GetAPIReader(), Events: events, Fencer: lines, Now: time.Now},
 		&snapshotter.Reconciler{Client: c, Namespace: o.Namespace},
 		&contentgroup.Reconciler{Client: c, Now: time.Now},

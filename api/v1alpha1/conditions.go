@@ -93,6 +93,10 @@ const (
 	ReasonDrained = "Drained"
 	// ReasonLastCopies: the node can not go, because some data has no other copy.
 	ReasonLastCopies = "LastCopies"
+	// ReasonVolumesNotInPlace: the node can not go, because the journal of a volume may still count on it, or copies elsewhere are not there yet.
+	ReasonVolumesNotInPlace = "VolumesNotInPlace"
+	// ReasonVolumesAttached: the node can not go, because volumes are attached there.
+	ReasonVolumesAttached = "VolumesAttached"
 )
 
 // Reasons of the conditions of the domain.

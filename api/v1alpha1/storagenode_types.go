@@ -172,6 +172,28 @@ type AgentStatus struct {
 	// missingCopies is how many extents the layout puts here that are not here yet.
 	// +optional
 	MissingCopies int64 `json:"missingCopies,omitempty"`
+	// inPlaceVersion is the newest version of the layout with which all volumes that are open here were in place: none of their
+	// journals names a store that this layout has taken data from. 0: not yet with any. Without open volumes it is the present one.
+	// +optional
+	InPlaceVersion int64 `json:"inPlaceVersion,omitempty"`
+	// lastVolumes are volumes of which this node has a last copy, by volumeID. At most 8 are listed.
+	// +optional
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MaxLength=32
+	// +listType=set
+	LastVolumes []string `json:"lastVolumes,omitempty"`
+	// leavingVolumes are volumes that have copies here although the layout has taken all data from this node, by volumeID. At most 8 are listed.
+	// +optional
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MaxLength=32
+	// +listType=set
+	LeavingVolumes []string `json:"leavingVolumes,omitempty"`
+	// unplacedVolumes are volumes open here that are not in place with the present layout yet, by volumeID. At most 8 are listed.
+	// +optional
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MaxLength=32
+	// +listType=set
+	UnplacedVolumes []string `json:"unplacedVolumes,omitempty"`
 	// unreachable are nodes that this one can not reach, by name. It watches the 64 nodes of the
 	// network that follow it in the order of names, around the end.
 	// +optional

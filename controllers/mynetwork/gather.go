@@ -138,25 +138,33 @@ func (r *Reconciler) snapshots(_ context.Context, s *State) error {
 
 // layoutBody fetches the present layout. That it can not be had is part of the state, and no error.
 func (r *Reconciler) layoutBody(ctx context.Context, s *State) error {
-	st := s.Network.Status.Layout
-	if st == nil || r.Bodies == nil {
+	if s.Network.Status.Layout == nil || r.Bodies == nil {
 		return nil
 	}
-	raw, err := hex.DecodeString(st.Hash)
-	if err != nil || len(raw) != hashSize {
-		return nil
-	}
-	body, err := r.Bodies.Fetch(ctx, s.Network, [hashSize]byte(raw))
+	l, err := PresentLayout(ctx, r.Bodies, s.Network)
 	if errors.Is(err, ErrNoBody) {
 		return nil
 	}
+	s.Layout = l
+	return err
+}
+
+// PresentLayout fetches the layout that a network's status names: ErrNoBody.
+func PresentLayout(ctx context.Context, bodies interface {
+	Fetch(ctx context.Context, n *v1alpha1.MyNetwork, hash [hashSize]byte) ([]byte, error)
+}, n *v1alpha1.MyNetwork) (*placement.Layout, error) {
+	st := n.Status.Layout
+	raw, err := hex.DecodeString(st.Hash)
+	if err != nil || len(raw) != hashSize {
+		return nil, fmt.Errorf("layout %d has the hash %q: %w", st.Version, st.Hash, ErrNoBody)
+	}
+	body, err := bodies.Fetch(ctx, n, [hashSize]byte(raw))
 	if err != nil {
-		return fmt.Errorf("fetch layout %d: %w", st.Version, err)
+		return nil, fmt.Errorf("fetch layout %d: %w", st.Version, err)
 	}
 	l, err := placement.Decode(body)
-	if err != nil || [hashSize]byte(l.Hash()) != [hashSize]byte(raw) {
-		return nil // not what the status names: as good as none
+	if err != nil || [hashSize]byte(l.Hash()) != [hashSize]byte(raw) { // not what the status names: as good as none
+		return nil, fmt.Errorf("what came for layout %d is not it: %w", st.Version, ErrNoBody)
 	}
-	s.Layout = l
-	return nil
+	return l, nil
 }

@@ -7,8 +7,9 @@
 // # Invariants
 //
 //  1. Agents' reports (status.agent) are never written here. (TestAgentsReportIsLeft)
-//  2. A StorageNode goes only when its agent says that no copy is left, or its network is going, or it never held any.
-//     (TestDeletion)
+//  2. A StorageNode goes only when its agent says that no copy is left, the layout has taken all data from it, and with that layout every
+//     open volume was in place and no other node lacks a copy; or its network is going, or it never held any. Until then it says what it
+//     waits for. (TestDeletion, TestDrained; of a node that is lost for good: TestDeadLeaves)
 //  3. A reconcile at rest writes nothing. (TestSecondReconcileWritesNothing)
 //  4. One store is granted formatting for a node that never had one; any other needs a person's approval. A Missing store is
 //     never granted: the disk may only not be mounted. (TestFormatGrant)

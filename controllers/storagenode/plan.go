@@ -13,6 +13,7 @@ import (
 	"mynetwork.io/mynetwork/controllers/failover"
 	"mynetwork.io/mynetwork/controllers/guard"
 	"mynetwork.io/mynetwork/controllers/mynetwork"
+	"mynetwork.io/mynetwork/nodeagent/core/placement"
 )
 
 // Options are the operator's own settings. All are required.
@@ -36,7 +37,13 @@ type State struct {
 	Records      int                      // VolumeRecords of the network
 	Fenced       map[string][]string      // by node: records that were taken from it, by name
 	Skews        map[string]time.Duration // of nodes' clocks against the API server's; who is missing is not known
+	Copies       int                      // the most that a volume is to have
 	Short        []string                 // volumes that are known to have fewer copies than they should, by claim or name, sorted
+
+	// What follows is filled in while a node is to leave, or has last copies.
+	Layout   *placement.Layout   // the present one; nil: there is none, or its body can not be had now
+	Called   map[string]string   // volumes by id: by claim or name
+	Attached map[string][]string // by node: the volumes that it has, as far as is known, by claim or name, sorted
 }
 
 // Plan is what a State asks for.
@@ -74,7 +81,7 @@ func Compute(s *State) *Plan {
 		switch {
 		case n.DeletionTimestamp == nil && !has:
 			p.AddFinalizer = append(p.AddFinalizer, n.Name)
-		case n.DeletionTimestamp != nil && has && r.mayGo() == "":
+		case n.DeletionTimestamp != nil && has && r.leave() == wait{}:
 			p.RemoveFinalizer = append(p.RemoveFinalizer, n.Name)
 		}
 	}

@@ -31,11 +31,19 @@ import (
 type Reconciler struct {
 	Client  client.Client
 	Live    client.Reader // reads Leases of nodes from the API server itself
+	Bodies  Bodies
 	Events  events.EventRecorder
 	Now     func() time.Time
 	Options Options
 
-	clocks clocks
+	clocks  clocks
+	layouts layouts
+}
+
+// Bodies fetches layouts; mynetwork.LayoutBodies is one.
+type Bodies interface {
+	// Fetch returns the encoding whose BLAKE3-256 is hash. The caller does not change it.
+	Fetch(ctx context.Context, n *v1alpha1.MyNetwork, hash [32]byte) ([]byte, error)
 }
 
 // SetupWithManager starts the controller. The manager's cache has to have the index of mynetwork.AddIndexes.
@@ -134,20 +142,10 @@ func (r *Reconciler) gather(ctx context.Context, name string) (*State, error) {
 	if err := r.Client.List(ctx, &records, client.MatchingFields{mynetwork.FieldNetwork: name}); err != nil {
 		return nil, err
 	}
-	s.Fenced = map[string][]string{}
-	for i := range records.Items {
-		rec := &records.Items[i]
-		if mynetwork.Live(rec) {
-			s.Records++
-			if n := rec.State.Copies; n > 0 && n < rec.Spec.Copies {
-				s.Short = append(s.Short, called(rec))
-			}
-		}
-		if n := rec.Status.FencedNode; n != "" && failover.Fenced(rec, n) {
-			s.Fenced[n] = append(s.Fenced[n], rec.Name)
-		}
+	s.volumes(records.Items)
+	if slices.ContainsFunc(own.Items, leaves) {
+		s.Layout = r.layouts.present(ctx, r.Bodies, s.Network)
 	}
-	slices.Sort(s.Short)
 	var pods corev1.PodList
 	if err := r.Client.List(ctx, &pods, client.InNamespace(r.Options.Namespace), client.MatchingLabels(labels(s))); err != nil {
 		return nil, err
@@ -155,6 +153,43 @@ func (r *Reconciler) gather(ctx context.Context, name string) (*State, error) {
 	s.Guards = pods.Items
 	s.Skews = r.clocks.look(ctx, r.Live, s.Now)
 	return s, nil
+}
+
+// leaves tells of a node that is to leave, or to give all of its data away.
+func leaves(n v1alpha1.StorageNode) bool {
+	return n.DeletionTimestamp != nil || n.Spec.Scheduling == v1alpha1.SchedulingDrained
+}
+
+// volumes sums up what records say.
+func (s *State) volumes(records []v1alpha1.VolumeRecord) {
+	s.Fenced, s.Called, s.Attached = map[string][]string{}, map[string]string{}, map[string][]string{}
+	named := slices.ContainsFunc(s.StorageNodes, func(n v1alpha1.StorageNode) bool {
+		return leaves(n) || n.Status.Agent != nil && len(n.Status.Agent.LastVolumes) > 0
+	})
+	for i := range records {
+		rec := &records[i]
+		if n := rec.Status.FencedNode; n != "" && failover.Fenced(rec, n) {
+			s.Fenced[n] = append(s.Fenced[n], rec.Name)
+		}
+		if !mynetwork.Live(rec) {
+			continue
+		}
+		s.Records++
+		s.Copies = max(s.Copies, int(rec.Spec.Copies))
+		if n := rec.State.Copies; n > 0 && n < rec.Spec.Copies {
+			s.Short = append(s.Short, called(rec))
+		}
+		if named {
+			s.Called[rec.Spec.VolumeID] = called(rec)
+			if h := rec.State.Holder; h != "" && rec.State.HolderEpoch == rec.Fact.Epoch {
+				s.Attached[h] = append(s.Attached[h], called(rec))
+			}
+		}
+	}
+	slices.Sort(s.Short)
+	for _, names := range s.Attached {
+		slices.Sort(names)
+	}
 }
 
 // called is what people know a volume by.

@@ -159,8 +159,8 @@ func (r *report) outcome(kube *corev1.Node) status.Outcome {
 	case r.state.Network == nil:
 		return status.OutcomeStalled(v1alpha1.ReasonNetworkMissing, "there is no MyNetwork %s. Make it again, or delete this StorageNode; the data stays on the node", n.Spec.Network)
 	case n.DeletionTimestamp != nil:
-		if why := r.mayGo(); why != "" {
-			return status.OutcomeProgressing(v1alpha1.ReasonLastCopies, "the node can not leave yet: %s", why)
+		if w := r.leave(); w.why != "" {
+			return status.OutcomeProgressing(w.reason, "the node can not leave yet: %s", w.why)
 		}
 		return status.OutcomeProgressing(v1alpha1.ReasonDeleting, "nothing is left here")
 	case r.dead && r.tooMany != "":
@@ -182,12 +182,8 @@ func (r *report) outcome(kube *corev1.Node) status.Outcome {
 	switch {
 	case !a.Ready:
 		return status.OutcomeProgressing(v1alpha1.ReasonAgentsNotReady, "the agent is not ready")
-	case n.Spec.Scheduling == v1alpha1.SchedulingDrained && a.LastCopies > 0:
-		return status.OutcomeProgressing(v1alpha1.ReasonLastCopies, "%d copies are still here, and of %d of them there is no other%s", a.Copies, a.LastCopies, r.others())
-	case n.Spec.Scheduling == v1alpha1.SchedulingDrained && a.Copies > 0:
-		return status.OutcomeProgressing(v1alpha1.ReasonDraining, "%d copies are still here and move away%s", a.Copies, r.others())
 	case n.Spec.Scheduling == v1alpha1.SchedulingDrained:
-		return status.Outcome{Kind: status.Ready, Reason: v1alpha1.ReasonDrained, Message: "no copy is left here: the node can be shut down, and this StorageNode deleted"}
+		return r.drained()
 	case n.Spec.Scheduling == v1alpha1.SchedulingCordoned:
 		return status.Outcome{Kind: status.Ready, Reason: v1alpha1.ReasonCordoned, Message: "serves; nothing new is placed here"}
 	}
@@ -209,74 +205,4 @@ func (r *report) stores() *status.Outcome {
 		}
 	}
 	return nil
-}
-
-// mayGo says why the node can not leave the network yet; empty if it can.
-func (r *report) mayGo() string {
-	s, n := r.state, r.node
-	if s.Network == nil || s.Network.DeletionTimestamp != nil && s.Records == 0 {
-		return ""
-	}
-	a := n.Status.Agent
-	switch {
-	case a == nil && n.Status.LayoutVersion == 0:
-		return ""
-	case a == nil:
-		return "its agent has not said what it holds"
-	case a.LastCopies > 0:
-		return fmt.Sprintf("%d pieces of data have no other copy%s. Bring the node back until they are copied. If it is lost for ever, and so is this data, remove the finalizer %s",
-			a.LastCopies, r.others(), v1alpha1.Finalizer)
-	case r.dead && r.rebuilt(), a.Copies == 0:
-		return ""
-	}
-	return fmt.Sprintf("%d copies are still here and move away%s", a.Copies, r.others())
-}
-
-// takenOut tells whether a dead node has been unreachable for so long that the layout is without it.
-func (r *report) takenOut() bool {
-	f := r.node.Status.Fencing
-	return f != nil && r.state.Now.Sub(f.Since.Time) >= mynetwork.Grace(r.state.Network)
-}
-
-// others says what other nodes still miss, and which volumes that concerns as far as it is known.
-func (r *report) others() string {
-	missing := int64(0)
-	for i := range r.state.StorageNodes {
-		if o := &r.state.StorageNodes[i]; o.Name != r.node.Name && o.Status.Agent != nil {
-			missing += o.Status.Agent.MissingCopies
-		}
-	}
-	out := ""
-	if missing > 0 {
-		out = fmt.Sprintf("; other nodes still wait for %d copies", missing)
-	}
-	if few := r.state.Short; len(few) > 0 {
-		more := ""
-		if n := len(few) - maxShort; n > 0 {
-			few, more = few[:maxShort], fmt.Sprintf(" and %d more", n)
-		}
-		out += "; volumes with too few copies: " + strings.Join(few, ", ") + more
-	}
-	return out
-}
-
-// maxShort is how many volumes a message names.
-const maxShort = 5
-
-// rebuilt tells whether all other nodes have all that the present layout, which is without this node, gives them.
-func (r *report) rebuilt() bool {
-	l := r.state.Network.Status.Layout
-	if l == nil || r.node.Status.Fencing == nil || r.state.Now.Sub(r.node.Status.Fencing.Since.Time) < 2*mynetwork.Grace(r.state.Network) {
-		return false
-	}
-	for i := range r.state.StorageNodes {
-		o := &r.state.StorageNodes[i]
-		if o.Name == r.node.Name {
-			continue
-		}
-		if a := o.Status.Agent; a != nil && (a.MissingCopies > 0 || a.SyncedVersion < l.Version) {
-			return false
-		}
-	}
-	return true
 }

@@ -41,6 +41,8 @@ type world struct {
 	now    time.Time
 	writes atomic.Int64
 	fail   func(write int64) error
+	bodies map[[32]byte][]byte // of layouts
+	events *events.FakeRecorder
 }
 
 // newWorld has network main with nodes a, b, c: stores of 100 GiB, synced, guards not there yet.
@@ -68,7 +70,8 @@ func newWorld(t *testing.T, more ...client.Object) *world {
 		WithIndex(&v1alpha1.StorageNode{}, mynetwork.FieldNetwork, func(o client.Object) []string { return []string{o.(*v1alpha1.StorageNode).Spec.Network} }).
 		WithIndex(&v1alpha1.VolumeRecord{}, mynetwork.FieldNetwork, func(o client.Object) []string { return []string{o.(*v1alpha1.VolumeRecord).Spec.Network} })
 	w.client = interceptor.NewClient(b.Build(), w.funcs())
-	w.r = &storagenode.Reconciler{Client: w.client, Live: w.client, Events: events.NewFakeRecorder(1000), Now: func() time.Time { return w.now },
+	w.bodies, w.events = map[[32]byte][]byte{}, events.NewFakeRecorder(1000)
+	w.r = &storagenode.Reconciler{Client: w.client, Live: w.client, Bodies: w, Events: w.events, Now: func() time.Time { return w.now },
 		Options: storagenode.Options{Namespace: namespace, GuardImage: "pause:1"}}
 	return w
 }
@@ -287,33 +290,6 @@ func TestAgentsReportIsLeft(t *testing.T) {
 	}
 }
 
-func TestDeletion(t *testing.T) {
-	gone := func(w *world) bool {
-		err := w.client.Get(w.t.Context(), client.ObjectKey{Name: "main.c"}, &v1alpha1.StorageNode{})
-		return err != nil && client.IgnoreNotFound(err) == nil
-	}
-	for name, c := range map[string]struct {
-		change func(*v1alpha1.StorageNode)
-		gone   bool
-	}{
-		"holds copies":   {func(*v1alpha1.StorageNode) {}, false},
-		"holds last":     {func(n *v1alpha1.StorageNode) { n.Status.Agent.Copies, n.Status.Agent.LastCopies = 0, 1 }, false},
-		"says nothing":   {func(n *v1alpha1.StorageNode) { n.Status.Agent = nil }, false},
-		"is empty":       {func(n *v1alpha1.StorageNode) { n.Status.Agent.Copies = 0 }, true},
-		"never held any": {func(n *v1alpha1.StorageNode) { n.Status.Agent, n.Status.LayoutVersion = nil, 0 }, true},
-	} {
-		w := newWorld(t)
-		w.edit("c", c.change)
-		if err := w.client.Delete(t.Context(), w.node("c")); err != nil {
-			t.Fatal(err)
-		}
-		w.settle()
-		if gone(w) != c.gone {
-			t.Errorf("%s: gone is %v", name, gone(w))
-		}
-	}
-}
-
 func TestFormatGrant(t *testing.T) {
 	id := strings.Repeat("f", 32)
 	store := func(id string, s v1alpha1.StoreState) v1alpha1.StoreStatus {
@@ -418,6 +394,7 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 				n.Spec.Scheduling = v1alpha1.SchedulingDrained
 				n.Status.Agent.Copies = 0
 			})
+			w.publish(2, "c")
 		}, v1alpha1.ConditionReady, v1alpha1.ReasonDrained},
 		"cordoned": {func(w *world) {
 			w.edit("c", func(n *v1alpha1.StorageNode) { n.Spec.Scheduling = v1alpha1.SchedulingCordoned })
@@ -449,50 +426,4 @@ func TestPressure(t *testing.T) {
 	check("b", false, v1alpha1.ReasonBelowThresholds, "")
 	w.edit("a", func(n *v1alpha1.StorageNode) { n.Status.Agent.Pressure = nil })
 	check("a", false, v1alpha1.ReasonBelowThresholds, "")
-}
-
-// TestWaitsSayForWhat: a node that is dead for too long, one that drains and one that leaves say what they wait for, and for which volumes.
-func TestWaitsSayForWhat(t *testing.T) {
-	short := &v1alpha1.VolumeRecord{ObjectMeta: metav1.ObjectMeta{Name: "u-1.x"}, Spec: v1alpha1.VolumeRecordSpec{Network: "main", Name: "pvc-1", Copies: 3,
-		Claim: &v1alpha1.ClaimReference{Namespace: "shop", Name: "orders"}}, State: v1alpha1.VolumeState{Copies: 2}}
-	whole := &v1alpha1.VolumeRecord{ObjectMeta: metav1.ObjectMeta{Name: "u-1.y"}, Spec: v1alpha1.VolumeRecordSpec{Network: "main", Name: "whole", Copies: 3},
-		State: v1alpha1.VolumeState{Copies: 3}}
-	says := func(w *world, reason string, words ...string) {
-		t.Helper()
-		w.settle()
-		c := meta.FindStatusCondition(w.node("c").Status.Conditions, v1alpha1.ConditionReady)
-		if c == nil || c.Reason != reason {
-			t.Errorf("%+v, want %s", c, reason)
-			return
-		}
-		for _, word := range words {
-			if !strings.Contains(c.Message, word) {
-				t.Errorf("%q does not say %q", c.Message, word)
-			}
-		}
-		if strings.Contains(c.Message, "whole") {
-			t.Errorf("%q names a volume that misses nothing", c.Message)
-		}
-	}
-	w := newWorld(t, short, whole)
-	w.edit("a", func(n *v1alpha1.StorageNode) {
-		n.Status.Agent.MissingCopies, n.Status.Agent.Unreachable = 5, []string{"c"}
-	})
-	w.edit("b", func(n *v1alpha1.StorageNode) { n.Status.Agent.Unreachable = []string{"c"} })
-	w.edit("c", func(n *v1alpha1.StorageNode) {
-		n.Status.Fencing = &v1alpha1.FencingStatus{Since: metav1.NewTime(start)}
-	})
-	says(w, v1alpha1.ReasonUnreachable, "waited for 10m")
-	w.now = w.now.Add(mynetwork.DownAfter)
-	says(w, v1alpha1.ReasonTakenOut, "wait for 5 copies", "shop/orders", "joins by itself")
-	w.edit("a", func(n *v1alpha1.StorageNode) { n.Status.Agent.Unreachable = nil })
-	w.edit("b", func(n *v1alpha1.StorageNode) { n.Status.Agent.Unreachable = nil })
-	w.edit("c", func(n *v1alpha1.StorageNode) { n.Spec.Scheduling = v1alpha1.SchedulingDrained })
-	says(w, v1alpha1.ReasonDraining, "7 copies", "shop/orders")
-	w.edit("c", func(n *v1alpha1.StorageNode) { n.Status.Agent.LastCopies = 2 })
-	says(w, v1alpha1.ReasonLastCopies, "7 copies", "2 of them", "shop/orders")
-	if err := w.client.Delete(t.Context(), w.node("c")); err != nil {
-		t.Fatal(err)
-	}
-	says(w, v1alpha1.ReasonLastCopies, "2 pieces", "shop/orders")
 }

@@ -36,7 +36,7 @@ func (f *Fleet) report(ctx context.Context, name string) error {
 	if s := &st.Stores[0]; s.State == v1alpha1.StoreNew && n.granted == s.ID {
 		s.State, s.Capacity, s.Used = v1alpha1.StoreServing, resource.NewQuantity(capacity, resource.BinarySI), resource.NewQuantity(0, resource.BinarySI)
 	}
-	st.SyncedVersion = f.layout
+	st.SyncedVersion, st.InPlaceVersion = f.layout, f.layout
 	if n.drained {
 		st.Copies = 0
 	}

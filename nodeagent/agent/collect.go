@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -34,26 +36,66 @@ func (a *Agent) collect() v1alpha1.AgentStatus {
 		st.Stores = append(st.Stores, a.storeStatus(&s))
 	}
 	st.Pressure = a.health.Pressure()
-	f := a.copyFigures()
-	st.Copies, st.LastCopies, st.MissingCopies, st.SyncedVersion = f.Copies, f.Last, f.Missing, int64(f.Synced)
+	a.copies(&st)
 	return st
 }
 
+// copies says what copies are here, which of them are the last, and what keeps nodes from leaving.
+func (a *Agent) copies(st *v1alpha1.AgentStatus) {
+	here := a.held()
+	f := a.figuresOf(here)
+	st.Copies, st.LastCopies, st.MissingCopies, st.SyncedVersion = f.Copies, f.Last, f.Missing, int64(f.Synced)
+	st.LastVolumes = some(f.Volumes)
+	up := a.volumes.Upkeep()
+	st.InPlaceVersion = int64(up.Synced)
+	if len(st.Stores) > 0 { // a new layout is one report, not two
+		st.InPlaceVersion = min(st.InPlaceVersion, st.SyncedVersion)
+	}
+	self, any := a.members.Leaving()
+	if self {
+		st.LeavingVolumes = some(slices.Collect(maps.Keys(here)))
+	}
+	if any {
+		st.UnplacedVolumes = some(a.volumes.Unplaced(up.Version))
+	}
+}
+
+// maxNamed is how many volumes a list of a status names.
+const maxNamed = 8
+
+// some names at most maxNamed volumes, always the same ones of many.
+func some(list []block.VolumeID) (out []string) {
+	for _, v := range list {
+		out = append(out, v.String())
+	}
+	slices.Sort(out)
+	return out[:min(len(out), maxNamed)]
+}
+
 // copyFigures counts the copies here.
-func (a *Agent) copyFigures() caretaker.Figures {
+func (a *Agent) copyFigures() caretaker.Figures { return a.figuresOf(a.held()) }
+
+// held counts the extents of each volume that are here.
+func (a *Agent) held() map[block.VolumeID]int {
 	here := map[block.VolumeID]int{}
-	copies := int64(0)
 	for _, s := range a.stores.All() {
 		for _, v := range s.Store.Volumes() {
 			if v.Extents > 0 {
 				here[v.Volume] += v.Extents
-				copies += int64(v.Extents)
 			}
 		}
 	}
+	return here
+}
+
+// figuresOf judges the copies here.
+func (a *Agent) figuresOf(here map[block.VolumeID]int) caretaker.Figures {
 	f := a.caretaker.Figures(here)
-	if f.Copies = copies; a.alone() {
-		f.Last = copies
+	for _, n := range here {
+		f.Copies += int64(n)
+	}
+	if a.alone() {
+		f.Last, f.Volumes = f.Copies, slices.Collect(maps.Keys(here))
 	}
 	return f
 }

@@ -1,6 +1,7 @@
 package caretaker
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
@@ -117,17 +118,17 @@ func TestFigures(t *testing.T) {
 	here := map[block.VolumeID]int{testVolume: 4}
 	want := func(what string, f Figures) {
 		t.Helper()
-		if got := w.figures(now, n, here); got != f {
+		if got := w.figures(now, n, here); !reflect.DeepEqual(got, f) {
 			t.Errorf("%s: %+v, want %+v", what, got, f)
 		}
 	}
 	want("nobody has spoken yet", Figures{})
 	now = now.Add(unspoken)
-	want("for a minute", Figures{Last: 4})
+	want("for a minute", Figures{Last: 4, Volumes: []block.VolumeID{testVolume}})
 	w.put("b", Word{Layout: 3, Volumes: map[block.VolumeID]said{testVolume: {0, 9}}})
-	want("who is not the warden does not count", Figures{Last: 4})
+	want("who is not the warden does not count", Figures{Last: 4, Volumes: []block.VolumeID{testVolume}})
 	w.put("a", Word{Layout: 2, Volumes: map[block.VolumeID]said{testVolume: {1, 0}}})
-	want("under an older layout", Figures{Last: 1, Synced: 2})
+	want("under an older layout", Figures{Last: 1, Synced: 2, Volumes: []block.VolumeID{testVolume}})
 	w.put("a", Word{Layout: 3, Volumes: map[block.VolumeID]said{testVolume: {0, 2}}})
 	want("copies are missing", Figures{Missing: 2, Synced: 2})
 	w.put("a", Word{Layout: 3, Volumes: map[block.VolumeID]said{testVolume: {0, 0}}})

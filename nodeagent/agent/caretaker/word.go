@@ -67,6 +67,16 @@ type Figures struct {
 	Last    int64  // copies here that are the last
 	Missing int64  // that belong here, and are not
 	Synced  uint64 // the newest layout of which this node holds its share
+	// Volumes are those of which a last copy is here, in no order.
+	Volumes []block.VolumeID
+}
+
+// last counts last copies of a volume.
+func (f *Figures) last(v block.VolumeID, copies int64) {
+	if copies > 0 {
+		f.Last += copies
+		f.Volumes = append(f.Volumes, v)
+	}
 }
 
 // unspoken is how long a volume that no warden has spoken of does not count.
@@ -116,7 +126,7 @@ func (w *words) figures(now time.Time, n *Network, here map[block.VolumeID]int) 
 	for v, extents := range here {
 		s, ok := w.from[n.warden(v)].Volumes[v]
 		if ok {
-			f.Last += int64(s.last)
+			f.last(v, int64(s.last))
 			delete(w.since, v)
 			continue
 		}
@@ -124,7 +134,7 @@ func (w *words) figures(now time.Time, n *Network, here map[block.VolumeID]int) 
 			w.since[v] = now
 		}
 		if now.Sub(w.since[v]) >= unspoken {
-			f.Last += int64(extents)
+			f.last(v, int64(extents))
 		}
 	}
 	for v := range w.since {

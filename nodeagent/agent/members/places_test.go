@@ -52,6 +52,9 @@ func TestPlaces(t *testing.T) {
 	if d, a, none := tab.Site(block.StoreID{4}), tab.Site(block.StoreID{1}), tab.Site(block.StoreID{9}); d.Takes || d.Node != "d" || !a.Takes || none.Node != "" {
 		t.Errorf("sites %+v %+v %+v", d, a, none)
 	}
+	if here, any := tab.Leaving(); here || !any {
+		t.Errorf("leaving: here %v, any %v", here, any)
+	}
 	tab.Lost("e", nil) // who is in no layout and does not answer is not asked
 	if all := tab.Candidates(block.Sum(nil)); len(all) != 4 {
 		t.Errorf("candidates %v", all)
@@ -70,6 +73,15 @@ func TestPlaces(t *testing.T) {
 		t.Error("an active node has no place")
 	}
 	tab.Heard("a", stores(1, 11)) // a node never heard of keeps its place: no other store stands in for it
+	tab.Update(nodes[:4], nil)    // e is not known any more
+	if here, any := tab.Leaving(); here || any {
+		t.Errorf("all are active, and leaving: here %v, any %v", here, any)
+	}
+	drained := New("d")
+	drained.Update(nodes, first)
+	if here, any := drained.Leaving(); !here || !any {
+		t.Errorf("d itself: leaving here %v, any %v", here, any)
+	}
 	fresh := New("a")
 	fresh.Update(nodes, first)
 	fresh.Heard("a", stores(1, 11))

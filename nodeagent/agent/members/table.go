@@ -273,6 +273,21 @@ func (t *Table) States() []State {
 	return out
 }
 
+// Leaving tells whether the layout has taken all data from this node, and whether it has from any.
+func (t *Table) Leaving() (here, any bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if t.layout == nil {
+		return false, false
+	}
+	for _, e := range t.sorted {
+		if !e.active && (e.member || len(e.stores) > 0) {
+			here, any = here || e.Name == t.self, true
+		}
+	}
+	return here, any
+}
+
 // Owner gives the node of a store.
 func (t *Table) Owner(s block.StoreID) (node string, ok bool) {
 	t.mu.RLock()

@@ -5,20 +5,16 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/volume"
 )
 
-// Upkeep sums up how the copies of all volumes are that are open here. Synced is the layout with which all of them were in place;
-// without open volumes it is the present one.
+// Upkeep sums up how the copies of all volumes are that are open here. Synced is the layout with which all of them were in place, 0 while one
+// is being opened or looked after; without open volumes it is the present one.
 func (m *Manager) Upkeep() (sum volume.Upkeep) {
-	sum.Version = m.opt.Members.Version()
+	sum.Version = m.opt.Members.Version() // before the engines are asked: one that is opened later knows this layout
 	sum.Synced = sum.Version
 	sum.Held, sum.Only = map[block.StoreID]int{}, map[block.StoreID]int{}
-	m.mu.Lock()
-	var open []*volume.Engine
-	for _, s := range m.slots {
-		if s.open != nil && s.open.eng != nil {
-			open = append(open, s.open.eng)
-		}
+	open, opening := m.engines()
+	if len(opening) > 0 {
+		sum.Synced = 0
 	}
-	m.mu.Unlock()
 	for _, e := range open {
 		u := e.Upkeep()
 		sum.Synced = min(sum.Synced, u.Synced)
@@ -41,4 +37,31 @@ func (m *Manager) Upkeep() (sum volume.Upkeep) {
 		}
 	}
 	return sum
+}
+
+// engines gives the engines that are open here, and the volumes that something else is done with.
+func (m *Manager) engines() (open map[block.VolumeID]*volume.Engine, opening []block.VolumeID) {
+	open = map[block.VolumeID]*volume.Engine{}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for v, s := range m.slots {
+		switch {
+		case s.open != nil && s.open.eng != nil:
+			open[v] = s.open.eng
+		case s.busy: // an operation opens it, or a caretaker has it
+			opening = append(opening, v)
+		}
+	}
+	return open, opening
+}
+
+// Unplaced lists the volumes that are open here, or being opened, and were not yet in place with a layout.
+func (m *Manager) Unplaced(layout uint64) []block.VolumeID {
+	open, out := m.engines()
+	for v, e := range open {
+		if e.Upkeep().Synced < layout {
+			out = append(out, v)
+		}
+	}
+	return out
 }

@@ -255,6 +255,9 @@ func differs(sent, now, there *v1alpha1.AgentStatus, figures bool) bool {
 func facts(st *v1alpha1.AgentStatus) *v1alpha1.AgentStatus {
 	out := st.DeepCopy()
 	out.Copies, out.MissingCopies, out.LastCopies = min(st.Copies, 1), min(st.MissingCopies, 1), min(st.LastCopies, 1) // that there are none is a fact
+	for _, list := range []*[]string{&out.LastVolumes, &out.LeavingVolumes, &out.UnplacedVolumes} {
+		*list = make([]string, min(len(*list), 1)) // which ones they are is a figure
+	}
 	for i := range out.Stores {
 		s := &out.Stores[i]
 		s.Used, s.LastScrubbed, s.ErrorsFound, s.ErrorsRepaired = nil, metav1.Time{}, 0, 0
@@ -274,8 +277,10 @@ func canonical(st *v1alpha1.AgentStatus) *v1alpha1.AgentStatus {
 	if len(out.Unreachable) == 0 {
 		out.Unreachable = nil
 	}
-	if len(out.Pressure) == 0 {
-		out.Pressure = nil
+	for _, list := range []*[]string{&out.Pressure, &out.LastVolumes, &out.LeavingVolumes, &out.UnplacedVolumes} {
+		if len(*list) == 0 {
+			*list = nil
+		}
 	}
 	if len(out.Stores) == 0 {
 		out.Stores = nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -160,8 +161,17 @@ func TestQuiet(t *testing.T) {
 		if w := n.wrote(); w != 1 || len(n.there().Unreachable) != 0 {
 			t.Errorf("%d writes for a change that was not told", w)
 		}
-		for range 60 { // figures that change all the time
-			n.set(func() { n.status.Copies++; n.status.Stores[0].Used.Add(resource.MustParse("1")) })
+		n.set(func() { n.status.LeavingVolumes = []string{"0"} })
+		pass(3 * time.Second)
+		if w := n.wrote(); w != 1 || len(n.there().LeavingVolumes) != 1 {
+			t.Errorf("%d writes for a node that begins to wait", w)
+		}
+		for i := range 60 { // figures that change all the time
+			n.set(func() {
+				n.status.Copies++
+				n.status.Stores[0].Used.Add(resource.MustParse("1"))
+				n.status.LeavingVolumes = []string{strconv.Itoa(i)}
+			})
 			n.r.Changed()
 			pass(10 * time.Second)
 		}
