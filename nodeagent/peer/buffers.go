@@ -1,13 +1,21 @@
 package peer
 
-import "sync"
+import (
+	"sync"
+	"unsafe"
+)
 
-// chunkSize is the unit of the send queue in bytes: four full TLS records.
-const chunkSize = 64 << 10
+const (
+	// chunkSize is the unit of the send queue in bytes: four full TLS records.
+	chunkSize = 64 << 10
+	// pageSize is what the ends of large buffers are aligned to: pages that end a frame's body can so go past the page cache to a disk.
+	pageSize = 4 << 10
+)
 
 // buffer is a pooled byte slice. Its owner calls free once and forgets it.
 type buffer struct {
 	b    []byte
+	mem  []byte // what b is part of
 	home *sync.Pool
 }
 
@@ -27,17 +35,31 @@ func classSize(i int) int {
 // buffers is a set of pools, one for each size class. The zero value is ready.
 type buffers struct{ pools [classes]sync.Pool }
 
-// get gives a buffer of length n; above the largest class it is not pooled.
+// get gives a buffer of length n; above the largest class it is not pooled. One of chunkSize or more ends at a multiple of pageSize.
 func (p *buffers) get(n int) *buffer {
 	for i := range p.pools {
 		if size := classSize(i); n <= size {
 			b, _ := p.pools[i].Get().(*buffer)
 			if b == nil {
-				b = &buffer{b: make([]byte, size), home: &p.pools[i]}
+				b = &buffer{mem: memory(size), home: &p.pools[i]}
 			}
-			b.b = b.b[:n]
+			first := 0
+			if size >= chunkSize {
+				first = -n & (pageSize - 1)
+			}
+			b.b = b.mem[first : first+n]
 			return b
 		}
 	}
 	return &buffer{b: make([]byte, n)}
+}
+
+// memory is n bytes, from a multiple of pageSize on if they are a chunk or more.
+func memory(n int) []byte {
+	if n < chunkSize {
+		return make([]byte, n)
+	}
+	b := make([]byte, n+pageSize)
+	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) & (pageSize - 1)
+	return b[skip : skip+n : skip+n]
 }

@@ -28,19 +28,32 @@ func (s *Server) append(typ Type, h *Head, rest []byte, to Replier, own bool) er
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	use := useOf(typ, own)
 	if s.isBlocked(h.Extent) {
-		s.block(typ, h, rest, to)
+		s.block(use, h, rest, to)
 		return nil
 	}
-	err = s.stage(typ, h, r, rec, payload, to)
+	err = s.stage(use, h, r, rec, payload, to)
 	if errors.Is(err, store.ErrBusy) {
-		s.block(typ, h, rest, to)
+		s.block(use, h, rest, to)
 		s.commit.Notify()
 		s.tidy.Notify()
 		s.hurry.Notify()
 		return nil
 	}
 	return err
+}
+
+// useOf is what an append is for. A writer reads from the store of its own process, so another one's pages are read if that
+// one fails.
+func useOf(typ Type, own bool) (use store.Use) {
+	if typ == TypeAppendGC {
+		use |= store.ForCleaning
+	}
+	if !own {
+		use |= store.Unread
+	}
+	return use
 }
 
 // splitAppend takes the rest of an append request apart.
@@ -65,7 +78,7 @@ func splitAppend(h *Head, rest []byte) (r *journal.Record, rec, payload []byte, 
 }
 
 // stage admits one append and hands it to the store. The caller holds s.mu.
-func (s *Server) stage(typ Type, h *Head, r *journal.Record, rec, payload []byte, to Replier) error {
+func (s *Server) stage(use store.Use, h *Head, r *journal.Record, rec, payload []byte, to Replier) error {
 	if err := s.admit(h); err != nil {
 		return err
 	}
@@ -73,11 +86,7 @@ func (s *Server) stage(typ Type, h *Head, r *journal.Record, rec, payload []byte
 		s.wait(waiting{to: to, seq: r.Seq}) // sent again: durable with the next commit at the latest
 		return nil
 	}
-	add := s.store.Append
-	if typ == TypeAppendGC {
-		add = s.store.AppendGC
-	}
-	lsn, err := add(h.Extent, rec, payload)
+	lsn, err := s.store.AppendAs(h.Extent, rec, payload, use)
 	if err != nil {
 		return fmt.Errorf("seq %d of %s: %w", r.Seq, h.Extent, err)
 	}
@@ -94,8 +103,8 @@ func (s *Server) isBlocked(x block.ExtentID) bool {
 	return false
 }
 
-func (s *Server) block(typ Type, h *Head, rest []byte, to Replier) {
-	s.blocked = append(s.blocked, blocked{typ, *h, append([]byte(nil), rest...), to})
+func (s *Server) block(use store.Use, h *Head, rest []byte, to Replier) {
+	s.blocked = append(s.blocked, blocked{use, *h, append([]byte(nil), rest...), to})
 }
 
 // unblock tries again, in order, the appends that the store had no room for.
@@ -106,7 +115,7 @@ func (s *Server) unblock() {
 		b := &s.blocked[0]
 		r, rec, payload, err := splitAppend(&b.head, b.body)
 		if err == nil {
-			err = s.stage(b.typ, &b.head, r, rec, payload, b.to)
+			err = s.stage(b.use, &b.head, r, rec, payload, b.to)
 		}
 		if errors.Is(err, store.ErrBusy) {
 			return

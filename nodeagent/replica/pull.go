@@ -98,7 +98,7 @@ func (s *Server) pullAppend(h *Head, rec, payload []byte) error {
 		s.mu.Lock()
 		err := s.admit(h)
 		if err == nil {
-			_, err = s.store.Append(h.Extent, rec, payload)
+			_, err = s.store.AppendAs(h.Extent, rec, payload, store.Unread)
 		}
 		s.mu.Unlock()
 		if !errors.Is(err, store.ErrBusy) {

@@ -64,7 +64,7 @@ type waiting struct {
 
 // blocked is an append that the store had no room for yet. It owns body.
 type blocked struct {
-	typ  Type
+	use  store.Use
 	head Head
 	body []byte
 	to   Replier

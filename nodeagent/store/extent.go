@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"unsafe"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
@@ -145,15 +146,25 @@ func notHeld(id block.ExtentID) error { return fmt.Errorf("extent %s: %w", id, E
 //
 // The payload's pages are not checked against their leaves: that is done at the door where bytes enter the process.
 func (s *Store) Append(id block.ExtentID, rec, payload []byte) (LSN, error) {
-	return s.append(id, rec, payload, userMark)
+	return s.AppendAs(id, rec, payload, 0)
 }
 
-// AppendGC is Append for cleaning, which may fill the disk a little more than users may.
-func (s *Store) AppendGC(id block.ExtentID, rec, payload []byte) (LSN, error) {
-	return s.append(id, rec, payload, gcMark)
-}
+// Use is what an append is for.
+type Use uint8
 
-func (s *Store) append(id block.ExtentID, rec, payload []byte, mark int64) (LSN, error) {
+// Uses.
+const (
+	ForCleaning Use = 1 << iota // it may fill the disk a little more than users may
+	Unread                      // its pages are not likely to be read here soon: large ones need not pass through the page cache
+)
+
+// AppendAs is Append for a special use. A payload that is not to be read soon goes past the page cache if it lies at whole pages of the
+// file, and in memory that begins at one.
+func (s *Store) AppendAs(id block.ExtentID, rec, payload []byte, use Use) (LSN, error) {
+	mark := int64(userMark)
+	if use&ForCleaning != 0 {
+		mark = gcMark
+	}
 	r, n, err := journal.Parse(rec)
 	if err == nil && (n != len(rec) || int(r.Payload) != len(payload)) {
 		err = fmt.Errorf("record of %d bytes in %d, payload %d of %d: %w", n, len(rec), len(payload), r.Payload, journal.ErrFormat)
@@ -183,7 +194,7 @@ func (s *Store) append(id block.ExtentID, rec, payload []byte, mark int64) (LSN,
 	if err != nil {
 		return 0, err
 	}
-	if err := s.write(x, &r, rec, payload); err != nil {
+	if err := s.write(x, &r, rec, payload, use); err != nil {
 		return 0, err
 	}
 	return s.stage(x, &r, rec, payload, closed)
@@ -213,19 +224,28 @@ func (s *Store) admit(x *extent, r *journal.Record) error {
 }
 
 // write puts the bytes of r into the extent's files, from where reads come. It makes nothing durable.
-func (s *Store) write(x *extent, r *journal.Record, rec, payload []byte) error {
-	if err := s.writeTo(x, &x.log, sufLog, rec, int64(r.LogOff)); err != nil || len(payload) == 0 {
+func (s *Store) write(x *extent, r *journal.Record, rec, payload []byte, use Use) error {
+	if err := s.writeTo(x, &x.log, sufLog, rec, int64(r.LogOff), false); err != nil || len(payload) == 0 {
 		return err
 	}
-	return s.writeTo(x, &x.dat, sufDat, payload, int64(r.DataOff))
+	past := use&Unread != 0 && len(payload) >= s.o.Inline && wholePages(payload, int64(r.DataOff))
+	return s.writeTo(x, &x.dat, sufDat, payload, int64(r.DataOff), past)
 }
 
-func (s *Store) writeTo(x *extent, f *file, suffix string, p []byte, off int64) error {
+// wholePages tells whether p can go to off past the page cache, whatever the disk's sectors are.
+func wholePages(p []byte, off int64) bool {
+	return off%page == 0 && len(p)%page == 0 && uintptr(unsafe.Pointer(unsafe.SliceData(p)))%page == 0
+}
+
+func (s *Store) writeTo(x *extent, f *file, suffix string, p []byte, off int64, past bool) error {
 	h, err := s.files.get(f, x, suffix)
 	if err != nil {
 		return s.fail(err)
 	}
 	defer s.files.wrote(f)
+	if past {
+		h = s.files.around(f, x, suffix)
+	}
 	if _, err := h.WriteAt(p, off); errors.Is(err, syscall.ENOSPC) {
 		return fmt.Errorf("write to %s: %w", x.id, ErrFull)
 	} else if err != nil {
@@ -252,7 +272,7 @@ func (s *Store) create(id block.ExtentID, r *journal.Record, rec []byte, mark in
 	}
 	err = s.makeFiles(x)
 	if err == nil {
-		err = s.write(x, r, rec, nil)
+		err = s.write(x, r, rec, nil, 0)
 	}
 	var lsn LSN
 	if err == nil {

@@ -9,9 +9,11 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/disk"
 )
 
-// file is one of an extent's files; its descriptor comes and goes.
+// file is one of an extent's files; its descriptors come and go.
 type file struct {
 	f          disk.File // nil while closed
+	past       disk.File // the same file past the page cache; nil until it is asked for, and where there is no such way
+	only       bool      // there is none
 	refs       int
 	dirty      bool // written since the last sync
 	doomed     bool // to be closed when nobody uses it
@@ -89,9 +91,35 @@ func (s *fileSet) adopt(f *file, opened disk.File) error {
 
 func (s *fileSet) close(f *file) {
 	_ = f.f.Close() // nothing is pending in it
-	f.f, f.dirty, f.doomed = nil, false, false
-	f.unlink()
 	s.n--
+	if f.past != nil {
+		_ = f.past.Close()
+		s.n--
+	}
+	f.f, f.past, f.only, f.dirty, f.doomed = nil, nil, false, false, false
+	f.unlink()
+}
+
+// around gives a descriptor of an open file that leaves the page cache out, for what is aligned to pages; the caller holds f by get.
+// Where there is none it gives the one that get gave.
+func (s *fileSet) around(f *file, x *extent, suffix string) disk.File {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f.past == nil && !f.only && !f.doomed {
+		f.only = true
+		if opened, err := s.fs.Open(x.path(suffix)); err == nil {
+			if d, ok := opened.(disk.Direct); ok && d.Direct(page) == nil {
+				f.past, f.only = opened, false
+				s.n++
+			} else {
+				_ = opened.Close()
+			}
+		}
+	}
+	if f.past != nil {
+		return f.past
+	}
+	return f.f
 }
 
 func (s *fileSet) put(f *file) { s.release(f, false) }

@@ -420,7 +420,7 @@ func (r *recovery) applyExtent(e *entry) error {
 			return err
 		}
 	}
-	if err := s.write(x, &rec, e.rec, e.payload); err != nil {
+	if err := s.write(x, &rec, e.rec, e.payload, 0); err != nil {
 		return err
 	}
 	x.chain.Advance(&rec, journal.HashOf(e.rec))

@@ -247,7 +247,8 @@ func TestMarks(t *testing.T) {
 			opened++
 		}
 	}
-	if user, gc := fill(s.Append), fill(s.AppendGC); user < 10 || gc < 1 || fill(s.Append) != 0 {
+	forCleaning := func(id block.ExtentID, rec, payload []byte) (LSN, error) { return s.AppendAs(id, rec, payload, ForCleaning) }
+	if user, gc := fill(s.Append), fill(forCleaning); user < 10 || gc < 1 || fill(s.Append) != 0 {
 		t.Fatalf("user %d, gc %d", user, gc)
 	}
 	for _, err := range []error{
@@ -260,7 +261,7 @@ func TestMarks(t *testing.T) {
 		}
 	}
 	commitOK(t, s)
-	if got := fill(s.AppendGC); got != 1 {
+	if got := fill(forCleaning); got != 1 {
 		t.Fatalf("%d opens after a free", got)
 	}
 }
