@@ -247,7 +247,9 @@ func TestMarks(t *testing.T) {
 			opened++
 		}
 	}
-	forCleaning := func(id block.ExtentID, rec, payload []byte) (LSN, error) { return s.AppendAs(id, rec, payload, ForCleaning) }
+	forCleaning := func(id block.ExtentID, rec, payload []byte) (LSN, error) {
+		return s.AppendAs(id, rec, payload, ForCleaning)
+	}
 	if user, gc := fill(s.Append), fill(forCleaning); user < 10 || gc < 1 || fill(s.Append) != 0 {
 		t.Fatalf("user %d, gc %d", user, gc)
 	}

@@ -11,7 +11,6 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
-	"mynetwork.io/mynetwork/nodeagent/replica"
 )
 
 // Cleaning returns space. Pages that no root names any more lie in closed extents between pages that are named; a pass
@@ -62,6 +61,8 @@ type cleaner struct {
 	roots   []journal.MapRoot
 	freed   int64
 	more    bool // there are more victims than a pass takes
+
+	elsewhere uint64 // a block that was looked at and has not moved: what it is named by names no other
 
 	// The block being filled: it is written in one go, as the pages of a block lie together in the journal.
 	header  block.Header
@@ -223,17 +224,9 @@ func (c *cleaner) copyBlock(ordinal uint32, x block.ExtentID, s *journal.Seal, r
 	if err != nil {
 		return err
 	}
-	var survivors blockmap.Survivors
-	n := 0
-	for i := range t.Rows {
-		ok, err := c.live(&t.Rows[i], s.Header.Type, s.Header.Number, uint8(i))
-		if err != nil {
-			return err
-		}
-		if ok {
-			survivors.Set(uint8(i))
-			n++
-		}
+	survivors, n, err := c.survivors(t)
+	if err != nil {
+		return err
 	}
 	if n == 0 {
 		return c.retire(s, blockmap.BlockEntry{})
@@ -246,63 +239,11 @@ func (c *cleaner) copyBlock(ordinal uint32, x block.ExtentID, s *journal.Seal, r
 	}
 	c.header = block.Header{Type: h.Type, Encryption: h.Encryption, Compression: h.Compression}
 	base := uint8(len(c.stored))
-	for i := range t.Rows {
-		if !survivors.Has(uint8(i)) {
-			continue
-		}
-		row := &t.Rows[i]
-		page := make([]byte, row.Len)
-		if err := c.e.storedPage(x, s.DataOff+t.Offs[i], row, page); err != nil {
-			return err
-		}
-		c.rows = append(c.rows, make([]byte, block.RowSize)...)
-		row.Put(c.rows[len(c.stored)*block.RowSize:])
-		c.stored = append(c.stored, page)
-		c.bytes += len(page)
+	if err := c.gather(x, s.DataOff, t, &survivors); err != nil {
+		return err
 	}
 	return c.retire(s, blockmap.BlockEntry{Kind: blockmap.KindMoved, Type: h.Type, Encryption: h.Encryption, Compression: h.Compression, Rows: h.Rows,
 		Live: uint16(n), Base: base, Survivors: survivors})
-}
-
-// sizeOf is how many bytes the surviving pages of a block have as stored.
-func (c *cleaner) sizeOf(t *block.Table, survivors *blockmap.Survivors) (n int) {
-	for i := range t.Rows {
-		if survivors.Has(uint8(i)) {
-			n += int(t.Rows[i].Len)
-		}
-	}
-	return n
-}
-
-// live tells whether any root names page i of a physical block.
-func (c *cleaner) live(row *block.Row, t block.Type, number uint64, i uint8) (bool, error) {
-	r := reader{e: c.e}
-	for _, root := range c.roots {
-		var a blockmap.Addr
-		var err error
-		switch {
-		case t == block.TypeData:
-			a, err = blockmap.Lookup(r, root, row.Addr)
-		case row.Addr>>62<<62 == rowMap:
-			a, err = nodeAt(r, root, uint8(row.Addr>>56)&63, row.Addr&(1<<56-1))
-		default:
-			return false, nil // pages of the table and the directory are rewritten by the checkpoint
-		}
-		if err != nil {
-			return false, err
-		}
-		if a == 0 || a.Gen() != 0 {
-			continue
-		}
-		pl, err := r.locate(a)
-		if err != nil {
-			return false, err
-		}
-		if pl.number == number && pl.page == i {
-			return true, nil
-		}
-	}
-	return false, nil
 }
 
 var errFound = errors.New("found")
@@ -325,25 +266,6 @@ func nodeAt(r reader, root journal.MapRoot, level uint8, index uint64) (found bl
 		err = nil
 	}
 	return found, err
-}
-
-// storedPage reads one page as stored, from whichever replica has it right.
-func (e *Engine) storedPage(x block.ExtentID, off uint32, row *block.Row, page []byte) error {
-	if len(page) == 0 {
-		return nil
-	}
-	last := errElsewhere
-	for _, s := range (reader{e: e}).order(x) {
-		err := e.readStream(s, replica.TypeReadData, x, off, page)
-		if err == nil {
-			err = row.Check(page)
-		}
-		if err == nil {
-			return nil
-		}
-		last = worse(last, err)
-	}
-	return last
 }
 
 // retire notes where a block's pages live on; it and the blocks that had moved into it are entered once the block that
