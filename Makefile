@@ -57,6 +57,13 @@ sanity: ## csi-sanity and the driver's tests, on real devices and against real a
 sim: ## whole clusters in one thread: SEEDS=n from FIRST=k
 	$(GO) run ./hack/sim -first $(FIRST) -seeds $(SEEDS)
 
+thrash: build ## real processes and devices, hurt at random for MINUTES=20 under verified load, then asked for every byte; SEED=n NODES=5, as root; ARGS='-lie disk'
+	$(GO) build -trimpath -o bin/ ./hack/thrash
+	bin/thrash -minutes $(or $(MINUTES),20) -nodes $(or $(NODES),5) $(if $(SEED),-seed $(SEED)) $(ARGS)
+
+mixed: build ## this version and an older one in one network, upgraded and rolled back node by node under load; OLD=program or git ref, as root
+	hack/mixed '$(OLD)'
+
 golden: ## what this version leaves on disks, as a new folder NAME of nodeagent/agent/testdata/golden, for all later versions to open
 	@[ -n "$(NAME)" ] || { echo "make golden NAME=v2: the folders that are there stay as they are"; exit 1; }
 	$(GO) test -count=1 -run '^TestMakeGolden$$' ./nodeagent/agent -args -golden '$(NAME)'

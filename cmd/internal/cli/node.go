@@ -18,7 +18,7 @@ import (
 )
 
 func (a *app) nodeCommand() *cobra.Command {
-	return family("node", "See nodes, and end or start those of this machine's network", a.nodeList(), a.nodeInspect(), a.nodeKill(), a.nodeStart(), a.nodeDrain(false), a.nodeDrain(true), a.nodeRemove())
+	return family("node", "See nodes, and end or start those of this machine's network", a.nodeList(), a.nodeInspect(), a.nodeKill(), a.nodeStart(), a.nodeAdd(), a.nodeDrain(false), a.nodeDrain(true), a.nodeRemove())
 }
 
 func (a *app) nodeList() *cobra.Command {
@@ -132,6 +132,28 @@ func (a *app) nodeStart() *cobra.Command {
 			return err
 		}
 		a.print.Say("%s answers", args[0])
+		return nil
+	})
+}
+
+func (a *app) nodeAdd() *cobra.Command {
+	c := &cobra.Command{Use: "add", Short: "Make a further node of this machine's network", Args: cobra.NoArgs,
+		Long: "Make a further node of this machine's network and start it: it gets its share of the data. The other agents are ended and started\nagain one by one, so that they know it; devices wait meanwhile."}
+	a.devFlags(c)
+	return a.command(c, settings.Dev, func(ctx context.Context, _ []string) error {
+		n, err := devnet.Load(a.values.Dir)
+		if err != nil {
+			return err
+		}
+		program, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		node, v, err := n.Add(ctx, program, a.say)
+		if err != nil {
+			return err
+		}
+		a.print.Say("layout %d: %s is active", v, node)
 		return nil
 	})
 }

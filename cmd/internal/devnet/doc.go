@@ -24,6 +24,6 @@
 //
 // # Concurrency
 //
-// One Up, Down, Start, Kill, Drain or Remove at a time works on a directory: the others wait for a
+// One Up, Down, Start, Kill, Add, Drain or Remove at a time works on a directory: the others wait for a
 // while, then fail with ErrLocked.
 package devnet

@@ -50,6 +50,11 @@ type Network struct {
 	Patience time.Duration `json:"patience"` // of the holders, in nanoseconds
 	Nodes    []Node        `json:"nodes"`
 
+	// Via, for tests that put something between nodes, has under "n1>n2" the address by which n1 reaches n2, if it is not n2's own.
+	Via map[string]string `json:"via,omitempty"`
+	// Agent are settings of all agents, by the names that "mynetwork help configuration" lists below agent, beside those that this package sets.
+	Agent map[string]any `json:"agent,omitempty"`
+
 	dir string
 }
 

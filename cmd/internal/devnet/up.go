@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -179,17 +180,27 @@ func controlKey(name string) error {
 func (n *Network) agentFile(m Node) ([]byte, error) {
 	var members []string
 	for _, o := range n.Nodes {
-		members = append(members, o.Name+"@"+o.Address)
+		address := o.Address
+		if via, ok := n.Via[m.Name+">"+o.Name]; ok {
+			address = via
+		}
+		members = append(members, o.Name+"@"+address)
 	}
 	store := n.Store(m.Name)
 	if n.Capacity > 0 {
 		store += ";capacity=" + strconv.FormatInt(n.Capacity, 10)
 	}
-	return settings.File(settings.Agent, map[string]any{
+	own := map[string]any{
 		"node": m.Name, "network": n.UID, "members": members, "layout": n.LayoutFile(), "stores": []string{store}, "format": true,
 		"dir": n.path(m.Name, "run"), "control": n.AgentSocket(m.Name), "holder": n.HolderSocket(m.Name), "registry": n.Registry(),
-		"tls": n.path(m.Name, "tls"), "control-key": n.path("ca", "control.key"), "cache": strconv.FormatInt(n.Cache, 10),
-	})
+		"tls": n.path(m.Name, "tls"), "control-key": n.path("ca", "control.key"), "cache": strconv.FormatInt(n.Cache, 10), "listen": m.Address,
+	}
+	values := maps.Clone(n.Agent)
+	if values == nil {
+		values = map[string]any{}
+	}
+	maps.Copy(values, own)
+	return settings.File(settings.Agent, values)
 }
 
 // launch starts a node's holder and agent, those that do not run.
