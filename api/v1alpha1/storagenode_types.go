@@ -108,7 +108,7 @@ type StorageNodeStatus struct {
 	// nodeUID is the uid of the Kubernetes node when it was last there.
 	// +optional
 	NodeUID types.UID `json:"nodeUID,omitempty"`
-	// layoutVersion is the newest version of the layout that has this node as a member.
+	// layoutVersion is the version of the layout that this node came in with. A node without it never was a member.
 	// +optional
 	LayoutVersion int64 `json:"layoutVersion,omitempty"`
 	// formatGrant is the id of the one store that may be formatted now.

@@ -13,6 +13,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
@@ -30,6 +31,9 @@ type Reconciler struct {
 // fieldNode is the index of StorageNodes that mynetwork.AddIndexes makes.
 const fieldNode = "spec.nodeName"
 
+// workers sign requests: each is two writes, and a network's start brings a request of each node.
+const workers = 4
+
 // waiting is how long a request that may yet pass waits for its next look.
 const waiting = 2 * time.Second
 
@@ -39,7 +43,8 @@ func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
 		c, ok := o.(*certv1.CertificateSigningRequest)
 		return ok && c.Spec.SignerName == v1alpha1.SignerName
 	})
-	return ctrl.NewControllerManagedBy(m).Named("certificates").For(&certv1.CertificateSigningRequest{}, builder.WithPredicates(ours)).Complete(r)
+	return ctrl.NewControllerManagedBy(m).Named("certificates").For(&certv1.CertificateSigningRequest{}, builder.WithPredicates(ours)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).Complete(r)
 }
 
 // Reconcile judges one request. It returns the API's errors, for a retry.

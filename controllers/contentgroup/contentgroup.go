@@ -39,13 +39,12 @@ func (r *Reconciler) groupsOf(ctx context.Context, o client.Object) (out []recon
 		return nil
 	}
 	var list v1alpha1.ContentGroupList
-	if err := r.Client.List(ctx, &list, client.InNamespace(rec.Spec.Claim.Namespace)); err != nil {
+	claim := client.MatchingFields{mynetwork.FieldClaim: mynetwork.ClaimKey(rec.Spec.Claim.Namespace, rec.Spec.Claim.Name)}
+	if err := r.Client.List(ctx, &list, claim); err != nil {
 		return nil // the resync comes
 	}
 	for i := range list.Items {
-		if list.Items[i].Spec.Claim == rec.Spec.Claim.Name {
-			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
-		}
+		out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
 	}
 	return out
 }

@@ -39,7 +39,8 @@ func run(t *testing.T, g *v1alpha1.ContentGroup, objects ...client.Object) (*v1a
 		t.Fatal(err)
 	}
 	c := fake.NewClientBuilder().WithScheme(s).WithObjects(append(objects, g)...).WithStatusSubresource(&v1alpha1.ContentGroup{}).
-		WithIndex(&v1alpha1.VolumeRecord{}, mynetwork.FieldClaim, mynetwork.ClaimOf).Build()
+		WithIndex(&v1alpha1.VolumeRecord{}, mynetwork.FieldClaim, mynetwork.ClaimOf).
+		WithIndex(&v1alpha1.ContentGroup{}, mynetwork.FieldClaim, mynetwork.GroupClaimOf).Build()
 	now := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	r := &contentgroup.Reconciler{Client: c, Now: func() time.Time { now = now.Add(time.Hour); return now }}
 	version := ""

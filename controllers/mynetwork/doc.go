@@ -17,7 +17,7 @@
 //  5. Agents go before holders, both before StorageNodes, and the authority goes last. (TestDeletionOrder)
 //  6. The authority is made once, and not again while StorageNodes exist. (TestAuthorityIsNeverMadeAgain)
 //  7. A layout is named by the status only after its body was stored; without the body of the present layout no new one is
-//     computed; at most one layout is published in MinLayoutPeriod. (TestLayout)
+//     computed; at most one layout is published in MinLayoutPeriod, of many nodes fewer. (TestLayout, TestLayoutsOfManyAreRarer)
 //  8. A StorageNode is never deleted because its Kubernetes node is gone. (TestStorageNodesStay)
 //  9. Of two networks that want one directory on one node, the younger one gets no agents. (TestTwoNetworksOnePath)
 //

@@ -12,10 +12,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
 	"mynetwork.io/mynetwork/controllers/authority"
+	"mynetwork.io/mynetwork/controllers/snapshotter"
 	"mynetwork.io/mynetwork/nodeagent/core/placement"
 )
 
@@ -119,21 +121,35 @@ func (r *Reconciler) children(ctx context.Context, s *State) error {
 	return nil
 }
 
-func (r *Reconciler) snapshots(_ context.Context, s *State) error {
-	gvk := SnapshotClass()
-	_, err := r.Client.RESTMapper().RESTMapping(gvk.GroupKind(), gvk.Version)
-	if err != nil && !meta.IsNoMatchError(err) {
+// snapshots finds which snapshot APIs are served. Only what has a definition is asked for: the mapper asks the API server anew for each kind
+// that it does not know.
+func (r *Reconciler) snapshots(ctx context.Context, s *State) error {
+	single, err := r.served(ctx, snapshotter.Definition, SnapshotClass())
+	if err != nil {
 		return err
 	}
-	s.SnapshotAPI = err == nil
-	m, err := r.Client.RESTMapper().RESTMapping(GroupSnapshotClass())
-	if meta.IsNoMatchError(err) {
-		return nil
-	}
-	if err == nil {
-		s.GroupSnapshotAPI = m.GroupVersionKind.Version
-	}
+	s.SnapshotAPI = single != ""
+	s.GroupSnapshotAPI, err = r.served(ctx, snapshotter.GroupDefinition, GroupSnapshotClass().WithVersion(""))
 	return err
+}
+
+// served is the version of a kind that the API server serves, empty if it serves none. Without a version, any will do.
+func (r *Reconciler) served(ctx context.Context, definition string, kind schema.GroupVersionKind) (string, error) {
+	if err := r.Client.Get(ctx, client.ObjectKey{Name: definition}, snapshotter.Metadata()); err != nil {
+		return "", client.IgnoreNotFound(err)
+	}
+	var versions []string
+	if kind.Version != "" {
+		versions = append(versions, kind.Version)
+	}
+	m, err := r.Client.RESTMapper().RESTMapping(kind.GroupKind(), versions...)
+	switch {
+	case meta.IsNoMatchError(err):
+		return "", nil
+	case err != nil:
+		return "", err
+	}
+	return m.GroupVersionKind.Version, nil
 }
 
 // layoutBody fetches the present layout. That it can not be had is part of the state, and no error.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
@@ -18,8 +19,24 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/core/placement"
 )
 
-// MinLayoutPeriod is the least time between two layouts: each one is fetched by every node of the network.
+// MinLayoutPeriod is the least time between two layouts: each one is fetched by every node of the network. Of many nodes it is longer.
 const MinLayoutPeriod = 10 * time.Second
+
+// reportTime bounds what a layout costs the API server: each member reports that it holds its share of it, so that a thousand of them are
+// given 20 seconds, of 50 writes each.
+const reportTime = 20 * time.Millisecond
+
+// layoutPeriod is the least time between two layouts of so many members.
+func layoutPeriod(members int) time.Duration {
+	return max(MinLayoutPeriod, time.Duration(members)*reportTime)
+}
+
+// JoinQuiet and JoinLimit say how long a layout waits for nodes that have not said yet what they store: until none has joined for the
+// one time, and no node for longer than the other.
+const (
+	JoinQuiet = 5 * time.Second
+	JoinLimit = time.Minute
+)
 
 // DownAfter is how long a node is unreachable before its copies are made elsewhere, unless the network says otherwise. A node that restarts
 // within it moves nothing: longer than an orderly reboot, shorter than the time in which a second loss becomes likely.
@@ -68,8 +85,9 @@ func Space(n *v1alpha1.StorageNode) (total, used int64) {
 // has something to give; one that a majority can not reach for longer than Grace is down. RequeueAfter tells when a node's state changes by
 // time alone; 0 is never. If more are down at once than can be believed, nobody is taken out who is not yet, and tooMany says why.
 func members(s *State, storing map[string]bool) (out []placement.Node, again time.Duration, tooMany string) {
-	down, again := unreachable(s)
-	tooMany = failover.TooMany(s.StorageNodes, down)
+	gone, again := unreachable(s)
+	tooMany = failover.TooMany(s.StorageNodes, gone)
+	before := down(s.Layout)
 	for i := range s.StorageNodes {
 		n := &s.StorageNodes[i]
 		present, known := storing[n.Spec.NodeName]
@@ -84,7 +102,7 @@ func members(s *State, storing map[string]bool) (out []placement.Node, again tim
 		if n.Spec.Scheduling == v1alpha1.SchedulingDrained || n.DeletionTimestamp != nil || known && !present {
 			m.State = placement.Draining
 		}
-		if slices.Contains(down, m.ID) && (tooMany == "" || isDown(s.Layout, m.ID)) {
+		if slices.Contains(gone, m.ID) && (tooMany == "" || before[m.ID]) {
 			m.State = placement.Down
 		}
 		out = append(out, m)
@@ -112,9 +130,18 @@ func unreachable(s *State) (down []string, again time.Duration) {
 	return down, again
 }
 
-// isDown tells whether a layout has a node as one that is down.
-func isDown(l *placement.Layout, id string) bool {
-	return l != nil && slices.ContainsFunc(l.Members(), func(n placement.Node) bool { return n.ID == id && n.State == placement.Down })
+// down are the nodes that a layout has as such.
+func down(l *placement.Layout) map[string]bool {
+	out := map[string]bool{}
+	if l == nil {
+		return out
+	}
+	for _, n := range l.Members() {
+		if n.State == placement.Down {
+			out[n.ID] = true
+		}
+	}
+	return out
 }
 
 func zonePolicy(p v1alpha1.ZonePolicy) placement.ZonePolicy {
@@ -148,6 +175,48 @@ func digest(nodes []placement.Node, p placement.Params) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+// joining is how long a layout waits for others that are about to join, so that a network that starts gets one layout and not one for each few
+// agents. Only newcomers wait: whoever leaves, fails or is back does not. 0: there is nothing to wait for.
+func joining(s *State, nodes []placement.Node, storing map[string]bool) time.Duration {
+	before := map[string]placement.State{}
+	if s.Layout != nil {
+		for _, n := range s.Layout.Members() {
+			before[n.ID] = n.State
+		}
+	}
+	joined, fresh := map[string]bool{}, map[string]bool{}
+	for _, n := range nodes {
+		was, known := before[n.ID]
+		if known && was != n.State {
+			return 0
+		}
+		joined[n.ID], fresh[n.ID] = true, !known
+	}
+	awaited := false
+	for node, stores := range storing {
+		awaited = awaited || stores && !joined[node]
+	}
+	if !awaited {
+		return 0
+	}
+	newest, oldest := time.Duration(0), JoinLimit
+	for i := range s.StorageNodes {
+		n := &s.StorageNodes[i]
+		if !fresh[n.Spec.NodeName] {
+			continue
+		}
+		since, quiet := n.CreationTimestamp.Time, JoinQuiet
+		if c := meta.FindStatusCondition(n.Status.Conditions, v1alpha1.ConditionReady); c != nil {
+			since = c.LastTransitionTime.Time
+			if c.Status == metav1.ConditionTrue {
+				quiet = JoinQuiet - s.Now.Sub(since)
+			}
+		}
+		newest, oldest = max(newest, quiet), min(oldest, JoinLimit-s.Now.Sub(since))
+	}
+	return max(min(newest, oldest), 0)
+}
+
 // layout decides whether a new layout is due. It returns the present status when none is.
 func layout(s *State, storing map[string]bool) (next *placement.Layout, st *v1alpha1.LayoutStatus, wrong *status.Outcome, again time.Duration) {
 	nodes, again, tooMany := members(s, storing)
@@ -167,9 +236,13 @@ func layout(s *State, storing map[string]bool) (next *placement.Layout, st *v1al
 		return nil, present, new(status.OutcomeStalled(v1alpha1.ReasonNoNodes, "no node is left to hold data, and the layout stays as it is. "+
 			"Set spec.scheduling of a StorageNode back to Active, or add nodes")), again
 	}
+	if left := joining(s, nodes, storing); left > 0 {
+		return nil, present, new(status.OutcomeProgressing(v1alpha1.ReasonAgentsNotReady, "waits for agents: %d nodes are there to store data, and more are starting", len(nodes))), left
+	}
 	if present != nil {
-		if left := MinLayoutPeriod - s.Now.Sub(present.Published.Time); left > 0 {
-			return nil, present, new(status.OutcomeProgressing(v1alpha1.ReasonProgressing, "the members changed; the next layout comes in %s at the latest", MinLayoutPeriod)), left
+		period := layoutPeriod(len(nodes))
+		if left := period - s.Now.Sub(present.Published.Time); left > 0 {
+			return nil, present, new(status.OutcomeProgressing(v1alpha1.ReasonProgressing, "the members changed; the next layout comes in %s at the latest", period)), left
 		}
 		if s.Layout == nil {
 			return nil, present, new(status.OutcomeProgressing(v1alpha1.ReasonLayoutUnavailable, "the body of layout %d can not be fetched from any agent; "+

@@ -86,8 +86,9 @@ func summary(r *v1alpha1.RebalanceStatus, now time.Time) string {
 
 // comings tells who is taken out of the layout, and who is back.
 func comings(s *State, next *placement.Layout) (out []Event) {
+	before := down(s.Layout)
 	for _, n := range next.Members() {
-		was := isDown(s.Layout, n.ID)
+		was := before[n.ID]
 		switch down := n.State == placement.Down; {
 		case down && !was:
 			out = append(out, Event{Warning: true, Reason: v1alpha1.EventNodeTakenOut, Note: fmt.Sprintf("node %s was unreachable for a majority for %s: the layout is without it, "+

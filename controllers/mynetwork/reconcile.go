@@ -85,7 +85,8 @@ func urgent(before, after client.Object) bool {
 // FieldNode is the index of StorageNodes by the Kubernetes node that they stand for. The API server serves it as a field selector too.
 const FieldNode = "spec.nodeName"
 
-// FieldClaim is the index of VolumeRecords by the claim that they were made for, as ClaimKey says it.
+// FieldClaim is the index of VolumeRecords by the claim that they were made for, and of ContentGroups by the one that they show, as ClaimKey
+// says it.
 const FieldClaim = "spec.claim"
 
 // ClaimKey is a value of FieldClaim.
@@ -102,9 +103,20 @@ func ClaimOf(o client.Object) []string {
 	return nil
 }
 
+// GroupClaimOf: see ClaimOf.
+func GroupClaimOf(o client.Object) []string {
+	if g := o.(*v1alpha1.ContentGroup); g.Spec.Claim != "" {
+		return []string{ClaimKey(g.Namespace, g.Spec.Claim)}
+	}
+	return nil
+}
+
 // AddIndexes makes the indexes that the reconcilers list by.
 func AddIndexes(ctx context.Context, i client.FieldIndexer) error {
 	if err := errors.Join(i.IndexField(ctx, &v1alpha1.StorageNode{}, FieldNode, NodeOf), i.IndexField(ctx, &v1alpha1.VolumeRecord{}, FieldClaim, ClaimOf)); err != nil {
+		return err
+	}
+	if err := i.IndexField(ctx, &v1alpha1.ContentGroup{}, FieldClaim, GroupClaimOf); err != nil {
 		return err
 	}
 	for _, o := range []client.Object{&v1alpha1.StorageNode{}, &v1alpha1.VolumeRecord{}} {
@@ -199,6 +211,12 @@ func (r *Reconciler) apply(ctx context.Context, s *State, p *Plan) error {
 		}
 	}
 	a := r.applier(s.Network)
+	made := 0
+	defer func() {
+		if made > 0 { // one event for all: a network's start would bring one of each node
+			r.Events.Eventf(s.Network, nil, corev1.EventTypeNormal, v1alpha1.EventApplied, "Apply", "StorageNodes of %d nodes", made)
+		}
+	}()
 	for _, o := range p.Apply {
 		changed, err := a.Apply(ctx, o)
 		if apierrors.IsInvalid(err) {
@@ -207,7 +225,9 @@ func (r *Reconciler) apply(ctx context.Context, s *State, p *Plan) error {
 		if err != nil {
 			return err
 		}
-		if changed {
+		if _, node := o.(*v1alpha1.StorageNode); node && changed {
+			made++
+		} else if changed {
 			r.Events.Eventf(s.Network, nil, corev1.EventTypeNormal, v1alpha1.EventApplied, "Apply", "%T %s", o, client.ObjectKeyFromObject(o))
 		}
 	}

@@ -62,7 +62,7 @@ func (b bodies) Store(_ context.Context, _ *v1alpha1.MyNetwork, l *placement.Lay
 func newScheme(t *testing.T) *runtime.Scheme {
 	t.Helper()
 	s := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme, metav1.AddMetaToScheme} {
 		if err := add(s); err != nil {
 			t.Fatal(err)
 		}

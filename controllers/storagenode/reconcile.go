@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -60,7 +61,8 @@ func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
 // isGuard tells of guard pods, of all that run in the namespace.
 func isGuard(o client.Object) bool { return o.GetLabels()[v1alpha1.LabelComponent] == "guard" }
 
-// urgent tells of changes of a StorageNode that can not wait: what people want of it, its end, and all that tells of deaths.
+// urgent tells of changes of a StorageNode that can not wait: what people want of it, its end, and all that tells of deaths. That an agent comes
+// can: a thousand of them do when a network starts.
 func urgent(before, after client.Object) bool {
 	b, ok1 := before.(*v1alpha1.StorageNode)
 	a, ok2 := after.(*v1alpha1.StorageNode)
@@ -68,7 +70,13 @@ func urgent(before, after client.Object) bool {
 		return true
 	}
 	was, is := b.Status.Agent, a.Status.Agent
-	return (was == nil) != (is == nil) || is != nil && (was.Ready != is.Ready || !slices.Equal(was.Unreachable, is.Unreachable))
+	switch {
+	case is == nil:
+		return was != nil
+	case was == nil:
+		return len(is.Unreachable) > 0
+	}
+	return was.Ready && !is.Ready || !slices.Equal(was.Unreachable, is.Unreachable)
 }
 
 // networksOf lists the networks that a Kubernetes node belongs to.
@@ -89,6 +97,14 @@ func (r *Reconciler) networksOf(ctx context.Context, o client.Object) (out []rec
 // suspicion is how often a suspected node is looked at, whose kubelet still lives.
 const suspicion = time.Second
 
+// perRound is how many StorageNodes a round writes: as many as the client may in two seconds, so that a death is not noticed behind a thousand
+// of them. soon is when the rest follows; the cache has heard of what was written then.
+const (
+	perRound = 200
+	soon     = 100 * time.Millisecond
+	atOnce   = 8 // of them that are written at a time
+)
+
 // resync is how often nodes are looked at without a change, for what changes by time alone.
 const resync = time.Minute
 
@@ -102,10 +118,13 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, nil
 	}
 	p := Compute(s)
-	if err := r.apply(ctx, s, p); err != nil {
+	more, err := r.apply(ctx, s, p)
+	switch {
+	case err != nil:
 		return ctrl.Result{}, fmt.Errorf("nodes of network %s: %w", req.Name, err)
-	}
-	if p.Waits {
+	case more:
+		return ctrl.Result{RequeueAfter: soon}, nil
+	case p.Waits:
 		return ctrl.Result{RequeueAfter: suspicion}, nil
 	}
 	return ctrl.Result{RequeueAfter: resync}, nil
@@ -200,8 +219,8 @@ func called(r *v1alpha1.VolumeRecord) string {
 	return r.Spec.Name
 }
 
-// apply does what a plan says. An error of one part does not hold up the others.
-func (r *Reconciler) apply(ctx context.Context, s *State, p *Plan) error {
+// apply does what a plan says. An error of one part does not hold up the others. It tells whether more is left than one round does.
+func (r *Reconciler) apply(ctx context.Context, s *State, p *Plan) (more bool, err error) {
 	var errs []error
 	for _, name := range p.Taint {
 		errs = append(errs, r.taint(ctx, s, name, true))
@@ -218,7 +237,11 @@ func (r *Reconciler) apply(ctx context.Context, s *State, p *Plan) error {
 		_, err := a.Apply(ctx, p.Budget)
 		errs = append(errs, err)
 	}
+	left := perRound
 	for _, g := range p.Guards {
+		if left--; left < 0 {
+			break
+		}
 		if err := r.Client.Create(ctx, g); !apierrors.IsAlreadyExists(err) {
 			errs = append(errs, err)
 		}
@@ -226,12 +249,36 @@ func (r *Reconciler) apply(ctx context.Context, s *State, p *Plan) error {
 	for _, g := range p.DropGuards {
 		errs = append(errs, client.IgnoreNotFound(r.Client.Delete(ctx, g)))
 	}
+	more, err = r.nodes(ctx, s, p)
+	return more || left < 0, errors.Join(append(errs, err)...)
+}
+
+// nodes writes the StorageNodes that a plan changes, those that fail or are back first.
+func (r *Reconciler) nodes(ctx context.Context, s *State, p *Plan) (more bool, err error) {
 	finalizers := set(slices.Concat(p.AddFinalizer, p.RemoveFinalizer))
+	var first, then []*v1alpha1.StorageNode
 	for i := range s.StorageNodes {
-		n := &s.StorageNodes[i]
-		errs = append(errs, r.node(ctx, n, p, finalizers[n.Name]))
+		switch n := &s.StorageNodes[i]; {
+		case !finalizers[n.Name] && equality.Semantic.DeepEqual(n.Status, p.Statuses[n.Name]):
+		case (n.Status.Fencing == nil) != (p.Statuses[n.Name].Fencing == nil):
+			first = append(first, n)
+		default:
+			then = append(then, n)
+		}
 	}
-	return errors.Join(errs...)
+	changed := append(first, then...)
+	round := changed[:min(len(changed), perRound)]
+	errs, slots := make([]error, len(round)), make(chan struct{}, atOnce)
+	var all sync.WaitGroup
+	for i, n := range round {
+		slots <- struct{}{}
+		all.Go(func() {
+			errs[i] = r.node(ctx, n, p, finalizers[n.Name])
+			<-slots
+		})
+	}
+	all.Wait()
+	return len(round) < len(changed), errors.Join(errs...)
 }
 
 // missed names another network that suspects a node: the taint is common to all of them.

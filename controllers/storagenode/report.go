@@ -53,8 +53,8 @@ func (r *report) status() v1alpha1.StorageNodeStatus {
 		st.Zone = *n.Spec.Zone
 	}
 	r.figures(&st)
-	if s.Network != nil && s.Network.Status.Layout != nil && st.Weight > 0 {
-		st.LayoutVersion = s.Network.Status.Layout.Version
+	if s.Network != nil && s.Network.Status.Layout != nil && st.Weight > 0 && st.LayoutVersion == 0 {
+		st.LayoutVersion = s.Network.Status.Layout.Version // and no other: each layout would cost a write of each node
 	}
 	st.FormatGrant = r.grant()
 	switch {

@@ -43,7 +43,7 @@ type Records struct {
 	Now       func() time.Time
 }
 
-// SetupWithManager starts the controller. The manager's cache has to have the indexes FieldHandle and mynetwork.FieldNetwork.
+// SetupWithManager starts the controller. The manager's cache has to have the indexes FieldHandle and mynetwork.FieldNode.
 func (r *Records) SetupWithManager(m ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(m).Named("requests").For(&v1alpha1.VolumeRecord{}).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).Complete(r)
@@ -156,11 +156,11 @@ func (r *Records) gather(ctx context.Context, rec *v1alpha1.VolumeRecord, ask *v
 		return f, err
 	}
 	var nodes v1alpha1.StorageNodeList
-	if err := r.Client.List(ctx, &nodes, client.MatchingFields{mynetwork.FieldNetwork: rec.Spec.Network}); err != nil {
+	if err := r.Client.List(ctx, &nodes, client.MatchingFields{mynetwork.FieldNode: ask.Node}); err != nil {
 		return f, err
 	}
 	for i := range nodes.Items {
-		if s := &nodes.Items[i]; s.Spec.NodeName == ask.Node {
+		if s := &nodes.Items[i]; s.Spec.NodeName == ask.Node && s.Spec.Network == rec.Spec.Network {
 			f.Node = s
 		}
 	}

@@ -150,6 +150,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	objects = append(objects, network(), node("a"), node("b"), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "main-authority", Namespace: namespace}, Data: data})
 	b := fake.NewClientBuilder().WithScheme(s).WithObjects(objects...).WithStatusSubresource(&v1alpha1.VolumeRecord{}, &v1alpha1.StorageNode{}, &v1alpha1.MyNetwork{}).
 		WithIndex(&v1alpha1.StorageNode{}, mynetwork.FieldNetwork, func(o client.Object) []string { return []string{o.(*v1alpha1.StorageNode).Spec.Network} }).
+		WithIndex(&v1alpha1.StorageNode{}, mynetwork.FieldNode, mynetwork.NodeOf).
 		WithIndex(&corev1.PersistentVolume{}, warrants.FieldHandle, warrants.HandleOf).
 		WithIndex(&corev1.Pod{}, "spec.nodeName", func(o client.Object) []string { return []string{o.(*corev1.Pod).Spec.NodeName} })
 	w.client = interceptor.NewClient(b.Build(), interceptor.Funcs{
