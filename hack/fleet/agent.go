@@ -32,6 +32,14 @@ func (f *Fleet) report(ctx context.Context, name string) error {
 		f.mu.Unlock()
 		return nil
 	}
+	if f.o.Enrols && !n.certified {
+		pod, asked := n.pods[f.o.Network+"-agent"], n.asked != ""
+		f.mu.Unlock()
+		if !pod || asked {
+			return nil // its pod or its certificate brings it here again
+		}
+		return f.enrol(ctx, n)
+	}
 	st := &n.status
 	if s := &st.Stores[0]; s.State == v1alpha1.StoreNew && n.granted == s.ID {
 		s.State, s.Capacity, s.Used = v1alpha1.StoreServing, resource.NewQuantity(capacity, resource.BinarySI), resource.NewQuantity(0, resource.BinarySI)
@@ -91,11 +99,15 @@ func (f *Fleet) daemons(ctx context.Context, name string) error {
 	f.mu.Unlock()
 	slices.SortFunc(nodes, func(a, b *node) int { return compare(a.name, b.name) })
 	for _, n := range nodes {
+		if f.runs(n, d.Name, false) {
+			continue
+		}
 		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: d.Name + "-" + n.name, Namespace: d.Namespace, Labels: d.Spec.Template.Labels}, Spec: *d.Spec.Template.Spec.DeepCopy()}
 		p.Spec.NodeName = n.name
 		if err := f.s.Admin.Create(ctx, p); err != nil && !apierrors.IsAlreadyExists(err) {
 			return err
 		}
+		f.runs(n, d.Name, true)
 	}
 	if d.Labels[v1alpha1.LabelComponent] == "agent" {
 		for i := 0; i*perSlice < len(nodes); i++ {
@@ -110,6 +122,17 @@ func (f *Fleet) daemons(ctx context.Context, name string) error {
 		return nil
 	}
 	return client.IgnoreNotFound(f.s.Admin.Status().Patch(ctx, d, client.MergeFrom(before)))
+}
+
+// runs tells whether a node has the pod of a DaemonSet, and notes it when it was just made.
+func (f *Fleet) runs(n *node, daemon string, made bool) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if made {
+		n.pods[daemon] = true
+		f.queue.Add(agentWork + n.name)
+	}
+	return n.pods[daemon]
 }
 
 func compare(a, b string) int {

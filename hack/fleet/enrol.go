@@ -49,3 +49,20 @@ func (f *Fleet) Enrol(ctx context.Context, node, as string) (request string, err
 	}
 	return csr.Name, nil
 }
+
+// enrol has an agent ask for its own certificate. What the API server says of the request comes to heard.
+func (f *Fleet) enrol(ctx context.Context, n *node) error {
+	request, err := f.Enrol(ctx, n.name, n.name)
+	if err != nil {
+		return err
+	}
+	csr := &certv1.CertificateSigningRequest{}
+	f.mu.Lock()
+	n.asked, f.asked[request] = request, n
+	f.mu.Unlock()
+	if err := f.s.Admin.Get(ctx, client.ObjectKey{Name: request}, csr); err != nil { // it may have been signed before it was noted
+		return client.IgnoreNotFound(err)
+	}
+	f.heard(ctx, csr)
+	return nil
+}

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	certv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -20,6 +22,7 @@ import (
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
 	"mynetwork.io/mynetwork/hack/apiserver"
+	"mynetwork.io/mynetwork/nodeagent/core/placement"
 )
 
 // Options say which network a fleet belongs to.
@@ -31,6 +34,10 @@ type Options struct {
 	Workers int
 	// Failed hears of errors that are tried again. nil: nobody.
 	Failed func(error)
+	// Enrols has each agent ask for its certificate before it reports, as a real one does at its first start.
+	Enrols bool
+	// Cache to watch with, which Run starts. nil: one of its own.
+	Cache cache.Cache
 }
 
 // Fleet is the nodes of one network.
@@ -43,6 +50,7 @@ type Fleet struct {
 	mu     sync.Mutex
 	nodes  map[string]*node
 	places map[string]*node // by address
+	asked  map[string]*node // by name of the request for a certificate
 	layout int64            // version of the network's present layout
 	uid    string
 }
@@ -55,6 +63,9 @@ type node struct {
 	object        string // name of the StorageNode; empty: none yet
 	granted       string
 	drained       bool
+	pods          map[string]bool // DaemonSets that have a pod here
+	asked         string          // name of its request for a certificate
+	certified     bool
 	status        v1alpha1.AgentStatus
 	sent          *v1alpha1.AgentStatus
 	bodies        map[[32]byte][]byte
@@ -69,20 +80,32 @@ func New(s *apiserver.Server, o Options) *Fleet {
 	if o.Workers == 0 {
 		o.Workers = 8
 	}
-	f := &Fleet{o: o, s: s, nodes: map[string]*node{}, places: map[string]*node{}}
+	f := &Fleet{o: o, s: s, nodes: map[string]*node{}, places: map[string]*node{}, asked: map[string]*node{}}
 	f.queue = workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](20*time.Millisecond, 5*time.Second))
 	f.serving = newServer(f)
 	return f
 }
 
+// NewCache makes a cache for Options.Cache.
+func NewCache(s *apiserver.Server) (cache.Cache, error) {
+	return cache.New(s.Config, cache.Options{Scheme: s.Scheme, Mapper: s.Admin.RESTMapper()})
+}
+
 // Run plays until ctx ends.
 func (f *Fleet) Run(ctx context.Context) error {
-	c, err := cache.New(f.s.Config, cache.Options{Scheme: f.s.Scheme, Mapper: f.s.Admin.RESTMapper()})
+	c, err := f.o.Cache, error(nil)
+	if c == nil {
+		c, err = NewCache(f.s)
+	}
 	if err != nil {
 		return err
 	}
 	heard := func(o any) { f.heard(ctx, o) }
-	for _, o := range []client.Object{&v1alpha1.MyNetwork{}, &v1alpha1.StorageNode{}, &appsv1.DaemonSet{}, &corev1.Pod{}} {
+	of := []client.Object{&v1alpha1.MyNetwork{}, &v1alpha1.StorageNode{}, &appsv1.DaemonSet{}, &corev1.Pod{}}
+	if f.o.Enrols {
+		of = append(of, &certv1.CertificateSigningRequest{})
+	}
+	for _, o := range of {
 		i, err := c.GetInformer(ctx, o)
 		if err != nil {
 			return err
@@ -180,6 +203,12 @@ func (f *Fleet) heard(_ context.Context, o any) {
 		if o.Labels[v1alpha1.LabelNetwork] == f.o.Network && o.Labels[v1alpha1.LabelComponent] == "guard" && !ready(o) {
 			f.queue.Add(guardWork + o.Name)
 		}
+	case *certv1.CertificateSigningRequest:
+		if n := f.asked[o.Name]; n != nil && len(o.Status.Certificate) > 0 {
+			n.certified = true
+			delete(f.asked, o.Name)
+			f.queue.Add(agentWork + n.name)
+		}
 	}
 }
 
@@ -190,6 +219,10 @@ func (f *Fleet) gone(o any) {
 	case *v1alpha1.StorageNode:
 		if n := f.nodes[o.Spec.NodeName]; o.Spec.Network == f.o.Network && n != nil {
 			n.object, n.sent, n.granted = "", nil, ""
+		}
+	case *corev1.Pod:
+		if n := f.nodes[o.Spec.NodeName]; n != nil && o.Labels[v1alpha1.LabelNetwork] == f.o.Network {
+			delete(n.pods, strings.TrimSuffix(o.Name, "-"+n.name))
 		}
 	case *v1alpha1.MyNetwork:
 		if o.Name == f.o.Network {
@@ -221,7 +254,7 @@ func (f *Fleet) Add(ctx context.Context, names ...string) error {
 		}
 		f.mu.Lock()
 		i := len(f.nodes)
-		n := &node{name: name, address: fmt.Sprintf("10.%d.%d.%d", 80+i/62500, i/250%250, i%250+1), client: c, bodies: map[[32]byte][]byte{},
+		n := &node{name: name, address: fmt.Sprintf("10.%d.%d.%d", 80+i/62500, i/250%250, i%250+1), client: c, bodies: map[[32]byte][]byte{}, pods: map[string]bool{},
 			status: v1alpha1.AgentStatus{Ready: true, Version: "fleet", Stores: []v1alpha1.StoreStatus{{ID: fmt.Sprintf("%031x1", i+1), Path: "/var/lib/mynetwork/store", State: v1alpha1.StoreNew}}}}
 		f.nodes[name], f.places[n.address] = n, n
 		f.mu.Unlock()
@@ -321,4 +354,24 @@ func (f *Fleet) Have(hash [32]byte) (n int) {
 		}
 	}
 	return n
+}
+
+// Layout is the one of this hash, nil if no node has it.
+func (f *Fleet) Layout(hash [32]byte) *placement.Layout {
+	f.mu.Lock()
+	var body []byte
+	for _, n := range f.nodes {
+		if body = n.bodies[hash]; body != nil {
+			break
+		}
+	}
+	f.mu.Unlock()
+	if body == nil {
+		return nil
+	}
+	l, err := placement.Decode(body)
+	if err != nil {
+		return nil
+	}
+	return l
 }

@@ -17,12 +17,14 @@ import (
 	"os/exec"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 func main() {
 	var o options
 	flag.IntVar(&o.nodes, "nodes", 1000, "how many nodes")
 	flag.IntVar(&o.volumes, "volumes", 2000, "how many volumes")
+	flag.DurationVar(&o.rest, "rest", time.Minute, "how long nothing happens")
 	flag.StringVar(&o.program, "program", "bin/mynetwork", "the operator's program")
 	inside := flag.Bool("inside", false, "it runs in its own network namespace already")
 	flag.Parse()
@@ -45,6 +47,7 @@ func main() {
 // options are the command line.
 type options struct {
 	nodes, volumes int
+	rest           time.Duration
 	program        string
 }
 
@@ -67,6 +70,17 @@ func apart() error {
 		ip route add default dev v0 && ip route add local 10.80.0.0/12 dev lo && exec "$0" -inside "$@"`
 	cmd := exec.Command("sh", append([]string{"-c", script, self}, os.Args[1:]...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	return cmd.Run()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGTERM} // it stops the API server then
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(ended)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go func() {
+		for s := range ended {
+			_ = cmd.Process.Signal(s)
+		}
+	}()
+	return cmd.Wait()
 }

@@ -1,117 +1,97 @@
 package main
 
 import (
-	"bufio"
 	"context"
+	"crypto/tls"
+	"encoding/pem"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
+	"maps"
+	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
 
 	"mynetwork.io/mynetwork/hack/apiserver"
 )
 
 // operator is the operator's process, and what stands between it and the API server.
 type operator struct {
-	cmd     *exec.Cmd
-	metrics string // its address
-	in, out atomic.Int64
+	cmd  *exec.Cmd
+	tap  *apiserver.Tap
+	door *httptest.Server
 }
 
-// startOperator starts the program with the rights of the chart. Its log goes to dir.
-func startOperator(ctx context.Context, s *apiserver.Server, program, dir string) (*operator, error) {
-	o := &operator{metrics: "127.0.0.1:18080"}
-	proxy, err := o.count(s.Config.Host)
-	if err != nil {
+// startOperator starts the program with the rights of the chart, which the door before the API server gives it. Its log goes to dir.
+func startOperator(ctx context.Context, s *apiserver.Server, o options, dir string) (*operator, error) {
+	op := &operator{tap: &apiserver.Tap{}}
+	if err := op.open(s); err != nil {
 		return nil, err
-	}
-	c, err := clientcmd.Load(s.Kubeconfig())
-	if err != nil {
-		return nil, err
-	}
-	for _, cluster := range c.Clusters {
-		cluster.Server = "https://" + proxy
-	}
-	for _, user := range c.AuthInfos {
-		user.Impersonate = "system:serviceaccount:" + apiserver.Namespace + ":mynetwork-operator"
-		user.ImpersonateGroups = []string{"system:serviceaccounts", "system:serviceaccounts:" + apiserver.Namespace, "system:authenticated"}
 	}
 	config := filepath.Join(dir, "kubeconfig")
-	if err := clientcmd.WriteToFile(*c, config); err != nil {
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: op.door.Certificate().Raw})
+	if err := clientcmd.WriteToFile(api.Config{CurrentContext: "c", Contexts: map[string]*api.Context{"c": {Cluster: "c"}},
+		Clusters: map[string]*api.Cluster{"c": {Server: op.door.URL, CertificateAuthorityData: ca}}}, config); err != nil {
 		return nil, err
 	}
-	log, err := os.Create(filepath.Join(dir, "operator.log"))
+	log, err := os.OpenFile(filepath.Join(dir, "operator.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	o.cmd = exec.CommandContext(ctx, program, "operator", "--namespace", apiserver.Namespace, "--image", "example.org/mynetwork:1", "--metrics-address", o.metrics, "--probe-address", "0")
-	o.cmd.Env, o.cmd.Stdout, o.cmd.Stderr = append(os.Environ(), "KUBECONFIG="+config), log, log
-	return o, o.cmd.Start()
+	op.cmd = exec.CommandContext(ctx, o.program, "operator", "--namespace", apiserver.Namespace, "--image", "example.org/mynetwork:1", "--metrics-address", "0", "--probe-address", "0")
+	op.cmd.Env, op.cmd.Stdout, op.cmd.Stderr = append(os.Environ(), "KUBECONFIG="+config), log, log
+	return op, op.cmd.Start()
 }
 
-// count passes connections on and counts their bytes, those of TLS among them.
-func (o *operator) count(host string) (address string, err error) {
-	u, err := url.Parse(host)
+// open makes the door: it passes requests on with the operator's rights and counts them.
+func (o *operator) open(s *apiserver.Server) error {
+	to, err := url.Parse(s.Config.Host)
 	if err != nil {
-		return "", err
+		return err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	transport, err := rest.TransportFor(o.tap.On(s.Identity("mynetwork-operator", nil)))
 	if err != nil {
-		return "", err
+		return err
 	}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			d, err := net.Dial("tcp", u.Host)
-			if err != nil {
-				_ = c.Close()
-				continue
-			}
-			half := func(to, from net.Conn, n *atomic.Int64) {
-				_, _ = io.Copy(to, io.TeeReader(from, adder{n}))
-				_, _ = to.Close(), from.Close()
-			}
-			go half(d, c, &o.out)
-			go half(c, d, &o.in)
-		}
-	}()
-	return l.Addr().String(), nil
+	o.door = httptest.NewUnstartedServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }, Transport: transport, FlushInterval: -1})
+	o.door.EnableHTTP2 = true
+	o.door.TLS = &tls.Config{MinVersion: tls.VersionTLS13}
+	o.door.StartTLS()
+	return nil
 }
-
-type adder struct{ n *atomic.Int64 }
-
-func (a adder) Write(p []byte) (int, error) { a.n.Add(int64(len(p))); return len(p), nil }
 
 func (o *operator) stop() {
 	_ = o.cmd.Process.Kill()
 	_ = o.cmd.Wait()
+	o.door.CloseClientConnections()
 }
 
 // usage is what the operator has used so far.
 type usage struct {
 	at       time.Time
 	cpu      time.Duration
-	rss, top int64 // bytes
-	requests map[string]int64
-	in, out  int64
+	rss, top int64          // bytes
+	calls    map[string]int // by verb and resource
+	in       int64          // bytes of answers
 }
 
 func (o *operator) usage() (u usage, err error) {
-	u = usage{at: time.Now(), in: o.in.Load(), out: o.out.Load(), requests: map[string]int64{}}
+	u = usage{at: time.Now()}
+	var in map[string]int64
+	u.calls, in = o.tap.Calls()
+	for _, n := range in {
+		u.in += n
+	}
 	proc := fmt.Sprintf("/proc/%d/", o.cmd.Process.Pid)
 	stat, err := os.ReadFile(proc + "stat")
 	if err != nil {
@@ -139,42 +119,26 @@ func (o *operator) usage() (u usage, err error) {
 			u.top = kib << 10
 		}
 	}
-	return u, o.requests(u.requests)
+	return u, nil
 }
 
-// requests reads how many requests the operator's client has made, by method.
-func (o *operator) requests(into map[string]int64) error {
-	resp, err := http.Get("http://" + o.metrics + "/metrics")
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	for s := bufio.NewScanner(resp.Body); s.Scan(); {
-		name, value, ok := strings.Cut(s.Text(), "} ")
-		if !ok || !strings.HasPrefix(name, "rest_client_requests_total{") {
-			continue
-		}
-		_, method, _ := strings.Cut(name, `method="`)
-		method, _, _ = strings.Cut(method, `"`)
-		n, err := strconv.ParseFloat(value, 64)
-		if err != nil {
-			return err
-		}
-		into[method] += int64(n)
-	}
-	return nil
-}
-
-// since says what was used since another moment.
-func (u usage) since(b usage) string {
+// since says what was used since another moment: in one line, and the requests by verb and resource in a second one.
+func (u usage) since(b usage) (line, calls string) {
 	took := u.at.Sub(b.at)
-	var calls []string
-	all := int64(0)
-	for _, m := range []string{"GET", "POST", "PATCH", "PUT", "DELETE"} {
-		if n := u.requests[m] - b.requests[m]; n > 0 {
-			calls, all = append(calls, fmt.Sprintf("%s %d", m, n)), all+n
+	var each []string
+	lease, all := 0, 0
+	for _, name := range slices.Sorted(maps.Keys(u.calls)) {
+		n := u.calls[name] - b.calls[name]
+		switch {
+		case n == 0:
+			continue
+		case strings.HasSuffix(name, " leases"):
+			lease += n
+		default:
+			all += n
 		}
+		each = append(each, fmt.Sprintf("%d %s", n, name))
 	}
-	return fmt.Sprintf("%6.1f s  cpu %6.2f s (%4.1f %% of a core)  memory %3d MiB (peak %d)  %5d requests (%s), %.1f MB in, %.1f MB out", took.Seconds(), (u.cpu - b.cpu).Seconds(),
-		100*(u.cpu-b.cpu).Seconds()/took.Seconds(), u.rss>>20, u.top>>20, all, strings.Join(calls, ", "), float64(u.in-b.in)/1e6, float64(u.out-b.out)/1e6)
+	return fmt.Sprintf("%6.1f s  cpu %6.2f s (%4.1f %% of a core)  memory %3d MiB (peak %d)  %5d requests + %d of its lease, %.1f MB of answers", took.Seconds(), (u.cpu - b.cpu).Seconds(),
+		100*(u.cpu-b.cpu).Seconds()/took.Seconds(), u.rss>>20, u.top>>20, all, lease, float64(u.in-b.in)/1e6), strings.Join(each, ", ")
 }
