@@ -97,63 +97,77 @@ func (t *thrash) faults() error {
 	return t.converge()
 }
 
+// lanes are what is under way.
+type lanes struct {
+	mu     sync.Mutex
+	wg     sync.WaitGroup
+	kinds  map[string]bool
+	nodes  map[string]bool
+	failed error
+}
+
+func (b *lanes) busy(name string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.kinds[name] || b.nodes[name]
+}
+
+// free tells whether another fault may begin; the error is that of one that failed.
+func (b *lanes) free() (bool, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.kinds) < 2, b.failed
+}
+
+// begin does a fault beside what is under way; alone, after that has ended, and until it has ended itself.
+func (b *lanes) begin(k *kind, f *fault) {
+	if k.alone {
+		b.wg.Wait()
+	}
+	b.mu.Lock()
+	b.kinds[k.name], b.nodes[f.node] = true, true
+	b.mu.Unlock()
+	b.wg.Go(func() {
+		err := k.do(f)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.kinds, k.name)
+		delete(b.nodes, f.node)
+		if err != nil {
+			b.failed = errors.Join(b.failed, fmt.Errorf("%s %s: %w", f.name, f.node, err))
+			f.say("FAILED: %v", err)
+		}
+	})
+	if k.alone {
+		b.wg.Wait()
+	}
+}
+
 // hurt makes faults, two at a time at most, until the time is over, and waits for their ends.
 func (t *thrash) hurt() error {
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	busy := map[string]bool{} // nodes, and kinds
-	var failed error
+	b := &lanes{kinds: map[string]bool{}, nodes: map[string]bool{}}
 	for end := time.Now().Add(time.Duration(t.o.seconds * float64(time.Second))); time.Now().Before(end) && t.ctx.Err() == nil && t.failed() == nil; {
-		mu.Lock()
-		err := failed
-		mu.Unlock()
+		free, err := b.free()
 		if err != nil {
 			break
 		}
-		k, f := t.choose(func(name string) bool { mu.Lock(); defer mu.Unlock(); return busy[name] })
+		var k *kind
+		var f *fault
+		if free {
+			k, f = t.choose(b.busy)
+		}
 		if k == nil {
-			t.sleep(200 * time.Millisecond)
+			t.sleep(100 * time.Millisecond)
 			continue
 		}
-		if k.alone {
-			wg.Wait()
-		}
-		mu.Lock()
-		full := len(busy) >= 2*2
-		if !full {
-			busy[k.name], busy["on "+f.node+k.name] = true, true
-			if f.node != "" {
-				delete(busy, "on "+f.node+k.name)
-				busy[f.node] = true
-			}
-		}
-		mu.Unlock()
-		if full {
-			t.sleep(200 * time.Millisecond)
-			continue
-		}
-		wg.Go(func() {
-			err := k.do(f)
-			mu.Lock()
-			defer mu.Unlock()
-			delete(busy, k.name)
-			delete(busy, f.node)
-			delete(busy, "on "+f.node+k.name)
-			if err != nil {
-				failed = errors.Join(failed, fmt.Errorf("%s %s: %w", f.name, f.node, err))
-				t.story.say("thrash", "%s %s failed: %v", f.name, f.node, err)
-			}
-		})
 		t.mu.Lock()
 		t.count[k.name]++
 		t.mu.Unlock()
-		if k.alone {
-			wg.Wait()
-		}
+		b.begin(k, f)
 		t.sleep(time.Duration(t.r.IntN(4000)) * time.Millisecond)
 	}
-	wg.Wait()
-	return errors.Join(failed, t.ctx.Err())
+	b.wg.Wait()
+	return errors.Join(b.failed, t.ctx.Err())
 }
 
 // choose takes a kind, and a node that nothing else is done to.

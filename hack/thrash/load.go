@@ -218,6 +218,18 @@ func (l *load) recovered() error {
 	return nil
 }
 
+// close ends the writer and gives the device back.
+func (l *load) close() {
+	l.end()
+	if l.mu.TryLock() {
+		defer l.mu.Unlock()
+		if l.f != nil {
+			_ = l.f.Close()
+			l.f = nil
+		}
+	}
+}
+
 // end stops the writer. It may wait for an answer.
 func (l *load) end() {
 	if l.stop.Swap(true) {

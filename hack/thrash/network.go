@@ -250,7 +250,7 @@ func (t *thrash) cleanup(keep bool) error {
 		t.proxies.heal()
 	}
 	for _, l := range t.loads {
-		l.end()
+		l.close()
 	}
 	if t.my("dev", "down").code != 0 {
 		if err := t.my("dev", "down", "--force").err(); err != nil {
