@@ -28,6 +28,10 @@ func (a *app) agentCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if err := agent.CoarseTimers(); err != nil {
+			log.Warn("timers stay fine, which costs CPU", "error", err)
+		}
+		agent.SetMemory(config)
 		return serve(ctx, config)
 	})
 }
