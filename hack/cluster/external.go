@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,19 @@ import (
 	"mynetwork.io/mynetwork/hack/cluster/external"
 	"mynetwork.io/mynetwork/hack/cluster/record"
 )
+
+// onXFS is a StorageClass like the one of that name, for XFS, where the machine cannot grow a mounted ext4; empty where it can.
+func onXFS(ctx context.Context, r *record.Record, class string) (string, error) {
+	grows, err := external.GrowsExt4()
+	if err != nil || grows {
+		return "", err
+	}
+	text, err := kubectlCommand(ctx, r, "get", "storageclass", class, "-o", "json").Output()
+	if err != nil {
+		return "", fmt.Errorf("read the StorageClass %s: %w", class, err)
+	}
+	return external.XFS(text)
+}
 
 func (a *app) external() *cobra.Command {
 	o := external.Options{}
@@ -45,6 +59,9 @@ func (a *app) external() *cobra.Command {
 			}
 			if out, err := kubectlCommand(cmd.Context(), r, "get", "storageclass", o.Class, "-o", "name").CombinedOutput(); err != nil {
 				return fmt.Errorf("the StorageClass %s: %s: install the chart and apply a MyNetwork first, or name another by --class", o.Class, strings.TrimSpace(string(out)))
+			}
+			if o.OnXFS, err = onXFS(cmd.Context(), r, o.Class); err != nil {
+				return err
 			}
 			return load(o.Out, r, filepath.Join(r.Dir().Images(), "agnhost.tar"))
 		})

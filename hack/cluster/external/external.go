@@ -22,6 +22,9 @@ import (
 //go:embed driver.yaml
 var driver string
 
+// existing is the line of driver.yaml that says where the StorageClass comes from.
+const existing = "StorageClass: {FromExistingClassName: CLASS}"
+
 //go:embed attributes.yaml
 var attributes string
 
@@ -37,7 +40,10 @@ type Options struct {
 	Timeout    time.Duration
 	Report     string // directory of the results
 	DryRun     bool   // run nothing, list all
-	Out        io.Writer
+	// OnXFS is a StorageClass as YAML, for XFS. With it, specs that grow a mounted file system of the default type run on it, in a run
+	// of their own after the others: for machines that cannot grow a mounted ext4, see GrowsExt4. Empty: they run with the others.
+	OnXFS string
+	Out   io.Writer
 }
 
 // inapplicable are specs that no driver's declaration leaves out and that cannot run here: their reasons stand in README.md.
@@ -54,39 +60,59 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(report, 0o755); err != nil {
+	rest := o
+	if o.OnXFS != "" {
+		rest.Skip = either(o.Skip, growing)
+	}
+	specs, ran, err := pass(ctx, rest, report, "FromExistingClassName: "+o.Class)
+	if err != nil {
 		return err
 	}
-	files := map[string]string{"attributes.yaml": attributes,
-		"driver.yaml": strings.NewReplacer("ATTRIBUTES", filepath.Join(report, "attributes.yaml"), "CLASS", o.Class).Replace(driver)}
+	if o.DryRun { // ginkgo says "passed" of what it would run
+		_, err := fmt.Fprintf(o.Out, "%d specs would run, %d are not chosen; none has run\n", len(specs)-unchosen(specs), unchosen(specs))
+		return errors.Join(err, ran)
+	}
+	if o.OnXFS != "" {
+		more, err := grow(ctx, o, report, specs)
+		if err != nil {
+			return errors.Join(err, ran)
+		}
+		specs = together(specs, more)
+	}
+	return conclude(o.Out, report, specs, ran)
+}
+
+// pass runs ginkgo once, with a driver whose StorageClass comes from where class says. ran is how ginkgo ended.
+func pass(ctx context.Context, o Options, report, class string) (specs []spec, ran, err error) {
+	if err := os.MkdirAll(report, 0o755); err != nil {
+		return nil, nil, err
+	}
+	files := map[string]string{"attributes.yaml": attributes, "class.yaml": o.OnXFS,
+		"driver.yaml": strings.NewReplacer("ATTRIBUTES", filepath.Join(report, "attributes.yaml"), existing, "StorageClass: {"+class+"}", "CLASS", o.Class).Replace(driver)}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(report, name), []byte(text), 0o644); err != nil {
-			return err
+			return nil, nil, err
 		}
 	}
 	log, err := os.Create(filepath.Join(report, "log.txt"))
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	defer log.Close()
 	if err := os.Remove(filepath.Join(report, "junit.xml")); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+		return nil, nil, err
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(o.Bin, "ginkgo"), arguments(o, report)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it cleans up what its specs have made
 	cmd.WaitDelay = 2 * time.Minute
 	fmt.Fprintf(o.Out, "running; see %s\n", log.Name())
-	ran := cmd.Run()
-	specs, err := read(filepath.Join(report, "junit.xml"))
+	ran = cmd.Run()
+	specs, err = read(filepath.Join(report, "junit.xml"))
 	if err != nil {
-		return fmt.Errorf("%w: no results (%w): see %s", ErrFailed, errors.Join(ran, err), log.Name())
+		return nil, nil, fmt.Errorf("%w: no results (%w): see %s", ErrFailed, errors.Join(ran, err), log.Name())
 	}
-	if o.DryRun { // ginkgo says "passed" of what it would run
-		_, err := fmt.Fprintf(o.Out, "%d specs would run, %d are not chosen; none has run\n", len(specs)-unchosen(specs), unchosen(specs))
-		return errors.Join(err, ran)
-	}
-	return conclude(o.Out, report, specs, ran)
+	return specs, ran, nil
 }
 
 func arguments(o Options, report string) []string {

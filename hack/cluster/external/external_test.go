@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -71,6 +72,7 @@ func TestDriverIsDeclaredWithKnownKeys(t *testing.T) {
 			FromName                        bool
 			FromFile, FromExistingClassName string
 		}
+		Timeouts   map[string]metav1.Duration
 		DriverInfo struct {
 			Name                 string
 			SupportedSizeRange   struct{ Min, Max string }
