@@ -22,6 +22,9 @@ const (
 	ConditionUnderPressure = "UnderPressure"
 	// ConditionClockSkewed is True when a node's clock is not the API server's; absent as long as nothing is known of it.
 	ConditionClockSkewed = "ClockSkewed"
+	// ConditionDevicesMissing is True when no volume can be attached on a node, because it gives no /dev/fuse or no loop devices; absent until
+	// its agent has reported.
+	ConditionDevicesMissing = "DevicesMissing"
 	// ConditionSnapshotsAvailable is True when the cluster serves the snapshot API and the network's class is there; otherwise False.
 	ConditionSnapshotsAvailable = "SnapshotsAvailable"
 )
@@ -127,6 +130,9 @@ const (
 	// ReasonClockAhead and ReasonClockBehind: a node's clock differs from the API server's by 10 seconds or more.
 	ReasonClockAhead  = "ClockAhead"
 	ReasonClockBehind = "ClockBehind"
+	// ReasonNodeWithoutFuse and ReasonNodeWithoutLoop: a node gives no /dev/fuse, or no loop devices.
+	ReasonNodeWithoutFuse = "NodeWithoutFuse"
+	ReasonNodeWithoutLoop = "NodeWithoutLoopDevices"
 	// ReasonUnknownSpace: no node has reported its space yet.
 	ReasonUnknownSpace = "UnknownSpace"
 	// ReasonSnapshotsServed: the snapshot class is there.

@@ -6,7 +6,7 @@ package v1alpha1
 //	    name                     the MyNetwork's name
 //	    control/agent.sock       the agent's control socket; the directory is the agents' user's
 //	    holder/socket            the holder's; the directory is the agents' user's
-//	    mounter/socket           the mounter's; root's, for the agents' group
+//	    mounter/socket           the mounter's; root's, for the agents' group; beside it NameFigures and NameLacks
 //	/run/mynetwork/devices/UID/  root's, mode 0700: FUSE mounts. Not below UID, or each new agent would get a copy of all mounts
 //	PATH/UID/store, agent        the agents' user's: data, by the MyNetwork's spec.storage.path
 const (
@@ -22,6 +22,9 @@ const (
 	PlaceMounter = "mounter/socket"
 	// NameFigures is the socket beside the mounter's that shows the node plugin's metrics to the agent.
 	NameFigures = "figures"
+	// NameLacks is a file beside the mounter's socket, by which the node plugin tells the agent what the node lacks to attach volumes: a line
+	// "REASON: what it lacks, and what to do" for each. It is there, if empty, once the plugin has looked.
+	NameLacks = "lacks"
 
 	// AgentUser is the user and the group that agents and holders run as.
 	AgentUser = 64646

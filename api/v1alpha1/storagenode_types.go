@@ -211,6 +211,12 @@ type AgentStatus struct {
 	// +kubebuilder:validation:MaxItems=8
 	// +listType=set
 	Pressure []string `json:"pressure,omitempty"`
+	// lacks is what the node lacks to attach volumes, as /dev/fuse, and what to do, each after its reason and ": ".
+	// +optional
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MaxLength=1024
+	// +listType=set
+	Lacks []string `json:"lacks,omitempty"`
 	// certificateEnds is when the certificate in use ends.
 	// +optional
 	CertificateEnds metav1.Time `json:"certificateEnds,omitzero"`

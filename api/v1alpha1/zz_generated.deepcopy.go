@@ -70,6 +70,11 @@ func (in *AgentStatus) DeepCopyInto(out *AgentStatus) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.Lacks != nil {
+		in, out := &in.Lacks, &out.Lacks
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	in.CertificateEnds.DeepCopyInto(&out.CertificateEnds)
 }
 

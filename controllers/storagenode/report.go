@@ -79,6 +79,7 @@ func (r *report) status() v1alpha1.StorageNodeStatus {
 	r.full(&st)
 	r.pressure(&st)
 	r.clock(&st)
+	r.devices(&st)
 	st.ObservedGeneration = status.Observed(n.Status.ObservedGeneration, n.Generation, o)
 	return st
 }
@@ -95,6 +96,28 @@ func (r *report) pressure(st *v1alpha1.StorageNodeStatus) {
 	}
 	status.Bool(&st.Conditions, r.node.Generation, v1alpha1.ConditionUnderPressure, true, v1alpha1.ReasonAboveThreshold,
 		"beyond its threshold: "+strings.Join(a.Pressure, ", ")+" (cpu 80%, memory 85%, disk 90%, latency to peers 1s, fewer than 3 peers that answer)", r.state.Now)
+}
+
+// devices tells of a node on which no volume can be attached.
+func (r *report) devices(st *v1alpha1.StorageNodeStatus) {
+	a := r.node.Status.Agent
+	if a == nil {
+		return
+	}
+	if len(a.Lacks) == 0 {
+		status.Bool(&st.Conditions, r.node.Generation, v1alpha1.ConditionDevicesMissing, false, v1alpha1.ReasonHealthy, "nothing is known to be missing for volumes to be attached here", r.state.Now)
+		return
+	}
+	reason := v1alpha1.ReasonNodeWithoutLoop
+	var why []string
+	for _, l := range a.Lacks {
+		of, what, _ := strings.Cut(l, ": ")
+		if of == v1alpha1.ReasonNodeWithoutFuse {
+			reason = of
+		}
+		why = append(why, what)
+	}
+	status.Bool(&st.Conditions, r.node.Generation, v1alpha1.ConditionDevicesMissing, true, reason, strings.Join(why, "; "), r.state.Now)
 }
 
 // full tells of disks that take no more.

@@ -117,6 +117,9 @@ func (h *Host) prepare(ctx context.Context, n Network) {
 		problems = append(problems, Problem{ReasonDirectory, err})
 	} else {
 		h.serve(ctx, n.UID)
+		if err := h.cfg.Report(n, problems); err != nil {
+			problems = append(problems, Problem{ReasonDirectory, err})
+		}
 	}
 	problems = append(problems, h.cfg.Data(n)...)
 	now := map[string]bool{}

@@ -203,10 +203,26 @@ func TestLacks(t *testing.T) {
 	if got := r.reasons(); !slices.Equal(got, []string{ReasonNoFuse, ReasonNoLoop, ReasonShared}) {
 		t.Errorf("told %q", got)
 	}
+	agents := func() string {
+		text, err := os.ReadFile(filepath.Join(r.dir, "run", string(r.networks[0].UID), filepath.Dir(v1alpha1.PlaceMounter), v1alpha1.NameLacks))
+		if err != nil {
+			t.Error(err)
+		}
+		return string(text)
+	}
+	if got := agents(); strings.Count(got, "\n") != 2 || !strings.HasPrefix(got, ReasonNoFuse+": no volume can be attached: ") || !strings.Contains(got, "(modprobe fuse)\n"+ReasonNoLoop) {
+		t.Errorf("the agent is told %q: want two lines of what is missing and what to do, and nothing of the disk", got)
+	}
+	if err := os.WriteFile(filepath.Join(r.dir, "dev/loop-control"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(r.dir, "dev/fuse"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	r.reconcile()
+	if got := agents(); got != "" {
+		t.Errorf("all is there, and the agent is told %q", got)
+	}
 	if err := os.Remove(filepath.Join(r.dir, "dev/fuse")); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -16,9 +17,9 @@ import (
 // Reasons of what a node lacks.
 const (
 	// ReasonNoFuse: the node gives no /dev/fuse; no volume can be attached there.
-	ReasonNoFuse = "NodeWithoutFuse"
+	ReasonNoFuse = v1alpha1.ReasonNodeWithoutFuse
 	// ReasonNoLoop: the node gives no loop devices; no volume can be attached there.
-	ReasonNoLoop = "NodeWithoutLoopDevices"
+	ReasonNoLoop = v1alpha1.ReasonNodeWithoutLoop
 	// ReasonDirectory: a directory cannot be made or is not fit; the agent's pod waits for it.
 	ReasonDirectory = "DirectoryNotPrepared"
 	// ReasonSpace: the disk has too little space for a store.
@@ -191,6 +192,25 @@ func (p *Paths) Lacks() (problems []Problem) {
 		_ = f.Close()
 	}
 	return problems
+}
+
+// Report writes for the agent of a network what the node lacks to attach volumes, if it is not what was written before.
+func (p *Paths) Report(n Network, problems []Problem) error {
+	var text strings.Builder
+	for _, l := range problems {
+		fmt.Fprintf(&text, "%s: %s\n", l.Reason, strings.Join(strings.Fields(l.Err.Error()), " "))
+	}
+	dir := filepath.Join(p.Run, n.UID, filepath.Dir(v1alpha1.PlaceMounter))
+	before, err := os.ReadFile(filepath.Join(dir, v1alpha1.NameLacks)) // root's directory: nobody else can put a link there
+	if err == nil && string(before) == text.String() {
+		return nil
+	}
+	fd, err := open("/", dir)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return note(fd, v1alpha1.NameLacks, text.String())
 }
 
 // labels tells whether the host has SELinux.

@@ -3,8 +3,11 @@ package agent
 import (
 	"maps"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,7 +38,7 @@ func (a *Agent) collect() v1alpha1.AgentStatus {
 	for _, s := range a.stores.Statuses() {
 		st.Stores = append(st.Stores, a.storeStatus(&s))
 	}
-	st.Pressure = a.health.Pressure()
+	st.Pressure, st.Lacks = a.health.Pressure(), a.lacks()
 	a.copies(&st)
 	return st
 }
@@ -70,6 +73,30 @@ func some(list []block.VolumeID) (out []string) {
 	}
 	slices.Sort(out)
 	return out[:min(len(out), maxNamed)]
+}
+
+// lacks is what the node plugin says that the node lacks to attach volumes; nothing without a plugin, or before it has looked.
+func (a *Agent) lacks() []string {
+	if a.cfg.Mounter == "" {
+		return nil
+	}
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(a.cfg.Mounter), v1alpha1.NameLacks))
+	if err != nil {
+		return nil
+	}
+	return missing(string(text))
+}
+
+// missing are the lines of the plugin's file as the API takes them: at most 8, each once, of at most 1,024 bytes.
+func missing(text string) (out []string) {
+	for line := range strings.Lines(text) {
+		if line = strings.ToValidUTF8(line[:min(len(line), 1024)], ""); strings.TrimSpace(line) != "" {
+			out = append(out, strings.TrimSpace(line))
+		}
+	}
+	slices.Sort(out)
+	out = slices.Compact(out)
+	return out[:min(len(out), 8)]
 }
 
 // copyFigures counts the copies here.

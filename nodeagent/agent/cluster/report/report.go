@@ -282,6 +282,9 @@ func canonical(st *v1alpha1.AgentStatus) *v1alpha1.AgentStatus {
 			*list = nil
 		}
 	}
+	if len(out.Lacks) == 0 {
+		out.Lacks = nil
+	}
 	if len(out.Stores) == 0 {
 		out.Stores = nil
 	}
