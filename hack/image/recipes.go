@@ -39,13 +39,14 @@ func recipes(s sources) map[string]recipe {
 		"tools": {refs: []string{"registry.local/tools:dev", "registry.k8s.io/e2e-test-images/busybox:1.37.0-1",
 			"registry.k8s.io/e2e-test-images/nginx:1.15-4", "registry.k8s.io/e2e-test-images/nginx:1.27-0",
 			"registry.k8s.io/e2e-test-images/glibc-dns-testing:2.0.0"},
-			env: []string{searchPath + ":" + postgres + "/bin"}, fill: tools},
+			env: []string{searchPath + ":" + postgres + "/bin"}, fill: s.tools},
 		"agnhost": {refs: []string{"registry.k8s.io/e2e-test-images/agnhost:2.63.0"}, entry: []string{"/agnhost"}, env: []string{searchPath},
 			fill: func(t *rootfs.Tree) error {
 				return errors.Join(programs(t, shell()...), users(t), t.File("/agnhost", filepath.Join(s.bin, "agnhost")))
 			}},
 	}
-	for name, version := range map[string]string{"csi-provisioner": "v6.3.0", "csi-resizer": "v2.3.0", "csi-snapshotter": "v8.7.0", "snapshot-controller": "v8.7.0"} {
+	for name, version := range map[string]string{"csi-provisioner": "v6.3.0", "csi-resizer": "v2.3.0", "csi-snapshotter": "v8.7.0",
+		"snapshot-controller": "v8.7.0", "csi-snapshot-metadata": "v1.0.0"} {
 		all[name] = recipe{refs: []string{"registry.k8s.io/sig-storage/" + name + ":" + version}, entry: []string{"/" + name},
 			fill: func(t *rootfs.Tree) error { return t.File("/"+name, filepath.Join(s.bin, name)) }}
 	}
@@ -68,9 +69,12 @@ func shell() []string {
 		"mount", "umount", "nsenter", "losetup", "truncate", "chmod", "touch", "sync"}
 }
 
-// tools is for tests: what shell scripts use, what makes and measures I/O, and two databases.
-func tools(t *rootfs.Tree) error {
+// tools is for tests: what shell scripts use, what makes and measures I/O, two databases, and a backup program's question.
+func (s sources) tools(t *rootfs.Tree) error {
 	if err := t.Package("coreutils"); err != nil {
+		return err
+	}
+	if err := t.File("/usr/bin/snapshot-metadata-lister", filepath.Join(s.bin, "snapshot-metadata-lister")); err != nil {
 		return err
 	}
 	err := programs(t, "bash", "grep", "egrep", "sed", "awk", "tar", "find", "xargs", "ps", "mount", "umount", "findmnt", "lsblk", "losetup",

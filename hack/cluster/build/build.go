@@ -79,7 +79,7 @@ func (b Builder) World(ctx context.Context) error {
 	}, "world")
 }
 
-// Sidecars builds the CSI sidecars, and puts the definitions of snapshots among the addons.
+// Sidecars builds the CSI sidecars and a client of one, and puts the definitions of snapshots and their metadata among the addons.
 func (b Builder) Sidecars(ctx context.Context) error {
 	return b.once("sidecars", func(dir string) error {
 		programs, err := b.output(ctx, dir, "go", "list", "-f", "{{.ImportPath}} {{.Module.Version}}", "tool")
@@ -92,11 +92,19 @@ func (b Builder) Sidecars(ctx context.Context) error {
 				return err
 			}
 		}
-		client, err := b.output(ctx, dir, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/kubernetes-csi/external-snapshotter/client/v8")
-		if err != nil {
+		if err := b.compile(ctx, dir, "-s -w", b.Dir.Bin("snapshot-metadata-lister"), "./snapshot-metadata-lister"); err != nil {
 			return err
 		}
-		return b.definitions(filepath.Join(client, "config", "crd"))
+		for _, module := range []string{"external-snapshotter/client/v8", "external-snapshot-metadata/client"} {
+			client, err := b.output(ctx, dir, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/kubernetes-csi/"+module)
+			if err != nil {
+				return err
+			}
+			if err := b.definitions(filepath.Join(client, "config", "crd")); err != nil {
+				return err
+			}
+		}
+		return nil
 	}, "sidecars")
 }
 
@@ -107,7 +115,7 @@ func (b Builder) definitions(dir string) error {
 		return err
 	}
 	if len(files) == 0 {
-		return fmt.Errorf("no definitions of snapshots in %s", dir)
+		return fmt.Errorf("no definitions in %s", dir)
 	}
 	if err := os.MkdirAll(b.Dir.Addons(), 0o755); err != nil {
 		return err

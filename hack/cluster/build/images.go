@@ -9,7 +9,7 @@ import (
 
 // images are those that every cluster has: the pods' own, the sidecars', and one with a shell and tools for tests.
 func images() []string {
-	return []string{"pause", "csi-provisioner", "csi-resizer", "csi-snapshotter", "snapshot-controller", "tools"}
+	return []string{"pause", "csi-provisioner", "csi-resizer", "csi-snapshotter", "csi-snapshot-metadata", "snapshot-controller", "tools"}
 }
 
 // Images builds the images that every cluster has, and the program that builds images.
