@@ -98,7 +98,14 @@ func (t *thrash) clean(what string) error {
 		}
 	}
 	for _, args := range [][]string{{"volume", "scrub", t.loads[0].name}, {"fsck", "--quick"}} {
-		if c, err := t.check(args...); err != nil || c.Errors > 0 {
+		for _, l := range t.loads { // a walk of a slow machine does not keep up with writers, and tells what has moved under it
+			l.mu.Lock()
+		}
+		c, err := t.check(args...)
+		for _, l := range t.loads {
+			l.mu.Unlock()
+		}
+		if err != nil || c.Errors > 0 {
 			t.broken(fmt.Errorf("all %s: %v finds %d errors: %w", what, args, c.Errors, err))
 			return t.failed()
 		}

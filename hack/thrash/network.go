@@ -153,7 +153,8 @@ func (t *thrash) up() error {
 		return err
 	}
 	n["via"] = t.proxies.via()
-	n["agent"] = map[string]any{"grace": grace.String(), "log-level": "info"}
+	// Bits are flipped more often than a disk may have damaged areas in a day: it would be given up, and others after it.
+	n["agent"] = map[string]any{"grace": grace.String(), "scrub-limit": 0}
 	if b, err = json.MarshalIndent(n, "", "  "); err != nil {
 		return err
 	}
