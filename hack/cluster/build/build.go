@@ -4,6 +4,7 @@
 //
 //	world      etcd and all of Kubernetes in one program that goes by the names of its parts
 //	sidecars   the CSI sidecars and the snapshot controller
+//	metadata   the CSI sidecar for changed blocks, which is written for older libraries than the others, and a client of it
 //	e2e        Kubernetes' end-to-end tests of storage drivers, ginkgo and agnhost
 //
 // All of them use the dependencies of Kubernetes' own release, so that what one has compiled the others find in Go's cache.
@@ -79,33 +80,36 @@ func (b Builder) World(ctx context.Context) error {
 	}, "world")
 }
 
-// Sidecars builds the CSI sidecars and a client of one, and puts the definitions of snapshots and their metadata among the addons.
+// Sidecars builds the CSI sidecars, and a client of the one for changed blocks, and puts the definitions of snapshots and of that one's
+// service among the addons.
 func (b Builder) Sidecars(ctx context.Context) error {
-	return b.once("sidecars", func(dir string) error {
-		programs, err := b.output(ctx, dir, "go", "list", "-f", "{{.ImportPath}} {{.Module.Version}}", "tool")
-		if err != nil {
+	err := b.once("sidecars", func(dir string) error { return b.sidecars(ctx, dir, "external-snapshotter/client/v8") }, "sidecars")
+	if err != nil {
+		return err
+	}
+	return b.once("metadata", func(dir string) error {
+		err := b.compile(ctx, dir, "-s -w", b.Dir.Bin("snapshot-metadata-lister"), "./snapshot-metadata-lister")
+		return errors.Join(err, b.sidecars(ctx, dir, "external-snapshot-metadata/client"))
+	}, "metadata")
+}
+
+// sidecars builds the tools of a module, and copies the definitions of what their clients speak of.
+func (b Builder) sidecars(ctx context.Context, dir, client string) error {
+	programs, err := b.output(ctx, dir, "go", "list", "-f", "{{.ImportPath}} {{.Module.Version}}", "tool")
+	if err != nil {
+		return err
+	}
+	for _, line := range strings.Split(programs, "\n") {
+		program, version, _ := strings.Cut(line, " ")
+		if err := b.compile(ctx, dir, "-s -w -X main.version="+version, b.Dir.Bin(filepath.Base(program)), program); err != nil {
 			return err
 		}
-		for _, line := range strings.Split(programs, "\n") {
-			program, version, _ := strings.Cut(line, " ")
-			if err := b.compile(ctx, dir, "-s -w -X main.version="+version, b.Dir.Bin(filepath.Base(program)), program); err != nil {
-				return err
-			}
-		}
-		if err := b.compile(ctx, dir, "-s -w", b.Dir.Bin("snapshot-metadata-lister"), "./snapshot-metadata-lister"); err != nil {
-			return err
-		}
-		for _, module := range []string{"external-snapshotter/client/v8", "external-snapshot-metadata/client"} {
-			client, err := b.output(ctx, dir, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/kubernetes-csi/"+module)
-			if err != nil {
-				return err
-			}
-			if err := b.definitions(filepath.Join(client, "config", "crd")); err != nil {
-				return err
-			}
-		}
-		return nil
-	}, "sidecars")
+	}
+	source, err := b.output(ctx, dir, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/kubernetes-csi/"+client)
+	if err != nil {
+		return err
+	}
+	return b.definitions(filepath.Join(source, "config", "crd"))
 }
 
 // definitions copies the custom resource definitions in dir.

@@ -24,7 +24,7 @@ func (b Builder) Images(ctx context.Context) error {
 			}
 		}
 		return b.image(ctx, images()...)
-	}, "../image", "sidecars")
+	}, "../image", "sidecars", "metadata")
 }
 
 // E2E builds Kubernetes' tests of storage drivers, what runs them, and the image of their test server.
