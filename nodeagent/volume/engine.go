@@ -20,6 +20,8 @@ type Engine struct {
 	codec *codec
 	owner uint64 // mark of this opening in cache keys
 
+	checks sync.Pool // of *checks
+
 	// journal: what is appended, in which order. Guarded by jmu.
 	jmu     sync.Mutex
 	log     logState

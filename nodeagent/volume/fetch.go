@@ -15,6 +15,7 @@ type place struct {
 	extent  block.ExtentID
 	dataOff uint32
 	page    uint8 // resolved page within the physical block
+	run     int   // at most so many pages from it on lie one behind the other there
 	number  uint64
 	gen     uint16
 	entry   blockmap.BlockEntry // zero for a block that is not sealed
@@ -29,6 +30,7 @@ func (r reader) locate(a blockmap.Addr) (pl place, err error) {
 	if err != nil {
 		return pl, err
 	}
+	run := block.MaxPages
 	for range 3 {
 		var b blockmap.BlockEntry
 		if gen == 0 {
@@ -37,7 +39,7 @@ func (r reader) locate(a blockmap.Addr) (pl place, err error) {
 			if open != nil && open.ordinal != 0 && int(page) < int(open.header.Rows) {
 				x := e.cat.extents[open.ordinal]
 				e.mu.RUnlock()
-				return place{volume: v, extent: extentID(v, &x), dataOff: open.dataOff, page: page, number: number, open: open}, nil
+				return place{volume: v, extent: extentID(v, &x), dataOff: open.dataOff, page: page, run: run, number: number, open: open}, nil
 			}
 			e.mu.RUnlock()
 		}
@@ -50,9 +52,10 @@ func (r reader) locate(a blockmap.Addr) (pl place, err error) {
 			if err != nil {
 				return pl, err
 			}
-			return place{volume: v, extent: extentID(v, &x), dataOff: b.DataOff, page: page, number: number, gen: gen, entry: b}, nil
+			return place{volume: v, extent: extentID(v, &x), dataOff: b.DataOff, page: page, run: run, number: number, gen: gen, entry: b}, nil
 		case blockmap.KindMoved:
 			var ok bool
+			run = min(run, b.Survivors.RunAt(page)) // survivors keep their order, so their neighbours are neighbours again
 			if number, page, ok = b.Resolve(page); !ok {
 				return pl, fmt.Errorf("address %s did not survive a move: %w", a, replica.ErrNotHeld)
 			}
@@ -98,15 +101,18 @@ func (e *Engine) extentOf(cat *catalog, gen uint16, ordinal uint32) (x blockmap.
 func (r reader) fetch(a blockmap.Addr, n int, dst []byte) error {
 	e := r.e
 	for n > 0 {
-		if v, ok := e.Cache.Get(e.pageKey(a)); ok {
-			copy(dst, v.(*[block.PageSize]byte)[:])
-			a, n, dst = a+1, n-1, dst[block.PageSize:]
-			continue
+		l := e.placeOf(a)
+		if l == nil || l.local == nil { // pages of a store at hand are not in the cache: see keepPages
+			if v, ok := e.Cache.Get(e.pageKey(a)); ok {
+				copy(dst, v.(*[block.PageSize]byte)[:])
+				a, n, dst = a+1, n-1, dst[block.PageSize:]
+				continue
+			}
 		}
-		got, err := r.fetchRun(a, n, dst)
+		got, err := r.fetchRun(l, a, n, dst)
 		if err != nil && !r.local {
 			e.refreshAncestors() // whoever cleaned meanwhile has moved the block, whatever the stores say of the old place
-			got, err = r.fetchRun(a, n, dst)
+			got, err = r.fetchRun(nil, a, n, dst)
 		}
 		if err != nil {
 			return err
@@ -133,11 +139,18 @@ func (e *Engine) placeKey(a blockmap.Addr) CacheKey {
 	return CacheKey{Owner: e.owner, Kind: cachePlace, A: uint64(a) >> 8}
 }
 
-// fetchRun reads as many of n pages as lie together, at least one.
-func (r reader) fetchRun(a blockmap.Addr, n int, dst []byte) (int, error) {
-	if v, ok := r.e.Cache.Get(r.e.placeKey(a)); ok {
-		l := v.(*located)
-		if got, err := r.readTable(l, int(a.Page()), a, n, dst); err == nil {
+// placeOf is the block that a page was last found in, if the cache has it still.
+func (e *Engine) placeOf(a blockmap.Addr) *located {
+	if v, ok := e.Cache.Get(e.placeKey(a)); ok {
+		return v.(*located)
+	}
+	return nil
+}
+
+// fetchRun reads as many of n pages as lie together, at least one. known is where the block was last; nil if that is not known.
+func (r reader) fetchRun(known *located, a blockmap.Addr, n int, dst []byte) (int, error) {
+	if known != nil {
+		if got, err := r.readTable(known, int(a.Page()), a, n, dst); err == nil {
 			return got, nil
 		}
 		// Whatever the error says (a store that is away hides that others hold it no more), look where the block is now.
@@ -149,6 +162,14 @@ func (r reader) fetchRun(a blockmap.Addr, n int, dst []byte) (int, error) {
 	if pl.open != nil {
 		return r.readOpen(&pl, a, n, dst)
 	}
+	key := blockmap.New(pl.gen, pl.number, 0)
+	if pl.number != a.Block() { // moved: the block that took its pages may be known
+		if l := r.e.placeOf(key); l != nil && l.extent == pl.extent {
+			if got, err := r.readTable(l, int(pl.page), a, min(n, pl.run), dst); err == nil {
+				return got, nil
+			}
+		}
+	}
 	l := &located{place: pl}
 	if l.table, err = r.table(&pl); err != nil {
 		return 0, err
@@ -159,12 +180,8 @@ func (r reader) fetchRun(a blockmap.Addr, n int, dst []byte) (int, error) {
 			break
 		}
 	}
-	if pl.number != a.Block() {
-		n = 1 // moved: neighbours may lie elsewhere
-	} else {
-		r.e.Cache.Put(r.e.placeKey(a), l, 256)
-	}
-	return r.readTable(l, int(pl.page), a, n, dst)
+	r.e.Cache.Put(r.e.placeKey(key), l, 256)
+	return r.readTable(l, int(pl.page), a, min(n, pl.run), dst)
 }
 
 // readTable reads pages of a sealed block.
@@ -190,6 +207,11 @@ func (r reader) readLocal(l *located, rows []block.Row, off uint32, a blockmap.A
 		if err := l.local.ReadData(l.extent, off, stored); err != nil {
 			return err
 		}
+	}
+	if last := len(rows) - 1; r.later.takes() && last%2 == 0 && size == len(dst) && &stored[0] == &dst[0] {
+		r.later.add(a+blockmap.Addr(last), &rows[last], dst[last*block.PageSize:])
+		rows, dst = rows[:last], dst[:last*block.PageSize]
+		return checkPages(rows, dst)
 	}
 	return r.e.decodeRows(l.volume, rows, l.table.Header.Compression, stored, dst)
 }
@@ -320,7 +342,8 @@ func weight(err error) int {
 // reader is one way to read: from all replicas, or only from what this process has at hand.
 type reader struct {
 	e     *Engine
-	local bool // never wait for another node
+	local bool    // never wait for another node
+	later *checks // pages that may be checked with others; nil: each is checked where it is read
 }
 
 // order lists where to read an extent: stores of this process first, then who is known to hold it, then everybody.

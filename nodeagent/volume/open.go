@@ -89,6 +89,7 @@ func newEngine(d Deps, spec Spec) (*Engine, error) {
 		holders: make(map[block.ExtentID][]block.StoreID), suspects: make(map[block.StoreID]time.Duration), stock: newInventory(), pins: make(map[pinKey][]byte), behind: make(map[lagKey]lag),
 		cat: newCatalog(), pages: spec.Pages, nextBlock: 1,
 		idle: d.Env.NewSignal(), wake: d.Env.NewSignal(), heal: d.Env.NewSignal(), repair: d.Env.NewSignal(), failedSet: d.Env.NewEvent(), tasksEnd: d.Env.NewEvent()}
+	e.checks.New = func() any { return new(checks) }
 	e.view = view{layers: []*layer{e.newLayer()}}
 	e.lastCheck, e.lastQuorum = d.Env.Now(), d.Env.Now()
 	return e, nil

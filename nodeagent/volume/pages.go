@@ -90,6 +90,7 @@ func (r reader) Node(a blockmap.Addr) ([]byte, error) {
 		return v.(*[block.PageSize]byte)[:], nil
 	}
 	page := new([block.PageSize]byte)
+	r.later = nil // it is used at once
 	if err := r.fetch(a, 1, page[:]); err != nil {
 		return nil, fmt.Errorf("map node %s: %w", a, err)
 	}

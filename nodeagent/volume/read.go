@@ -65,7 +65,7 @@ func (e *Engine) TryRead(p []byte, off int64) (ok bool, err error) {
 	if pages > maxGather || e.stale() {
 		return false, nil
 	}
-	if err := (reader{e, true}).readSome(page, p); err != nil || e.epochNow().Session != session {
+	if err := (reader{e: e, local: true}).readSome(page, p); err != nil || e.epochNow().Session != session {
 		return false, nil
 	}
 	e.mu.Lock()
@@ -108,7 +108,23 @@ func (r reader) readPages(page, pages uint64, p []byte) error {
 	return nil
 }
 
+// readSome reads a range of at most maxGather pages.
 func (r reader) readSome(first uint64, p []byte) error {
+	if len(p) <= block.PageSize {
+		return r.gather(first, p)
+	}
+	c := r.e.checks.Get().(*checks)
+	defer c.end(r.e)
+	r.later = c
+	if err := r.gather(first, p); err != nil {
+		return err
+	}
+	r.later = nil
+	return c.settle(r)
+}
+
+// gather is readSome but for the checks that it leaves to later.
+func (r reader) gather(first uint64, p []byte) error {
 	e := r.e
 	n := len(p) / block.PageSize
 	var addrs [maxGather]blockmap.Addr

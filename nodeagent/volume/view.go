@@ -131,7 +131,7 @@ func (v *View) TryRead(p []byte, off int64) (ok bool, err error) {
 	if err := v.e.Err(); err != nil {
 		return true, err
 	}
-	if pages > maxGather || (reader{v.e, true}).readSome(page, p) != nil {
+	if pages > maxGather || (reader{e: v.e, local: true}).readSome(page, p) != nil {
 		return false, nil
 	}
 	return true, nil

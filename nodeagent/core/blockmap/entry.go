@@ -55,6 +55,14 @@ func (s *Survivors) Set(p uint8) { s[p/8] |= 1 << (p % 8) }
 // Has reports whether page p is in the set.
 func (s *Survivors) Has(p uint8) bool { return p < block.MaxPages && s[p/8]>>(p%8)&1 != 0 }
 
+// RunAt is how many pages from p on are in the set, up to the first that is not.
+func (s *Survivors) RunAt(p uint8) (n int) {
+	for ; s.Has(p); p++ {
+		n++
+	}
+	return n
+}
+
 // Count is the size of the set.
 func (s *Survivors) Count() int { return s.Below(block.MaxPages) }
 

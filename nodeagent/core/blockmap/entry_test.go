@@ -187,3 +187,15 @@ func TestThrough(t *testing.T) {
 		}
 	}
 }
+
+func TestSurvivorsRunAt(t *testing.T) {
+	var s Survivors
+	for _, p := range []uint8{3, 4, 5, 9, 238, 239} {
+		s.Set(p)
+	}
+	for p, want := range map[uint8]int{0: 0, 3: 3, 4: 2, 5: 1, 6: 0, 9: 1, 238: 2, 239: 1} {
+		if got := s.RunAt(p); got != want {
+			t.Errorf("%d pages from %d on, want %d", got, p, want)
+		}
+	}
+}
