@@ -239,7 +239,7 @@ func (a *Agent) lockDir() error {
 func (a *Agent) startData() (err error) {
 	c := &a.cfg
 	presented := grant.NewAuthorizer(c.Network, a.trust.keys, nil)
-	opt := stores.Options{Pulled: func(p stores.Pull) { a.history.Copied(p.Bytes, p.Took, p.Failed) }, Node: c.Node, Network: c.Network, Format: c.Format, Keys: a.trust.keys, Log: c.Log,
+	opt := stores.Options{Layout: a.members, Pulled: func(p stores.Pull) { a.history.Copied(p.Bytes, p.Took, p.Failed) }, Node: c.Node, Network: c.Network, Format: c.Format, Keys: a.trust.keys, Log: c.Log,
 		Auth: &grants.Authorizer{Self: c.Node, Network: c.Network, Presented: presented}}
 	for _, s := range c.Stores {
 		opt.Stores = append(opt.Stores, stores.Config(s))
@@ -471,7 +471,7 @@ func (a *Agent) counters() map[string]uint64 {
 	up, f := a.volumes.Upkeep(), a.copyFigures()
 	return map[string]uint64{"copies": uint64(f.Copies), "lastCopies": uint64(f.Last), "missingCopies": uint64(f.Missing), "syncedVersion": f.Synced,
 		"copiesMisplaced": uint64(up.Misplace), "copyBytesLeft": uint64(up.Repair + up.Moving), "extentsBelow": uint64(up.Below),
-		"copiesStuck": uint64(up.Stuck), "layoutSynced": up.Synced,
+		"copiesStuck": uint64(up.Stuck), "layoutSynced": a.inPlace(&up),
 		"cacheHits": m.Hits, "cacheMisses": m.Misses, "cacheBytes": uint64(max(m.Bytes, 0)),
 		"connectionsRefused": a.refused.Load(), "nodesLost": a.lost.Load()}
 }

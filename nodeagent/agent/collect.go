@@ -17,6 +17,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/scrub"
 	"mynetwork.io/mynetwork/nodeagent/agent/stores"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/volume"
 )
 
 // tell has what changed reported.
@@ -50,7 +51,7 @@ func (a *Agent) copies(st *v1alpha1.AgentStatus) {
 	st.Copies, st.LastCopies, st.MissingCopies, st.SyncedVersion = f.Copies, f.Last, f.Missing, int64(f.Synced)
 	st.LastVolumes = some(f.Volumes)
 	up := a.volumes.Upkeep()
-	st.InPlaceVersion = int64(up.Synced)
+	st.InPlaceVersion = int64(a.inPlace(&up))
 	if len(st.Stores) > 0 { // a new layout is one report, not two
 		st.InPlaceVersion = min(st.InPlaceVersion, st.SyncedVersion)
 	}
@@ -62,6 +63,10 @@ func (a *Agent) copies(st *v1alpha1.AgentStatus) {
 		st.UnplacedVolumes = some(a.volumes.Unplaced(up.Version))
 	}
 }
+
+// inPlace is the newest layout with which all volumes that are open here were in place, and which all stores here have acknowledged: under no older one
+// an extent is opened here any more that counts on a store which that layout puts nothing on.
+func (a *Agent) inPlace(up *volume.Upkeep) uint64 { return min(up.Synced, a.stores.Acknowledge()) }
 
 // maxNamed is how many volumes a list of a status names.
 const maxNamed = 8

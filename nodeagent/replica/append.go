@@ -86,6 +86,9 @@ func (s *Server) stage(use store.Use, h *Head, r *journal.Record, rec, payload [
 		s.wait(waiting{to: to, seq: r.Seq}) // sent again: durable with the next commit at the latest
 		return nil
 	}
+	if err := s.checkLayout(r); err != nil {
+		return err
+	}
 	lsn, err := s.store.AppendAs(h.Extent, rec, payload, use)
 	if err != nil {
 		return fmt.Errorf("seq %d of %s: %w", r.Seq, h.Extent, err)

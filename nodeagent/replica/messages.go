@@ -52,6 +52,7 @@ const (
 	StatusQuarantined        // the disk has failed
 	StatusError              // anything else; the body is text
 	StatusUnsure             // damage may have cost this store a promise: only a fresh one settles that
+	StatusLayout             // the extent was proposed under a layout that is too old: see LayoutError
 )
 
 // Errors that outcomes are turned into, on the caller's side.
@@ -196,6 +197,8 @@ func ErrorOf(st Status, text []byte) error {
 		return fmt.Errorf("%s: %w", text, block.ErrMismatch)
 	case StatusDeleted:
 		return ErrDeleted
+	case StatusLayout:
+		return DecodeLayoutError(text)
 	case StatusUnsure:
 		return fmt.Errorf("%s: %w", text, ErrUnsure)
 	case StatusQuarantined:

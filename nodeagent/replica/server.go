@@ -49,6 +49,9 @@ type Server struct {
 	blocked []blocked // appends that wait for room in the store's log, in order
 	stopped bool
 
+	layout              Layout // nil: none is followed
+	noted, acknowledged uint64 // its version that was noted, and that is durable
+
 	commit task.Signal
 	tidy   task.Signal
 	hurry  task.Signal // tidying must not wait for a pause
@@ -266,7 +269,10 @@ func (s *Server) allow(from string, typ Type, h *Head) error {
 
 func (s *Server) refuse(to Replier, err error) {
 	var f *FencedError
+	var l *LayoutError
 	switch {
+	case errors.As(err, &l):
+		to.Reply(StatusLayout, l.encode())
 	case errors.As(err, &f):
 		var b [block.EpochSize]byte
 		f.Promised.Put(b[:])

@@ -157,6 +157,7 @@ func (n *node) start() {
 		}
 		n.st = st
 		n.srv = replica.NewServer(p, st, n.store, allowAll{}, n.client(p))
+		n.srv.Follow(placer{n})
 	})
 }
 

@@ -186,6 +186,9 @@ func (p placer) Alive(s block.StoreID) bool {
 // Version implements volume.Placer.
 func (p placer) Version() uint64 { return p.n.w.version }
 
+// Takes implements replica.Layout.
+func (p placer) Takes(s block.StoreID) bool { return p.Site(s).Takes }
+
 // probe is what keeps beliefs about other nodes: every half second of virtual time.
 func (w *World) probe() {
 	for _, a := range w.nodes {

@@ -26,6 +26,7 @@ type inventory struct {
 	refused   map[block.StoreID]time.Duration // stores that had no room for a copy
 	doubt     map[copyKey]bool                // orders to free whose outcome is not known (invariant K4)
 	report    Upkeep
+	fallbacks uint64 // extents that were opened with a member on a store that takes no new copies
 }
 
 // copyKey is one copy.

@@ -64,6 +64,8 @@ type Engine struct {
 	lastCheck    time.Duration
 	stock        inventory                       // who holds what, as the last audit saw it
 	suspects     map[block.StoreID]time.Duration // last failure of a store
+	unheard      map[block.StoreID]uint64        // stores that take nothing under a layout of this version, as others told
+	newest       uint64                          // the newest of these versions
 	lastLeave    time.Duration                   // when the open extent was last left because of the layout
 	lastQuorum   time.Duration                   // when a majority last took this epoch
 	grip         replication.Grip                // a weak writer's right to acknowledge

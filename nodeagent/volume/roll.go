@@ -24,6 +24,7 @@ type opening struct {
 
 	mu       sync.Mutex
 	acks     map[block.StoreID]bool // true: durable, false: failed
+	outdated bool                   // a member knows a newer layout, and refused
 	full     bool
 	capacity uint32
 	urgent   bool // what was acknowledged needs a place: the users' mark does not hold
@@ -133,17 +134,40 @@ func (e *Engine) pick(x block.ExtentID, r int) (members []block.StoreID, alive i
 		candidates = e.addNamed(candidates)
 	}
 	for _, s := range candidates {
-		if len(members) < r && e.believedAlive(s) && !e.left(s) {
+		if len(members) < r && e.believedAlive(s) && !e.left(s) && !e.leftUnheard(s) {
 			members = append(members, s)
 		}
 	}
 	alive = len(members)
 	for _, s := range candidates {
-		if len(members) < r && !e.believedAlive(s) {
+		if len(members) < r && (!e.believedAlive(s) || e.leftUnheard(s)) {
 			members = append(members, s)
 		}
 	}
 	return members, alive
+}
+
+// leftUnheard tells that nothing is put on a store under a layout that this node has not heard of yet.
+func (e *Engine) leftUnheard(s block.StoreID) bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	v, known := e.unheard[s]
+	return known && e.Placer.Version() < v
+}
+
+// outdated notes why a store did not open an extent: its node knows a newer layout. Who is alive is proposed without those that leave;
+// if there are too few of these, no extent is opened before this node has heard of that layout too.
+func (e *Engine) outdated(why *replica.LayoutError) {
+	e.mu.Lock()
+	news := e.newest < why.Version
+	e.newest = max(e.newest, why.Version)
+	for _, s := range why.Leaving {
+		e.unheard[s] = max(e.unheard[s], why.Version)
+	}
+	e.mu.Unlock()
+	if news {
+		e.Logf("volume %s: layout %d is in use elsewhere and has not reached this node, which has %d; nothing new is put on %v", e.spec.ID, why.Version, e.Placer.Version(), why.Leaving)
+	}
 }
 
 // left tells that a store's node is no member of the layout any more: it is read from, and gets nothing.
@@ -252,9 +276,13 @@ func (o *opening) answer(s block.StoreID) replica.Done {
 		switched := o.switched
 		o.acks[s] = ok
 		o.full = o.full || (err == nil && st == replica.StatusFull)
+		o.outdated = o.outdated || (err == nil && st == replica.StatusLayout)
 		o.mu.Unlock()
 		if err == nil && st == replica.StatusUnsure {
 			o.e.settle(s, o.id, replica.ErrUnsure)
+		}
+		if err == nil && st == replica.StatusLayout {
+			o.e.outdated(replica.DecodeLayoutError(body))
 		}
 		switch {
 		case !switched:
@@ -292,7 +320,7 @@ func (o *opening) noSpace() bool {
 func (o *opening) abandon() {
 	o.mu.Lock()
 	for s, ok := range o.acks {
-		if !ok {
+		if !ok && !o.outdated { // a store that knows more than this node has not failed
 			o.e.suspect(s)
 		}
 	}
@@ -315,6 +343,7 @@ func (e *Engine) switchTo(o *opening) {
 	if o.closed != nil {
 		e.append(o.closed)
 	}
+	leaves := e.leaving(o.members) > 0
 	l := &e.log
 	old := l.ordinal
 	oldChain := l.chain
@@ -334,6 +363,10 @@ func (e *Engine) switchTo(o *opening) {
 		e.closeEntry(old, &oldChain)
 	}
 	e.full = o.urgent
+	if leaves { // for want of others: a node that was not counted on any more is again
+		e.stock.report.Synced = 0
+		e.stock.fallbacks++
+	}
 	e.stats.Rolls++
 	e.mu.Unlock()
 	o.mu.Lock()

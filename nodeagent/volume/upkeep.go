@@ -23,8 +23,9 @@ const (
 // Upkeep is how the copies of a volume are, as far as its engine knows.
 type Upkeep struct {
 	Version uint64 // of the layout that was looked at last; 0: none was yet
-	Synced  uint64 // the latest layout with which every extent, the open one too, was whole and in place; 0: none
-	Rolls   bool   // the open extent has a member on a store that takes no new copies
+	Synced  uint64 // the latest layout with which every extent, the open one too, was whole and in place; 0: none, or an extent was opened
+	// since, for want of others, on a store that takes no new copies
+	Rolls bool // the open extent has a member on a store that takes no new copies
 	upkeep.Summary
 }
 
@@ -67,9 +68,12 @@ func (e *Engine) missing() bool {
 
 // tendCopies makes a plan and carries it out. It tells whether something came of it: then there may be more to do.
 func (e *Engine) tendCopies(version uint64) (more bool) {
+	e.mu.RLock()
+	fallbacks := e.stock.fallbacks
+	e.mu.RUnlock()
 	xs := e.copiesSeen()
 	plan, sum := upkeep.Plan(network{e}, xs, upkeep.Limits{Bytes: planBytes, Other: planOther})
-	e.noteCopies(xs, version, sum)
+	e.noteCopies(xs, version, sum, fallbacks)
 	named, dropped := 0, 0
 	for i := range plan {
 		if e.Err() != nil {
@@ -161,13 +165,13 @@ func (i *inventory) full(s block.StoreID, now time.Duration) bool {
 }
 
 // noteCopies keeps the figures, and marks the extents that lack a copy.
-func (e *Engine) noteCopies(xs []upkeep.Extent, version uint64, sum upkeep.Summary) {
+func (e *Engine) noteCopies(xs []upkeep.Extent, version uint64, sum upkeep.Summary, fallbacks uint64) {
 	rolls := e.openAway() > 0
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := &e.stock.report
 	r.Version, r.Summary, r.Rolls = version, sum, rolls
-	if sum.Settled() && !rolls {
+	if sum.Settled() && !rolls && fallbacks == e.stock.fallbacks { // what was seen is so still
 		r.Synced = version
 	}
 	for i := range xs {

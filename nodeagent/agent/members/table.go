@@ -406,6 +406,9 @@ func (t *Table) Site(s block.StoreID) upkeep.Site {
 	return upkeep.Site{Node: e.Name, Zone: e.Zone, Member: e.member, Takes: e.active && !slices.ContainsFunc(e.stores, func(o Store) bool { return o.ID == s && o.Quarantined })}
 }
 
+// Takes implements replica.Layout.
+func (t *Table) Takes(s block.StoreID) bool { return t.Site(s).Takes }
+
 // Alive implements volume.Placer.
 func (t *Table) Alive(id block.StoreID) bool {
 	t.mu.RLock()

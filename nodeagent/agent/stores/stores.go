@@ -51,6 +51,7 @@ type Options struct {
 	// offered under a new id, and formatted once Grant names that id. Format has to be false.
 	Memory string
 	Auth   replica.Authorizer
+	Layout replica.Layout      // that opens of extents are judged by; nil: none
 	Keys   []ed25519.PublicKey // the control keys
 	// Pulled hears of each copy that was made here from another store; nil: nobody does.
 	Pulled func(Pull)
@@ -218,7 +219,32 @@ func (s *Set) Start(pulls replica.Transport) {
 }
 
 func (s *Set) newDoor(st *Store) *door {
-	return &door{srv: replica.NewServer(s.env, st.Store, st.ID, s.opt.Auth, s.pulls), set: s, store: st.Store, load: &st.load}
+	srv := replica.NewServer(s.env, st.Store, st.ID, s.opt.Auth, s.pulls)
+	if s.opt.Layout != nil {
+		srv.Follow(s.opt.Layout)
+	}
+	return &door{srv: srv, set: s, store: st.Store, load: &st.load}
+}
+
+// Acknowledge has the stores note the present layout, without waiting, and gives the newest version that all of them have noted that can
+// still vote: see replica.Server.
+func (s *Set) Acknowledge() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.opt.Layout == nil {
+		return 0
+	}
+	least := s.opt.Layout.Version()
+	for _, st := range s.all {
+		if st.Quarantined() != nil {
+			continue
+		}
+		if st.door == nil {
+			return 0 // not started yet
+		}
+		least = min(least, st.door.srv.Acknowledge())
+	}
+	return least
 }
 
 // Close ends the doors, once what was taken is committed, and closes the stores. It may be repeated.
