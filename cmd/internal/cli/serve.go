@@ -32,6 +32,7 @@ func (a *app) agentCommand() *cobra.Command {
 			log.Warn("timers stay fine, which costs CPU", "error", err)
 		}
 		agent.SetMemory(config)
+		go agent.GiveBack(ctx)
 		return serve(ctx, config)
 	})
 }
