@@ -7,12 +7,15 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/sim"
@@ -46,7 +49,10 @@ func main() {
 	flag.StringVar(&o.without, "without", "", "faults to leave out, separated by commas")
 	flag.BoolVar(&o.all, "all", false, "go on after a failure; print one line for each")
 	flag.Parse()
-	if !run(o) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ok := run(ctx, o)
+	stop()
+	if !ok {
 		os.Exit(1)
 	}
 }
@@ -61,12 +67,13 @@ type state struct {
 	formats  sim.Formats
 }
 
-func run(o options) bool {
+// run runs seeds until all are done, one has failed, or ctx ends; then what was found so far is told as well.
+func run(ctx context.Context, o options) bool {
 	s := &state{next: o.first, coverage: make(map[[2]string]int)}
 	start := time.Now()
 	var wg sync.WaitGroup
 	for range o.jobs {
-		wg.Go(func() { s.work(o, start) })
+		wg.Go(func() { s.work(ctx, o, start) })
 	}
 	wg.Wait()
 	fmt.Printf("\n%d seeds in %v, %d failed\n\n%s", s.done, time.Since(start).Round(time.Millisecond), len(s.failed), sim.Table(s.coverage))
@@ -83,12 +90,16 @@ func run(o options) bool {
 		}
 		fmt.Printf("\nseed %d: %v\nreplay: go run ./hack/sim -seeds 1 -first %d -trace 100000\n", r.Seed, r.Failure, r.Seed)
 	}
+	if s.done < o.seeds && len(s.failed) == 0 {
+		fmt.Printf("ended before seed %d\n", s.next)
+		return false
+	}
 	return len(s.failed) == 0
 }
 
-// work takes seeds until there are none left or one has failed.
-func (s *state) work(o options, start time.Time) {
-	for {
+// work takes seeds until there are none left, one has failed, or ctx ends.
+func (s *state) work(ctx context.Context, o options, start time.Time) {
+	for ctx.Err() == nil {
 		s.mu.Lock()
 		seed := s.next
 		if seed >= o.first+o.seeds || (len(s.failed) > 0 && !o.all) {
@@ -107,6 +118,7 @@ func (s *state) work(o options, start time.Time) {
 		}
 		if r.Failure != nil {
 			s.failed = append(s.failed, r)
+			fmt.Printf("seed %d failed\n", seed)
 		}
 		if s.done%100 == 0 {
 			fmt.Printf("%d seeds, %.1f a second\n", s.done, float64(s.done)/time.Since(start).Seconds())
