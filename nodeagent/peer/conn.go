@@ -88,6 +88,9 @@ func (d *Dialer) dial(ctx context.Context, node, addr string, health *Health, en
 	defer cancel()
 	raw, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
+		if ne := net.Error(nil); errors.As(err, &ne) && ne.Timeout() {
+			err = errors.Join(ErrTimeout, err)
+		}
 		return nil, &ConnError{Node: node, Op: "dial", Err: err}
 	}
 	c := &Conn{health: health, ended: ended}
