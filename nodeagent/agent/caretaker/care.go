@@ -3,6 +3,7 @@ package caretaker
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
@@ -34,25 +35,32 @@ func (c *Caretaker) care(ctx context.Context, w *ward) {
 	}
 }
 
-// watch waits until the engine of a volume has nothing to do any more.
+// watch waits until the engine of a volume has nothing to do any more. How much is left the engine knows itself; stores are asked once it says
+// that nothing is, and now and then, since where there are too few nodes it never says so.
 func (c *Caretaker) watch(ctx context.Context, w *ward, e *volume.Engine) error {
-	best, since := w.verdict.Todo, time.Now()
+	best, since, asked := math.MaxInt, time.Now(), time.Now()
 	for wait(ctx, check) {
 		if err := e.Err(); err != nil {
 			return err
 		}
-		if time.Since(since) >= patience {
-			return errStalled
+		now := time.Now()
+		n, u := c.network(now), e.Upkeep()
+		if left := u.Below + u.Misplace + u.Stuck + u.Surplus; u.Version > 0 && left < best {
+			best, since = left, now
 		}
-		n := c.network(time.Now())
-		if err := c.survey(ctx, n, w, n.answering()); err != nil {
+		stalled := now.Sub(since) >= patience
+		if u.Synced != n.Version && now.Sub(asked) < ask && !stalled {
 			continue
 		}
-		if w.verdict.Todo == 0 && e.Status().Degraded == 0 {
+		asked = now
+		before := w.verdict.Todo
+		err := c.survey(ctx, n, w, n.answering())
+		switch {
+		case err == nil && w.verdict.Todo == 0 && e.Status().Degraded == 0:
 			return nil
-		}
-		if w.verdict.Todo < best {
-			best, since = w.verdict.Todo, time.Now()
+		case stalled:
+			return errors.Join(errStalled, err)
+		case err == nil && w.verdict.Todo < before:
 			c.tell(ctx, n)
 		}
 	}

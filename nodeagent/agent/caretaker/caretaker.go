@@ -29,6 +29,7 @@ const (
 	lastTry  = 10 * time.Minute // twice as long each time, until this
 	patience = 3 * time.Minute  // without anything getting better, an engine is closed
 	check    = 2 * time.Second  // how often is looked whether an engine is done
+	ask      = 15 * time.Second // how often stores are asked about it, while it says that it is not
 )
 
 // Members is what is known of the network; *members.Table is it.
@@ -154,7 +155,7 @@ func (c *Caretaker) Run(ctx context.Context) error {
 			}
 			if print != done {
 				for _, w := range c.ward {
-					w.attempts = 0
+					w.attempts, w.again, w.pause = 0, time.Time{}, 0
 				}
 			}
 			done, next = print, now.Add(c.opt.Every-rand.N(c.opt.Every/4+1))

@@ -25,7 +25,7 @@
 //  3. A store that does not answer is not evidence of anything: its copies count as there as long as the layout has it, and as gone when
 //     it has not, or, where no operator changes the layout, after Grace. (TestJudge)
 //  4. What no warden has spoken of counts as a last copy, after a minute. (TestFigures)
-//  5. What came to nothing is not tried again before the network has changed, or ever more slowly. (No test of its own yet.)
+//  5. What came to nothing is not tried again before the network has changed, or ever more slowly. (TestBackOff)
 //
 // # Word
 //

@@ -80,7 +80,6 @@ func (c *Caretaker) round(ctx context.Context, n *Network) error {
 			w = &ward{id: v}
 			c.ward[v] = w
 		}
-		w.again, w.pause = time.Time{}, 0
 		if err := c.survey(ctx, n, w, stores); err != nil {
 			return err
 		}
