@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
 	"go/ast"
 	"go/parser"
@@ -230,7 +231,16 @@ func TestNewerIsRefused(t *testing.T) {
 			cfg.Stores[0].Path, cfg.Layout = filepath.Join(dir, "a/disk"), filepath.Join(dir, "layout")
 			a, err := New(cfg)
 			check(t, err)
-			if err := a.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "newer version of this program") {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			go func() { // one that starts is ended: it has not refused
+				select {
+				case <-a.Ready():
+					cancel()
+				case <-ctx.Done():
+				}
+			}()
+			if err := a.Run(ctx); err == nil || !strings.Contains(err.Error(), "newer version of this program") {
 				t.Fatalf("the agent ended with: %v", err)
 			}
 			if after := tree(t, filepath.Join(dir, "a/disk")); !maps.Equal(before, after) {
