@@ -326,7 +326,9 @@ func (s *Store) makeFiles(x *extent) error {
 	made := s.made[x.shard]
 	s.mu.Unlock()
 	if !made {
-		if err := s.fs.MkdirAll(shardDir(x.shard)); err != nil {
+		if err := s.fs.MkdirAll(shardDir(x.shard)); errors.Is(err, syscall.ENOSPC) { // a full disk is no broken one
+			return fmt.Errorf("open of %s: %w", x.id, ErrFull)
+		} else if err != nil {
 			return s.fail(err)
 		}
 		if err := s.fs.SyncDir("ext"); err != nil {
@@ -342,7 +344,9 @@ func (s *Store) makeFiles(x *extent) error {
 		size   int64
 	}{{&x.log, sufLog, logShare(x.open.Capacity)}, {&x.dat, sufDat, int64(x.open.Capacity)}} {
 		f, err := s.fs.Create(x.path(p.suffix))
-		if err != nil {
+		if errors.Is(err, syscall.ENOSPC) {
+			return fmt.Errorf("open of %s: %w", x.id, ErrFull)
+		} else if err != nil {
 			return fmt.Errorf("open of %s: %w: %w", x.id, ErrIO, err)
 		}
 		s.files.mu.Lock()
@@ -372,7 +376,7 @@ func (s *Store) removeFiles(x *extent) {
 		_ = s.fs.Remove(x.path(suffix)) // a file that stays is removed when the store is opened
 	}
 	s.mu.Lock()
-	s.unsynced[x.shard] = true
+	s.unsynced[x.shard] = s.unsynced[x.shard] || s.made[x.shard] // there may be no directory: a disk that was full
 	s.mu.Unlock()
 }
 

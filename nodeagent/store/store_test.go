@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"syscall"
 	"testing"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -381,6 +382,34 @@ func TestRefusals(t *testing.T) {
 	}
 	if _, err := s.SetMeta("k", make([]byte, MaxMeta+1)); !errors.Is(err, ErrTooLarge) {
 		t.Fatal(err)
+	}
+}
+
+// A disk that has no room for a name is full, not broken: the store goes on once there is room.
+func TestNoRoomForNames(t *testing.T) {
+	for _, kind := range []disk.OpKind{disk.OpMkdir, disk.OpCreate} {
+		full := false
+		faults := disk.NewFaults(formatted(t, small), nil)
+		s := opened(t, faults, small)
+		faults.SetPlan(func(op disk.Op) disk.Fault {
+			if full && op.Kind == kind {
+				return disk.Fault{Err: syscall.ENOSPC}
+			}
+			return disk.Fault{}
+		})
+		full = true
+		w := newScribe(testID(1, 1))
+		rec := w.open(1 << 20)
+		if _, err := s.Append(w.id, rec, nil); !errors.Is(err, ErrFull) {
+			t.Errorf("%v: %v", kind, err)
+		}
+		commitOK(t, s)
+		if _, err := s.Tidy(1 << 30); err != nil {
+			t.Errorf("%v: tidy: %v", kind, err)
+		}
+		full = false
+		appendOK(t, s, w.id, rec, nil)
+		commitOK(t, s)
 	}
 }
 
