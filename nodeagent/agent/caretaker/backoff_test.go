@@ -35,6 +35,8 @@ type town struct {
 	tended []time.Time
 	asked  map[replica.Type]int
 	record registry.Record
+
+	updates int
 }
 
 var _ Members = (*town)(nil)
@@ -63,6 +65,14 @@ func (w *town) Get(block.VolumeID) (registry.Record, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.record, nil
+}
+
+func (w *town) Update(_ block.VolumeID, change func(r *registry.Record) error) (registry.Record, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.updates++
+	err := change(&w.record)
+	return w.record, err
 }
 
 // Send implements replica.Transport.
@@ -182,6 +192,28 @@ func TestBackOff(t *testing.T) {
 		if h, l := w.questions(replica.TypeHoldings), w.questions(replica.TypeLease); h > 3*9 || l > 0 { // a survey every 7.5 to 10 minutes, of three stores
 			t.Errorf("%d questions for copies, %d for writers in an hour of rest", h, l)
 		}
+	})
+}
+
+// TestSealed: an encrypted volume that nobody uses is not opened; how many copies it has is noted once, and again when it has all. Of one that is
+// used nothing is noted.
+func TestSealed(t *testing.T) {
+	live(t, func(w *town) {
+		copies := func(what string, want, updates int) {
+			t.Helper()
+			pass(time.Hour)
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.record.Copies != want || w.updates != updates || len(w.tended) > 0 {
+				t.Errorf("%s: %d copies, %d updates, opened %d times", what, w.record.Copies, w.updates, len(w.tended))
+			}
+		}
+		w.set(func() { w.record.Encrypted, w.record.Copies, w.record.Holder = true, 3, "b" })
+		copies("used", 3, 0)
+		w.set(func() { w.record.Holder = "" })
+		copies("not used", 2, 1)
+		w.set(func() { w.whole = true })
+		copies("whole again", 3, 2)
 	})
 }
 

@@ -71,11 +71,16 @@ func (c *Caretaker) watch(ctx context.Context, w *ward, e *volume.Engine) error 
 func (c *Caretaker) unused(w *ward) bool {
 	r, err := c.opt.Registry.Get(w.id)
 	now := time.Now()
-	if err != nil || !r.Live() || r.Encrypted {
+	if err != nil || !r.Live() {
 		w.deleted = err == nil && !r.Live()
 		return false
 	}
 	w.copies = r.Replicas
+	if r.Encrypted {
+		w.sealed = true
+		c.sealed(w, &r)
+		return false
+	}
 	if r.Fact.Revision != w.seen {
 		w.seen, w.since, w.silent = r.Fact.Revision, now, time.Time{}
 	}
@@ -90,6 +95,27 @@ func (c *Caretaker) unused(w *ward) bool {
 		w.silent = now
 	}
 	return r.Holder == "" || now.Sub(w.silent) >= c.opt.Grace
+}
+
+// sealed tells people of an encrypted volume that nobody uses how many copies it has: without its key nothing can be done for it here, since
+// the journal's records that name copies are written with the key.
+func (c *Caretaker) sealed(w *ward, r *registry.Record) {
+	if r.Holder != "" || r.Copies == w.verdict.Copies {
+		return
+	}
+	_, err := c.opt.Registry.Update(w.id, func(r *registry.Record) error {
+		if r.Holder == "" { // who has it knows better
+			r.Copies = w.verdict.Copies
+		}
+		return nil
+	})
+	if err != nil {
+		c.opt.Log.Info("the registry does not take how many copies a volume has", "volume", w.name, "err", err)
+		return
+	}
+	if w.verdict.Todo > 0 {
+		c.opt.Events.Warn("NotLookedAfter", w.name, "the volume has %d copies of %d, is encrypted, and nobody uses it: what it lacks is made again once it is attached", w.verdict.Copies, w.copies)
+	}
 }
 
 // writerSilent tells that a majority of the stores that have the volume answer, and none has heard of a writer lately.

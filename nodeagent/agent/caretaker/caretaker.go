@@ -87,7 +87,8 @@ type ward struct {
 	name    string
 	known   bool // the registry was asked
 	deleted bool
-	copies  int // that it is to have; 0: not known
+	sealed  bool // it is encrypted, and was not as it should be
+	copies  int  // that it is to have; 0: not known
 	verdict *Verdict
 
 	again time.Time     // when it is looked at again
@@ -179,6 +180,12 @@ func (c *Caretaker) tendDue(ctx context.Context) {
 		}
 		if w.verdict.Todo == 0 {
 			w.again, w.pause, w.silent, w.seen = time.Time{}, 0, time.Time{}, ""
+			if w.sealed {
+				w.sealed = false
+				if r, err := c.opt.Registry.Get(w.id); err == nil && r.Live() {
+					c.sealed(w, &r)
+				}
+			}
 			c.tell(ctx, n)
 			continue
 		}

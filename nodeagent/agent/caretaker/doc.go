@@ -18,6 +18,10 @@
 // Nobody uses it: the registry names no holder, or the stores have not heard of a writer for Grace; its fact has not changed for Quiet;
 // no lease is fresh; and in a cluster the operator grants it, which it does not while a pod on another node uses the volume.
 //
+// An encrypted volume is surveyed like others, and not opened: records that name copies are written with its key. How many copies it has is
+// noted in its record, and an event tells that it waits to be attached; nodes that it keeps from leaving name it. (Copies of closed extents could be
+// made without the key, where all holders agree on their end, and be named by the next writer; that is not built.)
+//
 // # Invariants
 //
 //  1. A caretaker is in nobody's way: whoever attaches takes the volume at once, here and elsewhere. (agent TestCaretakerGivesWay)
@@ -26,6 +30,7 @@
 //     it has not, or, where no operator changes the layout, after Grace. (TestJudge)
 //  4. What no warden has spoken of counts as a last copy, after a minute. (TestFigures)
 //  5. What came to nothing is not tried again before the network has changed, or ever more slowly. (TestBackOff)
+//  6. An encrypted volume is never opened, and that it lacks copies is said. (TestSealed)
 //
 // # Word
 //
