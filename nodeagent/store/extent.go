@@ -46,6 +46,7 @@ const (
 	sufLog    = ".log"
 	sufDat    = ".dat"
 	sufFooter = ".ftr"
+	sufNew    = ".new" // behind the name that a file gets when it is whole
 )
 
 func newExtent(id block.ExtentID) *extent { return &extent{id: id, shard: id.Key()[0]} }

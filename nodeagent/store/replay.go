@@ -178,7 +178,7 @@ func (r *recovery) list() (map[block.ExtentID]uint8, error) {
 			return nil, fmt.Errorf("list: %w: %w", ErrIO, err)
 		}
 		for _, name := range names {
-			if strings.HasSuffix(name, ".new") {
+			if strings.HasSuffix(name, sufNew) {
 				_ = s.fs.Remove("ext/" + dir + "/" + name) // it stays until the next time
 				continue
 			}

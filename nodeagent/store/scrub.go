@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"syscall"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
@@ -232,7 +233,7 @@ func (s *Store) RepairLog(id block.ExtentID, off uint32, good []byte) error {
 
 // ReplaceExtent makes the store hold an extent with exactly these streams, whatever it held of it before, and makes them
 // durable. All is verified first: the chain (journal.ErrChain, journal.ErrFormat) and each page (block.ErrMismatch). An
-// Unknown extent is known afterwards. The caller keeps others from appending to the extent.
+// Unknown extent is known afterwards. ErrFull leaves it Unknown, and the store in use. The caller keeps others from appending to the extent.
 func (s *Store) ReplaceExtent(id block.ExtentID, log, data []byte) error {
 	fresh, err := verified(id, log, data)
 	if err != nil {
@@ -252,12 +253,17 @@ func (s *Store) ReplaceExtent(id block.ExtentID, log, data []byte) error {
 		old.mu.Lock()
 		defer old.mu.Unlock()
 	}
-	if err := s.putFiles(fresh, log, data); err != nil {
-		return s.fail(err)
-	}
+	err = s.putFiles(fresh, log, data)
 	if old != nil {
 		s.files.drop(&old.log)
 		s.files.drop(&old.dat)
+	}
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrFull) { // it has no vote until it is replaced again
+		_ = s.fs.Remove(fresh.path(sufDat) + sufNew)
+		_ = s.fs.Remove(fresh.path(sufLog) + sufNew)
+		return fmt.Errorf("replacement of %s: %w", id, ErrFull)
+	} else if err != nil {
+		return s.fail(err)
 	}
 	s.mu.Lock()
 	fresh.unknown = false

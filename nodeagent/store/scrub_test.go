@@ -3,6 +3,8 @@ package store
 import (
 	"errors"
 	"math/rand/v2"
+	"strings"
+	"syscall"
 	"testing"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -111,6 +113,36 @@ func TestReplaceExtent(t *testing.T) {
 			commitOK(t, s)
 			requireHeld(t, opened(t, m.Crash(func() uint64 { return 0 }), small), w)
 		}
+	}
+}
+
+// A replacement that a full disk ends leaves an extent without a vote, and a store that goes on; it succeeds once there is room.
+func TestReplaceExtentFull(t *testing.T) {
+	for _, kind := range []disk.OpKind{disk.OpMkdir, disk.OpCreate, disk.OpWrite} {
+		_, _, w := filled(t, true)
+		m := formatted(t, small)
+		faults := disk.NewFaults(m, nil)
+		s := opened(t, faults, small)
+		faults.SetPlan(func(op disk.Op) disk.Fault {
+			if op.Kind == kind && strings.HasPrefix(op.Name, "ext") {
+				return disk.Fault{Err: syscall.ENOSPC}
+			}
+			return disk.Fault{}
+		})
+		if err := s.ReplaceExtent(w.id, w.log, w.data); !errors.Is(err, ErrFull) {
+			t.Fatalf("%v: %v", kind, err)
+		}
+		for _, s := range []*Store{s, opened(t, m.Crash(func() uint64 { return 0 }), small)} {
+			if st, ok := s.Stat(w.id); ok && !st.Unknown {
+				t.Errorf("%v: %+v of what is not there", kind, st)
+			}
+		}
+		faults.SetPlan(func(disk.Op) disk.Fault { return disk.Fault{} })
+		if err := s.ReplaceExtent(w.id, w.log, w.data); err != nil {
+			t.Fatalf("%v: with room: %v", kind, err)
+		}
+		requireHeld(t, s, w)
+		requireHeld(t, opened(t, m.Crash(func() uint64 { return 0 }), small), w)
 	}
 }
 

@@ -191,7 +191,7 @@ func readWhole(d disk.FS, name string) ([]byte, error) {
 
 // writeWhole replaces a file atomically and durably.
 func writeWhole(d disk.FS, dir, name string, b []byte) error {
-	tmp := name + ".new"
+	tmp := name + sufNew
 	if err := d.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
