@@ -13,8 +13,8 @@
 //	map        every node of the volume's map and of its snapshots' maps, on every replica
 //	reference  every mapped page: its block is in the table, its row is that page's
 //
-// A volume that is written to meanwhile moves under the walk: what is wrong is looked at again from a newer checkpoint, and
-// told only if it is still wrong.
+// A volume that is written to meanwhile moves under the walk: extents are freed that the walk has still to read. So a volume with
+// findings is walked again, three times in all, and what each of the walks has found is told.
 //
 // # Scrub and Rebuild
 //

@@ -169,8 +169,31 @@ func (c *Checker) select_(names []string, r *report) (out []registry.Record, err
 	return out, nil
 }
 
-// attempts is how often a volume is walked before what is wrong counts, as its writer may move things meanwhile.
+// attempts is how often a volume is walked before what is wrong counts, as its writer may move things meanwhile. What is wrong stays so; what was
+// freed or moved under one walk is not what is freed or moved under the next.
 const attempts = 3
+
+// fault is what two findings of the same fault have in common.
+type fault struct {
+	kind, store, extent, problem string
+	offset                       int64
+}
+
+func faultOf(f *agentv1.Finding) fault { return fault{f.Kind, f.Store, f.Extent, f.Problem, f.Offset} }
+
+// still gives the findings of a walk that the one before had as well.
+func still(before, now []*agentv1.Finding) (out []*agentv1.Finding) {
+	had := make(map[fault]bool, len(before))
+	for _, f := range before {
+		had[faultOf(f)] = true
+	}
+	for _, f := range now {
+		if had[faultOf(f)] {
+			out = append(out, f)
+		}
+	}
+	return out
+}
 
 func (c *Checker) fsckVolume(ctx context.Context, rec *registry.Record, quick bool, r *report) error {
 	if rec.Fact.Anchor.Extent.IsZero() {
@@ -190,9 +213,14 @@ func (c *Checker) fsckVolume(ctx context.Context, rec *registry.Record, quick bo
 			return err
 		}
 		w.report = r
-		if found, err = w.walk(rec.Replicas); err != nil {
+		now, err := w.walk(rec.Replicas)
+		if err != nil {
 			return err
 		}
+		if i > 0 {
+			now = still(found, now)
+		}
+		found = now
 	}
 	for _, f := range found {
 		r.add(f)

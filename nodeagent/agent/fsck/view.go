@@ -1,6 +1,7 @@
 package fsck
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -77,7 +78,15 @@ func (c *Checker) gather(ctx context.Context, v block.VolumeID) (*view, error) {
 			mu.Unlock()
 		}
 	})
+	for _, hs := range w.held {
+		inOrder(hs)
+	}
 	return w, nil
+}
+
+// inOrder makes what is told of several replicas the same each time.
+func inOrder(hs []holding) {
+	slices.SortFunc(hs, func(a, b holding) int { return bytes.Compare(a.store[:], b.store[:]) })
 }
 
 // each runs f for every known store of a live node, at once.

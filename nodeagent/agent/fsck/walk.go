@@ -345,5 +345,6 @@ func (w *view) askAgain(id block.ExtentID) {
 			mu.Unlock()
 		}
 	})
+	inOrder(now)
 	w.held[id] = now
 }
