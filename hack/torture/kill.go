@@ -127,7 +127,8 @@ func (t *torture) again(device *string, seed uint32) (string, error) {
 
 // fio writes, syncs and reads back with checksums while agents are killed.
 func (t *torture) fio(device string, seed uint32, most int) (killed int, err error) {
-	ctx, cancel := context.WithTimeout(t.ctx, 5*time.Minute)
+	const limit = 10 * time.Minute // of what takes a quarter of one on an idle machine
+	ctx, cancel := context.WithTimeout(t.ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "fio", fioArgs(device, seed)...)
 	cmd.Dir = t.dir
@@ -144,6 +145,9 @@ func (t *torture) fio(device string, seed uint32, most int) (killed int, err err
 		close(ended)
 	}()
 	killed, err = t.killing(most, ended)
+	if fioErr != nil && ctx.Err() != nil && t.ctx.Err() == nil {
+		return killed, fmt.Errorf("fio had not ended after %v: %s", limit, out.String())
+	}
 	if fioErr != nil {
 		return killed, fmt.Errorf("fio: %w: %s", fioErr, out.String())
 	}
