@@ -188,34 +188,44 @@ func TestLayout(t *testing.T) {
 
 // TestForged: a body that has not the named hash, or another version, is not used.
 func TestForged(t *testing.T) {
-	n := newNode(t)
-	defer n.start()()
 	first := layout(t, nil, "a", "b")
-	n.api.Put(slice("s1", map[string]string{"b": "10.0.0.2"}))
-	until(t, "addresses", func() bool { return n.address("b") != "" })
-	n.table.Heard("b", nil)
-	n.mu.Lock()
-	n.bodies[first.Hash()] = body(t, layout(t, nil, "evil"))
-	n.mu.Unlock()
-	n.api.Put(network("", first))
-	until(t, "b is asked", func() bool { n.mu.Lock(); defer n.mu.Unlock(); return len(n.asked) > 0 })
 	wrong := network("", first)
 	wrong.Status.Layout.Version = 7
-	n.give(first)
-	n.api.Put(wrong)
-	n.api.Put(slice("s2", map[string]string{"c": "10.0.0.3"}))
-	until(t, "c", func() bool { return n.address("c") != "" })
-	if n.table.Version() != 0 {
-		t.Errorf("layout %d is in use", n.table.Version())
+	for _, c := range []struct {
+		name string
+		body *placement.Layout // that the other node has for the hash
+		net  *v1alpha1.MyNetwork
+		good bool
+	}{
+		{"another body", layout(t, nil, "evil"), network("", first), false},
+		{"another version", first, wrong, false},
+		{"a network made anew under the name", first, network("other", first), false},
+		{"control", first, network("", first), true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := newNode(t)
+			defer n.start()()
+			n.api.Put(slice("s1", map[string]string{"b": "10.0.0.2"}))
+			until(t, "addresses", func() bool { return n.address("b") != "" })
+			n.table.Heard("b", nil)
+			n.mu.Lock()
+			n.bodies[first.Hash()] = body(t, c.body)
+			n.mu.Unlock()
+			n.api.Put(c.net)
+			if c.good {
+				until(t, "the layout", func() bool { return n.table.Version() == first.Version() })
+				return
+			}
+			if c.net.UID == network("", first).UID {
+				until(t, "b is asked", func() bool { n.mu.Lock(); defer n.mu.Unlock(); return len(n.asked) > 0 })
+			}
+			n.api.Put(slice("s2", map[string]string{"c": "10.0.0.3"}))
+			until(t, "c", func() bool { return n.address("c") != "" })
+			if n.table.Version() != 0 {
+				t.Errorf("layout %d is in use", n.table.Version())
+			}
+		})
 	}
-	n.api.Put(network("other", first)) // a network made anew under the name
-	n.api.Put(slice("s2", map[string]string{"d": "10.0.0.4"}))
-	until(t, "d", func() bool { return n.address("d") != "" })
-	if n.table.Version() != 0 {
-		t.Errorf("layout %d of another network is in use", n.table.Version())
-	}
-	n.api.Put(network("", first)) // control
-	until(t, "the layout", func() bool { return n.table.Version() == first.Version() })
 }
 
 // TestAway: with the API away, a started agent knows layout and addresses, and follows again when it is back.
