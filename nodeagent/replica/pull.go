@@ -53,7 +53,7 @@ func (s *Server) pullFrom(h *Head, source block.StoreID, how pullHow) error {
 			at = st.Chain
 		}
 		if at.LogLen >= want.Chain.LogLen {
-			return nil
+			return s.settle(h)
 		}
 		log := make([]byte, min(pullChunk, int(want.Chain.LogLen-at.LogLen)))
 		if err := s.client.Read(source, TypeReadLog, h.Extent, at.LogLen, log); err != nil {
@@ -132,7 +132,7 @@ func (s *Server) dropDivergence(h *Head, source block.StoreID, want *journal.Cha
 		return nil
 	}
 	if st.Chain.Seq == want.Seq && st.Chain.Hash == want.Hash {
-		return s.settle(h, &st)
+		return nil
 	}
 	mine, err := s.hashes(h.Extent, st.Chain.LogLen, s.localLog)
 	if err != nil {
@@ -151,7 +151,7 @@ func (s *Server) dropDivergence(h *Head, source block.StoreID, want *journal.Cha
 	chosen := how.chosen && st.Chain.Epoch.Less(h.Epoch)
 	switch {
 	case same == len(mine):
-		return s.settle(h, &st)
+		return nil
 	case chosen:
 	case same == len(theirs):
 		return fmt.Errorf("source is behind: %w", ErrGap)
@@ -177,9 +177,11 @@ func (s *Server) dropDivergence(h *Head, source block.StoreID, want *journal.Cha
 	return err
 }
 
-// settle ends the doubt about a tail that damage may have shortened: what is here is a part of the source's log.
-func (s *Server) settle(h *Head, st *store.ExtentStat) error {
-	if !st.Unknown {
+// settle ends the doubt about a tail that damage may have shortened, once all of the source's log is here. Not before: a pull that breaks off
+// would leave a replica that has forgotten what it acknowledged, and counts in the next recovery.
+func (s *Server) settle(h *Head) error {
+	st, ok := s.store.Stat(h.Extent)
+	if !ok || !st.Unknown {
 		return nil
 	}
 	s.mu.Lock()

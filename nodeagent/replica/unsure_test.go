@@ -53,7 +53,8 @@ func TestUnsure(t *testing.T) {
 	}
 }
 
-// TestUnknownTail: damage in the middle of what was acknowledged is told, and a pull from a whole replica ends it.
+// TestUnknownTail: damage in the middle of what was acknowledged is told, and a pull from a whole replica ends it; one that breaks off does not,
+// also if what it has brought is durable.
 func TestUnknownTail(t *testing.T) {
 	w := newWorld(t, 2, small)
 	x := newWriter(e5, 1, s1, s2)
@@ -77,6 +78,30 @@ func TestUnknownTail(t *testing.T) {
 	st, err := w.c.Stat(s1, x.x)
 	if err != nil || !st.Held || !st.Unknown || st.Chain.Seq >= x.chain.Seq {
 		t.Fatalf("%+v: %v", st, err)
+	}
+	if _, err = w.c.PromiseFresh(s1, e6, x.x); err != nil {
+		t.Fatal(err)
+	}
+	reads := 0
+	w.lose = func(typ Type) bool {
+		if typ == TypeReadData {
+			reads++
+		}
+		return reads > 2
+	}
+	if _, err = w.c.PullChosen(s1, e6, x.x, s2); err == nil {
+		t.Fatal("a pull without its source succeeded")
+	}
+	w.lose = nil
+	if _, err = w.c.PromiseFresh(s1, e6, x.x); err != nil { // answered once all is durable
+		t.Fatal(err)
+	}
+	if st, err = w.c.Stat(s1, x.x); err != nil || !st.Unknown || st.Chain.Seq >= x.chain.Seq {
+		t.Fatalf("after a pull that broke off: %+v: %v", st, err)
+	}
+	w.crash(s1)
+	if st, err = w.c.Stat(s1, x.x); err != nil || !st.Unknown {
+		t.Fatalf("after a pull that broke off, and a crash: %+v: %v", st, err)
 	}
 	if _, err = w.c.PromiseFresh(s1, e6, x.x); err != nil {
 		t.Fatal(err)

@@ -21,6 +21,7 @@ type world struct {
 	opt  store.Options
 	node map[block.StoreID]*node
 	c    *Client
+	lose func(typ Type) bool // requests that do not arrive; nil: none
 }
 
 type node struct {
@@ -81,7 +82,7 @@ func (r replyTo) Reply(st Status, parts ...[]byte) { r.done(st, bytes.Join(parts
 // Send hands the request over at once: Handle does not block.
 func (w *world) Send(s block.StoreID, typ Type, done Done, parts ...[]byte) {
 	n := w.node[s]
-	if n == nil {
+	if n == nil || w.lose != nil && w.lose(typ) {
 		done(0, nil, ErrUnreachable)
 		return
 	}
