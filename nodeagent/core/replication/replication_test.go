@@ -280,6 +280,7 @@ func TestDecideScenarios(t *testing.T) {
 		"nobody holds it":                   {[]Tail{{Store: store(0)}, {Store: store(1)}}, journal.Chain{}, true},
 		"unknown does not count":            {[]Tail{known(0, chainTo(1, 5)), {Store: store(1), Held: true, Unknown: true, Chain: chainTo(1, 4)}}, journal.Chain{}, false},
 		"unknown may still be the longest":  {[]Tail{known(0, chainTo(1, 5)), known(2, chainTo(1, 5)), {Store: store(1), Held: true, Unknown: true, Chain: chainTo(1, 8)}}, chainTo(1, 8), true},
+		"unknown, confirmed later":          {[]Tail{known(0, chainTo(1, 17)), known(2, chainTo(1, 17)), {Store: store(1), Held: true, Unknown: true, Chain: chainTo(2, 2)}}, chainTo(1, 17), true},
 		"a replica without it counts as so": {[]Tail{known(0, chainTo(1, 5)), {Store: store(1)}}, chainTo(1, 5), true},
 	} {
 		got, ok := realDecide(3, 2, c.answers)

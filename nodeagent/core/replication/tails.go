@@ -85,16 +85,25 @@ func (t *Tails) Decide() (best Tail, ok bool) {
 	return best, true
 }
 
+// longest finds the log that recovery prefers. What was acknowledged is in one with a known tail. One with an unknown tail is preferred only if
+// it has more of the same epoch: the epoch that it was confirmed in may be that of an end that it has lost.
 func (t *Tails) longest() (best Tail) {
 	for _, a := range t.got {
-		if !a.Held {
-			continue
+		if a.Held && !a.Unknown && (!best.Held || preferred(&a, &best)) {
+			best = a
 		}
-		if !best.Held || journal.Longer(&a.Chain, &best.Chain) || (a.Chain.Seq == best.Chain.Seq && a.Chain.Epoch == best.Chain.Epoch && less(a.Store, best.Store)) {
+	}
+	known := best
+	for _, a := range t.got {
+		if a.Held && a.Unknown && known.Held && a.Chain.Epoch == known.Chain.Epoch && a.Chain.Seq > known.Chain.Seq && (!best.Unknown || preferred(&a, &best)) {
 			best = a
 		}
 	}
 	return best
+}
+
+func preferred(a, b *Tail) bool {
+	return journal.Longer(&a.Chain, &b.Chain) || a.Chain.Seq == b.Chain.Seq && a.Chain.Epoch == b.Chain.Epoch && less(a.Store, b.Store)
 }
 
 func less(a, b block.StoreID) bool { return string(a[:]) < string(b[:]) }
