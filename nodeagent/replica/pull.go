@@ -44,6 +44,9 @@ func (s *Server) pullFrom(h *Head, source block.StoreID, how pullHow) error {
 	if !want.Held {
 		return ErrNotHeld
 	}
+	if st, ok := s.store.Stat(h.Extent); ok && st.Unknown && st.Chain.LogLen == 0 {
+		return s.pullWhole(h, source, &want.Chain)
+	}
 	if err := s.dropDivergence(h, source, &want.Chain, how); err != nil {
 		return err
 	}
@@ -63,6 +66,34 @@ func (s *Server) pullFrom(h *Head, source block.StoreID, how pullHow) error {
 			return err
 		}
 	}
+}
+
+// pullWhole puts the source's extent in the place of one of which not even the open record is left: nothing can be appended to it.
+func (s *Server) pullWhole(h *Head, source block.StoreID, want *journal.Chain) error {
+	log, data := make([]byte, want.LogLen), make([]byte, want.DataLen)
+	if err := s.fetch(source, TypeReadLog, h.Extent, log); err != nil {
+		return err
+	}
+	if err := s.fetch(source, TypeReadData, h.Extent, data); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	err := s.admit(h)
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return s.store.ReplaceExtent(h.Extent, log, data)
+}
+
+// fetch reads a stream of another store from its begin. It is not verified.
+func (s *Server) fetch(source block.StoreID, typ Type, x block.ExtentID, p []byte) error {
+	for off := 0; off < len(p); off += MaxRead {
+		if err := s.client.Read(source, typ, x, uint32(off), p[off:min(off+MaxRead, len(p))]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pullRecords appends the whole records at the start of log, with their payloads.
