@@ -276,9 +276,11 @@ func TestChosenLogCanNotBeRead(t *testing.T) {
 // Seeds that found bugs: 10028 (a clone's read was ended by a bad local disk while the parent's cleaning had moved the page),
 // 10145 (an audit during a recovery in place freed extents), 10259 (the remains of a freed anchor were taken for the
 // journal's end while those who knew better did not answer), 773 and 1705 (a search waited for copies that had moved, and for a
-// store that was gone), 1199 and 1931 (store.TestLastRecordWithoutFooter, TestRottenBeforeFooter).
+// store that was gone), 1199 and 1931 (store.TestLastRecordWithoutFooter, TestRottenBeforeFooter), 5451 (a pull that broke off made a rotten
+// replica count: replica.TestUnknownTail), 7869 (a rotten log won by the epoch it was confirmed in: replication.TestDecideScenarios), 3145 (an extent
+// without its open record was never mended).
 func TestFoundSeeds(t *testing.T) {
-	for _, seed := range []uint64{773, 1199, 1705, 1931, 10028, 10145, 10259} {
+	for _, seed := range []uint64{773, 1199, 1705, 1931, 3145, 5451, 7869, 10028, 10145, 10259} {
 		if r := Run(seed, Shape(seed)); r.Failure != nil {
 			report(t, seed, Shape(seed), r)
 		}
