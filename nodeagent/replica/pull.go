@@ -47,7 +47,11 @@ func (s *Server) pullFrom(h *Head, source block.StoreID, how pullHow) error {
 	if st, ok := s.store.Stat(h.Extent); ok && st.Unknown && st.Chain.LogLen == 0 {
 		return s.pullWhole(h, source, &want.Chain)
 	}
-	if err := s.dropDivergence(h, source, &want.Chain, how); err != nil {
+	err = s.dropDivergence(h, source, &want.Chain, how)
+	if errors.Is(err, errRotten) && s.mayReplace(h, &want.Chain, how) {
+		return s.pullWhole(h, source, &want.Chain)
+	}
+	if err != nil {
 		return err
 	}
 	for {
@@ -68,7 +72,16 @@ func (s *Server) pullFrom(h *Head, source block.StoreID, how pullHow) error {
 	}
 }
 
-// pullWhole puts the source's extent in the place of one of which not even the open record is left: nothing can be appended to it.
+// errRotten is returned if this store can not read its own log.
+var errRotten = errors.New("the log here is damaged")
+
+// mayReplace tells whether all that this store has of an extent, as far as it knows, may go for what the source has.
+func (s *Server) mayReplace(h *Head, want *journal.Chain, how pullHow) bool {
+	st, ok := s.store.Stat(h.Extent)
+	return ok && !how.keep && (how.chosen && st.Chain.Epoch.Less(h.Epoch) || !journal.Longer(&st.Chain, want))
+}
+
+// pullWhole puts the source's extent in the place of one whose log is damaged: nothing can be compared with it, or appended to it.
 func (s *Server) pullWhole(h *Head, source block.StoreID, want *journal.Chain) error {
 	log, data := make([]byte, want.LogLen), make([]byte, want.DataLen)
 	if err := s.fetch(source, TypeReadLog, h.Extent, log); err != nil {
@@ -167,7 +180,7 @@ func (s *Server) dropDivergence(h *Head, source block.StoreID, want *journal.Cha
 	}
 	mine, err := s.hashes(h.Extent, st.Chain.LogLen, s.localLog)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errRotten, err)
 	}
 	theirs, err := s.hashes(h.Extent, want.LogLen, func(x block.ExtentID, off uint32, p []byte) error {
 		return s.client.Read(source, TypeReadLog, x, off, p)

@@ -107,3 +107,52 @@ func TestPullThroughASmallLog(t *testing.T) {
 	}
 	w.same(s1, x)
 }
+
+// TestPullOverRot: a store that can not read its own log takes the source's extent whole, unless it knows of more than the source has, and the
+// source's log was not chosen.
+func TestPullOverRot(t *testing.T) {
+	base := newWriter(e5, 1, s1, s2)
+	for range 5 {
+		base.write(3)
+	}
+	long := base.fork()
+	long.write(2)
+	for name, c := range map[string]struct {
+		source, target *writer
+		chosen         bool
+		ok             bool
+	}{
+		"source has more":         {long, base, false, true},
+		"source has less":         {base, long, false, false},
+		"source has less, chosen": {base, long, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 2, small)
+			w.send(s2, c.source, 0, len(c.source.recs))
+			w.send(s1, c.target, 0, len(c.target.recs))
+			name := "ext/" + base.x.Key().String()[:2] + "/" + base.x.String() + ".log"
+			if err := w.node[s1].fs.FlipBit(name, int64(base.chain.LogLen)-300, 1); err != nil {
+				t.Fatal(err)
+			}
+			if w.compare(s1, c.target) == nil {
+				t.Fatal("no rot") // control
+			}
+			pull := w.c.Pull
+			if c.chosen {
+				pull = w.c.PullChosen
+			}
+			if _, err := pull(s1, e6, base.x, s2); (err == nil) != c.ok {
+				t.Fatal(err)
+			}
+			if c.ok {
+				w.same(s1, c.source)
+				w.crash(s1)
+				w.same(s1, c.source)
+				return
+			}
+			if st, err := w.c.Stat(s1, base.x); err != nil || st.Chain != long.chain {
+				t.Errorf("%+v: %v", st, err)
+			}
+		})
+	}
+}
