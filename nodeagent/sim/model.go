@@ -133,25 +133,18 @@ func (r *reign) allowed(page int, v uint64, from, to time.Duration) bool {
 	return false
 }
 
-// match finds the longest prefix of log, of at least lo and at most hi entries, whose content is got.
+// match finds the longest prefix of log, of at least lo and at most hi entries, whose content is got. Shorter ones may have it too, as of a
+// volume that was discarded twice.
 func match(log []entry, lo, hi int, got []uint64) (k int, ok bool) {
 	s := stateAt(log, lo)
-	for k = lo; ; k++ {
+	for n := lo; ; n++ {
 		if equal(s, got) {
-			ok, hi2 := true, k
-			for j := k + 1; j <= hi; j++ { // entries that change nothing
-				s = log[j-1].apply(s)
-				if !equal(s, got) {
-					break
-				}
-				hi2 = j
-			}
-			return hi2, ok
+			k, ok = n, true
 		}
-		if k == hi {
-			return 0, false
+		if n == hi {
+			return k, ok
 		}
-		s = log[k].apply(s)
+		s = log[n].apply(s)
 	}
 }
 

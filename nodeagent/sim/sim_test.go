@@ -42,3 +42,18 @@ func TestSeeds(t *testing.T) {
 		t.Logf("\n%s", Table(coverage))
 	}
 }
+
+// TestMatch: of several prefixes with the same content the longest is meant.
+func TestMatch(t *testing.T) {
+	log := []entry{{kind: entryContent, content: make([]uint64, 2)}, {kind: entryWrite, page: 0, n: 1, first: 7}, {kind: entryDiscard, page: 0, n: 2}, {kind: entryDiscard, page: 1, n: 1}}
+	for _, c := range []struct {
+		got []uint64
+		k   int
+		ok  bool
+		hi  int
+	}{{[]uint64{0, 0}, 4, true, 4}, {[]uint64{0, 0}, 1, true, 2}, {[]uint64{7, 0}, 2, true, 4}, {[]uint64{8, 0}, 0, false, 4}} {
+		if k, ok := match(log, 1, c.hi, c.got); k != c.k || ok != c.ok {
+			t.Errorf("%v up to %d: %d, %v", c.got, c.hi, k, ok)
+		}
+	}
+}
