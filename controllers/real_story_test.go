@@ -216,6 +216,7 @@ func (w *world) list(l client.ObjectList, o client.ListOption) (out []string) {
 			}
 			if agent, ok := st["agent"].(map[string]any); ok {
 				delete(agent, "syncedVersion")
+				delete(agent, "inPlaceVersion")
 			}
 		}
 		delete(o, "data")
