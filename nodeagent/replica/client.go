@@ -10,6 +10,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
 	"mynetwork.io/mynetwork/nodeagent/core/replication"
+	"mynetwork.io/mynetwork/nodeagent/store"
 	"mynetwork.io/mynetwork/nodeagent/task"
 )
 
@@ -218,6 +219,21 @@ func (c *Client) Read(s block.StoreID, typ Type, x block.ExtentID, off uint32, p
 		p, off = p[n:], off+uint32(n)
 	}
 	return nil
+}
+
+// MaxWhole is the largest extent that Whole fetches, in bytes of both streams.
+const MaxWhole = 160 << 20
+
+// Whole reads both streams of x up to an end, into memory. They are not verified. store.ErrTooLarge above MaxWhole.
+func (c *Client) Whole(s block.StoreID, x block.ExtentID, end *journal.Chain) (log, data []byte, err error) {
+	if n := int64(end.LogLen) + int64(end.DataLen); n > MaxWhole {
+		return nil, nil, fmt.Errorf("extent %s of %d bytes is too large to be fetched whole: %w", x, n, store.ErrTooLarge)
+	}
+	log, data = make([]byte, end.LogLen), make([]byte, end.DataLen)
+	if err := c.Read(s, TypeReadLog, x, 0, log); err != nil {
+		return nil, nil, err
+	}
+	return log, data, c.Read(s, TypeReadData, x, 0, data)
 }
 
 // Repair has the store replace bytes of x by good ones, which it checks against the leaf or the chain first.

@@ -44,12 +44,16 @@ func (s *Server) pullFrom(h *Head, source block.StoreID, how pullHow) error {
 	if !want.Held {
 		return ErrNotHeld
 	}
-	if st, ok := s.store.Stat(h.Extent); ok && st.Unknown && st.Chain.LogLen == 0 {
-		return s.pullWhole(h, source, &want.Chain)
+	// A log whose tail is not known ends nobody's doubt, unless a recovery has chosen it.
+	counts := !want.Unknown || how.chosen
+	st, held := s.store.Stat(h.Extent)
+	if held && st.Unknown && st.Chain.LogLen == 0 {
+		err = fmt.Errorf("%w: its open record is lost", errRotten)
+	} else {
+		err = s.dropDivergence(h, source, &want.Chain, how)
 	}
-	err = s.dropDivergence(h, source, &want.Chain, how)
-	if errors.Is(err, errRotten) && s.mayReplace(h, &want.Chain, how) {
-		return s.pullWhole(h, source, &want.Chain)
+	if errors.Is(err, errRotten) && counts && mayReplace(h, &st, &want.Chain, how) {
+		return s.pullWhole(h, source, &st.Chain, &want.Chain)
 	}
 	if err != nil {
 		return err
@@ -60,6 +64,9 @@ func (s *Server) pullFrom(h *Head, source block.StoreID, how pullHow) error {
 			at = st.Chain
 		}
 		if at.LogLen >= want.Chain.LogLen {
+			if !counts {
+				return nil
+			}
 			return s.settle(h)
 		}
 		log := make([]byte, min(pullChunk, int(want.Chain.LogLen-at.LogLen)))
@@ -75,38 +82,31 @@ func (s *Server) pullFrom(h *Head, source block.StoreID, how pullHow) error {
 // errRotten is returned if this store can not read its own log.
 var errRotten = errors.New("the log here is damaged")
 
-// mayReplace tells whether all that this store has of an extent, as far as it knows, may go for what the source has.
-func (s *Server) mayReplace(h *Head, want *journal.Chain, how pullHow) bool {
-	st, ok := s.store.Stat(h.Extent)
-	return ok && !how.keep && (how.chosen && st.Chain.Epoch.Less(h.Epoch) || !journal.Longer(&st.Chain, want))
+// mayReplace tells whether all that this store has of an extent may go for what the source has. What has an unknown tail counts for nothing
+// until then.
+func mayReplace(h *Head, have *store.ExtentStat, want *journal.Chain, how pullHow) bool {
+	switch {
+	case have.Chain.LogLen == 0:
+		return have.Unknown
+	case how.keep:
+		return false
+	}
+	return have.Unknown || how.chosen && have.Chain.Epoch.Less(h.Epoch) || !journal.Longer(&have.Chain, want)
 }
 
 // pullWhole puts the source's extent in the place of one whose log is damaged: nothing can be compared with it, or appended to it.
-func (s *Server) pullWhole(h *Head, source block.StoreID, want *journal.Chain) error {
-	log, data := make([]byte, want.LogLen), make([]byte, want.DataLen)
-	if err := s.fetch(source, TypeReadLog, h.Extent, log); err != nil {
-		return err
-	}
-	if err := s.fetch(source, TypeReadData, h.Extent, data); err != nil {
+func (s *Server) pullWhole(h *Head, source block.StoreID, have, want *journal.Chain) error {
+	log, data, err := s.client.Whole(source, h.Extent, want)
+	if err != nil {
 		return err
 	}
 	s.mu.Lock()
-	err := s.admit(h)
+	err = s.admit(h)
 	s.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	return s.store.ReplaceExtent(h.Extent, log, data)
-}
-
-// fetch reads a stream of another store from its begin. It is not verified.
-func (s *Server) fetch(source block.StoreID, typ Type, x block.ExtentID, p []byte) error {
-	for off := 0; off < len(p); off += MaxRead {
-		if err := s.client.Read(source, typ, x, uint32(off), p[off:min(off+MaxRead, len(p))]); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.store.ReplaceExtent(h.Extent, *have, log, data)
 }
 
 // pullRecords appends the whole records at the start of log, with their payloads.

@@ -231,10 +231,10 @@ func (s *Store) RepairLog(id block.ExtentID, off uint32, good []byte) error {
 	return s.files.sync(&x.log)
 }
 
-// ReplaceExtent makes the store hold an extent with exactly these streams, whatever it held of it before, and makes them
-// durable. All is verified first: the chain (journal.ErrChain, journal.ErrFormat) and each page (block.ErrMismatch). An
-// Unknown extent is known afterwards. ErrFull leaves it Unknown, and the store in use. The caller keeps others from appending to the extent.
-func (s *Store) ReplaceExtent(id block.ExtentID, log, data []byte) error {
+// ReplaceExtent makes the store hold an extent with exactly these streams instead of one that ends in seen (Stat; zero if it holds none), and makes
+// them durable. All is verified first: the chain (journal.ErrChain, journal.ErrFormat) and each page (block.ErrMismatch). ErrBusy if it
+// does not end there any more, or not durably. An Unknown extent is known afterwards. ErrFull leaves it Unknown, and the store in use.
+func (s *Store) ReplaceExtent(id block.ExtentID, seen journal.Chain, log, data []byte) error {
 	fresh, err := verified(id, log, data)
 	if err != nil {
 		return fmt.Errorf("replacement of %s: %w", id, err)
@@ -245,13 +245,15 @@ func (s *Store) ReplaceExtent(id block.ExtentID, log, data []byte) error {
 	defer s.committing.Unlock()
 	fresh.mu.Lock()
 	defer fresh.mu.Unlock()
-	old, err := s.displace(fresh)
-	if err != nil {
-		return err
-	}
-	if old != nil {
+	s.mu.Lock()
+	old := s.extents[id]
+	s.mu.Unlock()
+	if old != nil { // an append that is under way ends first, and is seen
 		old.mu.Lock()
 		defer old.mu.Unlock()
+	}
+	if err := s.displace(old, fresh, seen); err != nil {
+		return err
 	}
 	err = s.putFiles(fresh, log, data)
 	if old != nil {
@@ -296,21 +298,17 @@ func verified(id block.ExtentID, log, data []byte) (*extent, error) {
 	return x, err
 }
 
-// displace puts x, as Unknown, in the place of what the index has, durably: until its files are whole it has no vote.
-func (s *Store) displace(x *extent) (old *extent, err error) {
+// displace puts x, as Unknown, in the place of what the index has, durably: until its files are whole it has no vote. old.mu is held.
+func (s *Store) displace(old, x *extent, seen journal.Chain) error {
 	s.mu.Lock()
-	if s.dead != nil {
-		defer s.mu.Unlock()
-		return nil, s.dead
-	}
-	old = s.extents[x.id]
-	if old != nil && (old.freed != 0 || old.newest > s.durable) {
-		defer s.mu.Unlock()
-		return nil, fmt.Errorf("replacement of %s with staged changes: %w", x.id, ErrBusy)
-	}
-	if old == nil && s.st.tombs[x.id.Volume] != nil {
-		defer s.mu.Unlock()
-		return nil, fmt.Errorf("replacement of %s: %w", x.id, ErrDeleted)
+	defer s.mu.Unlock()
+	switch {
+	case s.dead != nil:
+		return s.dead
+	case s.extents[x.id] != old, old == nil && seen != (journal.Chain{}), old != nil && (old.freed != 0 || old.newest > s.durable || old.chain != seen):
+		return fmt.Errorf("replacement of %s, which has changed meanwhile: %w", x.id, ErrBusy)
+	case old == nil && s.st.tombs[x.id.Volume] != nil:
+		return fmt.Errorf("replacement of %s: %w", x.id, ErrDeleted)
 	}
 	if old != nil {
 		s.forget(old)
@@ -323,13 +321,11 @@ func (s *Store) displace(x *extent) (old *extent, err error) {
 		if old != nil {
 			s.insert(old)
 		}
-		s.mu.Unlock()
-		return nil, err
+		return err
 	}
 	x.unknown, x.durable, x.synced, x.upTo = true, x.chain, x.chain, s.durable
 	s.insert(x)
-	s.mu.Unlock()
-	return old, nil
+	return nil
 }
 
 // putFiles replaces the files of x.

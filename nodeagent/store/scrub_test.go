@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"math/rand/v2"
 	"strings"
@@ -85,16 +86,16 @@ func TestReplaceExtent(t *testing.T) {
 		m, s, w := filled(t, closed)
 		data := append([]byte(nil), w.data...)
 		data[5] ^= 1
-		if err := s.ReplaceExtent(w.id, w.log, data); !errors.Is(err, block.ErrMismatch) {
+		if err := s.ReplaceExtent(w.id, endOf(s, w.id), w.log, data); !errors.Is(err, block.ErrMismatch) {
 			t.Fatalf("wrong data: %v", err)
 		}
-		if err := s.ReplaceExtent(w.id, w.log[:100], w.data); !errors.Is(err, journal.ErrShort) {
+		if err := s.ReplaceExtent(w.id, endOf(s, w.id), w.log[:100], w.data); !errors.Is(err, journal.ErrShort) {
 			t.Fatalf("wrong log: %v", err)
 		}
 		if err := m.FlipBit(pathOf(w, sufLog), 300, 1); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.ReplaceExtent(w.id, w.log, w.data); err != nil {
+		if err := s.ReplaceExtent(w.id, endOf(s, w.id), w.log, w.data); err != nil {
 			t.Fatal(err)
 		}
 		requireHeld(t, s, w)
@@ -103,7 +104,7 @@ func TestReplaceExtent(t *testing.T) {
 		}
 		requireHeld(t, opened(t, m.Crash(func() uint64 { return 0 }), small), w)
 		fresh := opened(t, formatted(t, small), small)
-		if err := fresh.ReplaceExtent(w.id, w.log, w.data); err != nil {
+		if err := fresh.ReplaceExtent(w.id, endOf(fresh, w.id), w.log, w.data); err != nil {
 			t.Fatal(err)
 		}
 		requireHeld(t, fresh, w)
@@ -114,6 +115,77 @@ func TestReplaceExtent(t *testing.T) {
 			requireHeld(t, opened(t, m.Crash(func() uint64 { return 0 }), small), w)
 		}
 	}
+}
+
+// endOf is where an extent ends as the store says; zero if it holds none.
+func endOf(s *Store, id block.ExtentID) journal.Chain {
+	st, _ := s.Stat(id)
+	return st.Chain
+}
+
+// A replacement by somebody who has not seen the extent's end takes nothing away.
+func TestReplaceExtentChanged(t *testing.T) {
+	_, s, w := filled(t, false)
+	seen, log, data := endOf(s, w.id), bytes.Clone(w.log), bytes.Clone(w.data)
+	rng := rand.New(rand.NewPCG(7, 7))
+	rec, payload := w.pages(1, rng)
+	appendOK(t, s, w.id, rec, payload)
+	for _, end := range []journal.Chain{seen, endOf(s, w.id), {}} { // before the commit: the second is not durable
+		if err := s.ReplaceExtent(w.id, end, log, data); !errors.Is(err, ErrBusy) {
+			t.Errorf("staged, seen to seq %d: %v", end.Seq, err)
+		}
+	}
+	commitOK(t, s)
+	if err := s.ReplaceExtent(w.id, seen, log, data); !errors.Is(err, ErrBusy) {
+		t.Errorf("committed: %v", err)
+	}
+	requireHeld(t, s, w)
+	if err := s.ReplaceExtent(w.id, endOf(s, w.id), w.log, w.data); err != nil {
+		t.Error(err) // control
+	}
+}
+
+// While an extent grows it is replaced again and again, by what it was seen to hold: nothing is lost.
+func TestReplaceExtentBesideAppends(t *testing.T) {
+	m, s, w := filled(t, false)
+	rng := rand.New(rand.NewPCG(8, 8))
+	done, replaced := make(chan struct{}), 0
+	go func() {
+		defer close(done)
+		for range 300 {
+			seen := endOf(s, w.id)
+			log, data := make([]byte, seen.LogLen), make([]byte, seen.DataLen)
+			if s.ReadLog(w.id, 0, log) != nil || s.ReadData(w.id, 0, data) != nil {
+				continue
+			}
+			switch err := s.ReplaceExtent(w.id, seen, log, data); {
+			case err == nil:
+				replaced++
+			case !errors.Is(err, ErrBusy) && !errors.Is(err, block.ErrMismatch) && !errors.Is(err, journal.ErrChain): // read while it was replaced
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	for range 40 {
+		rec, payload := w.pages(1, rng)
+		for {
+			_, err := s.Append(w.id, rec, payload)
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, ErrBusy) {
+				t.Fatal(err)
+			}
+		}
+		commitOK(t, s)
+	}
+	<-done
+	if replaced == 0 {
+		t.Error("it was never replaced")
+	}
+	requireHeld(t, s, w)
+	requireHeld(t, opened(t, m.Crash(func() uint64 { return 0 }), small), w)
 }
 
 // A replacement that a full disk ends leaves an extent without a vote, and a store that goes on; it succeeds once there is room.
@@ -129,7 +201,7 @@ func TestReplaceExtentFull(t *testing.T) {
 			}
 			return disk.Fault{}
 		})
-		if err := s.ReplaceExtent(w.id, w.log, w.data); !errors.Is(err, ErrFull) {
+		if err := s.ReplaceExtent(w.id, endOf(s, w.id), w.log, w.data); !errors.Is(err, ErrFull) {
 			t.Fatalf("%v: %v", kind, err)
 		}
 		for _, s := range []*Store{s, opened(t, m.Crash(func() uint64 { return 0 }), small)} {
@@ -138,7 +210,7 @@ func TestReplaceExtentFull(t *testing.T) {
 			}
 		}
 		faults.SetPlan(func(disk.Op) disk.Fault { return disk.Fault{} })
-		if err := s.ReplaceExtent(w.id, w.log, w.data); err != nil {
+		if err := s.ReplaceExtent(w.id, endOf(s, w.id), w.log, w.data); err != nil {
 			t.Fatalf("%v: with room: %v", kind, err)
 		}
 		requireHeld(t, s, w)
@@ -166,7 +238,7 @@ func TestReplaceExtentCrash(t *testing.T) {
 			}
 			return disk.Fault{}
 		})
-		if err := s.ReplaceExtent(w.id, w.log, w.data); err != nil || states < 20 {
+		if err := s.ReplaceExtent(w.id, endOf(s, w.id), w.log, w.data); err != nil || states < 20 {
 			t.Fatal(err, states)
 		}
 	}

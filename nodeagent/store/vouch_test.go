@@ -55,7 +55,7 @@ func TestRottenBeforeFooter(t *testing.T) {
 	if st, _ := s.Stat(w.id); !st.Unknown {
 		t.Fatalf("a rotten log is vouched for: %+v", st)
 	}
-	if err := s.ReplaceExtent(w.id, w.log, w.data); err != nil {
+	if err := s.ReplaceExtent(w.id, endOf(s, w.id), w.log, w.data); err != nil {
 		t.Fatal(err)
 	}
 	tidy()

@@ -16,8 +16,6 @@ var ErrNowhere = errors.New("no other store that answers has it")
 const (
 	// manyFindings is from how many damaged pages on a closed extent is fetched whole.
 	manyFindings = 64
-	// maxWhole is the largest extent that is fetched whole, in bytes: it is held in memory.
-	maxWhole = 160 << 20
 	// rounds is how often an extent is looked at again after its log was mended: behind it there may be more.
 	rounds = 3
 )
@@ -110,24 +108,18 @@ func (d *disk) replace(x block.ExtentID, sources []block.StoreID) error {
 	if !ok || !mine.Durable.Closed || mine.Unknown {
 		return fmt.Errorf("extent %s is not closed, and not fetched whole: %w", x, store.ErrCorrupt)
 	}
-	if n := int64(mine.Durable.LogLen) + int64(mine.Durable.DataLen); n > maxWhole {
-		return fmt.Errorf("extent %s of %d bytes is too large to be fetched whole: %w", x, n, store.ErrTooLarge)
-	}
 	err := ErrNowhere
 	for _, s := range sources {
 		st, rerr := d.s.opt.Client.Stat(s, x)
 		if rerr == nil && (st.Unknown || st.Chain.Seq != mine.Durable.Seq || st.Chain.Hash != mine.Durable.Hash) {
 			rerr = fmt.Errorf("store %s has another end of extent %s: %w", s, x, store.ErrMismatch)
 		}
-		log, data := make([]byte, mine.Durable.LogLen), make([]byte, mine.Durable.DataLen)
+		var log, data []byte
 		if rerr == nil {
-			rerr = d.s.opt.Client.Read(s, replica.TypeReadLog, x, 0, log)
+			log, data, rerr = d.s.opt.Client.Whole(s, x, &mine.Durable)
 		}
 		if rerr == nil {
-			rerr = d.s.opt.Client.Read(s, replica.TypeReadData, x, 0, data)
-		}
-		if rerr == nil {
-			rerr = d.store.ReplaceExtent(x, log, data)
+			rerr = d.store.ReplaceExtent(x, mine.Chain, log, data)
 		}
 		if rerr == nil {
 			return nil
