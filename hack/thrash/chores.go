@@ -40,7 +40,7 @@ func (l *load) snapshot(name string) (content []uint64, err error) {
 	if l.away() {
 		return nil, nil
 	}
-	if err := l.t.eventually(3*time.Minute, "volume", "snapshot", l.name, name).err(); err != nil {
+	if err := l.t.eventually(3*time.Minute, "volume", "snapshot", l.name, name).Err(); err != nil {
 		return nil, err
 	}
 	content = slices.Clone(l.synced)
@@ -62,7 +62,7 @@ func (f *fault) clone() error {
 	c := f.t.newLoad("c"+id, l.salt)
 	on := f.elsewhere("")
 	f.say("snapshot %s of %s is read on %s", id, l.name, on)
-	if err := f.t.eventually(3*time.Minute, "volume", "clone", l.name, id, c.name).err(); err != nil {
+	if err := f.t.eventually(3*time.Minute, "volume", "clone", l.name, id, c.name).Err(); err != nil {
 		return err
 	}
 	copy(c.synced, content)
@@ -75,7 +75,7 @@ func (f *fault) clone() error {
 		_ = c.f.Close()
 	}
 	if err == nil {
-		err = f.t.eventually(3*time.Minute, "volume", "detach", c.name, "--node", on).err()
+		err = f.t.eventually(3*time.Minute, "volume", "detach", c.name, "--node", on).Err()
 	}
 	if f.t.powerCuts(on) != cuts { // both stay, and are checked at the end
 		f.say("%s lost its power over clone %s", on, c.name)
@@ -84,7 +84,7 @@ func (f *fault) clone() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.t.eventually(3*time.Minute, "volume", "delete", c.name, "--yes").err(), f.t.eventually(3*time.Minute, "volume", "snapshot", l.name, id, "--delete", "--yes").err())
+	return errors.Join(f.t.eventually(3*time.Minute, "volume", "delete", c.name, "--yes").Err(), f.t.eventually(3*time.Minute, "volume", "snapshot", l.name, id, "--delete", "--yes").Err())
 }
 
 // rollback takes a volume back to what it was some time ago.
@@ -105,7 +105,7 @@ func (f *fault) rollback() error {
 	if err := l.detach(); err != nil {
 		return err
 	}
-	if err := f.t.eventually(3*time.Minute, "volume", "rollback", l.name, id, "--yes").err(); err != nil {
+	if err := f.t.eventually(3*time.Minute, "volume", "rollback", l.name, id, "--yes").Err(); err != nil {
 		return err
 	}
 	copy(l.synced, content)
@@ -115,13 +115,13 @@ func (f *fault) rollback() error {
 	if err := l.all(l.present); err != nil {
 		f.t.broken(fmt.Errorf("volume %s after a rollback: %w", l.name, err))
 	}
-	return f.t.eventually(3*time.Minute, "volume", "snapshot", l.name, id, "--delete", "--yes").err()
+	return f.t.eventually(3*time.Minute, "volume", "snapshot", l.name, id, "--delete", "--yes").Err()
 }
 
 // drain has all data of a node go elsewhere, and takes the node out of the network.
 func (f *fault) drain() error {
 	f.say("is drained")
-	if err := f.t.eventually(time.Minute, "node", "drain", f.node).err(); err != nil {
+	if err := f.t.eventually(time.Minute, "node", "drain", f.node).Err(); err != nil {
 		return err
 	}
 	for _, l := range f.t.loads {
@@ -139,8 +139,8 @@ func (f *fault) drain() error {
 	}
 	begin := time.Now()
 	o := f.t.eventually(5*time.Minute, "node", "remove", f.node)
-	if o.code != 0 {
-		f.t.broken(fmt.Errorf("node %s is not emptied within five minutes: %w", f.node, o.err()))
+	if o.Code != 0 {
+		f.t.broken(fmt.Errorf("node %s is not emptied within five minutes: %w", f.node, o.Err()))
 		return nil
 	}
 	f.say("left the network after %.0f s", time.Since(begin).Seconds())
@@ -150,6 +150,6 @@ func (f *fault) drain() error {
 // add makes a further node.
 func (f *fault) add() error {
 	o := f.t.my("node", "add")
-	f.say("%s", o.stdout)
-	return o.err()
+	f.say("%s", o.Stdout)
+	return o.Err()
 }

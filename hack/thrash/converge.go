@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -19,8 +20,8 @@ type state struct {
 
 func (t *thrash) states() (list []state) {
 	o := t.my("node", "list", "-o", "json", "--timeout", "10s")
-	if err := json.Unmarshal([]byte(o.stdout), &list); err != nil {
-		t.story.say("thrash", "node list: %v %v", err, o.err())
+	if err := json.Unmarshal([]byte(o.Stdout), &list); err != nil {
+		t.story.say("thrash", "node list: %v %v", err, o.Err())
 	}
 	return list
 }
@@ -31,8 +32,8 @@ type checked struct{ Bytes, Errors, Repaired int64 }
 // check runs a command that finds errors; those are no error of the command.
 func (t *thrash) check(args ...string) (c checked, err error) {
 	o := t.eventually(3*time.Minute, append(args, "-o", "json")...)
-	if err := json.Unmarshal([]byte(o.stdout), &c); err != nil {
-		return c, errors.Join(o.err(), err)
+	if err := json.Unmarshal([]byte(o.Stdout), &c); err != nil {
+		return c, errors.Join(o.Err(), err)
 	}
 	return c, nil
 }
@@ -40,7 +41,7 @@ func (t *thrash) check(args ...string) (c checked, err error) {
 // whole tells why a volume has not all its copies yet.
 func (t *thrash) whole(name string) error {
 	o := t.my("volume", "inspect", name, "-o", "json")
-	if err := o.err(); err != nil {
+	if err := o.Err(); err != nil {
 		return err
 	}
 	var v struct {
@@ -53,7 +54,7 @@ func (t *thrash) whole(name string) error {
 			}
 		}
 	}
-	if err := json.Unmarshal([]byte(o.stdout), &v); err != nil {
+	if err := json.Unmarshal([]byte(o.Stdout), &v); err != nil {
 		return err
 	}
 	if v.Open == nil {
@@ -117,7 +118,7 @@ func (t *thrash) converge() error {
 	}
 	c, err := t.check("fsck")
 	if err != nil || c.Errors > 0 || c.Bytes == 0 {
-		t.broken(fmt.Errorf("fsck read %d MB and found %d errors: %w; %s", c.Bytes/1e6, c.Errors, err, t.my("fsck").stdout))
+		t.broken(fmt.Errorf("fsck read %d MB and found %d errors: %w; %s", c.Bytes/1e6, c.Errors, err, t.my("fsck").Stdout))
 		return t.failed()
 	}
 	t.story.say("thrash", "fsck: %d MB of all replicas, no errors", c.Bytes/1e6)
@@ -146,7 +147,7 @@ func (t *thrash) lastRead(l *load) error {
 func (t *thrash) forgetful() error {
 	stop := func() (err error) {
 		for _, n := range t.nodes() {
-			err = errors.Join(err, t.my("node", "kill", n, "--holder").err())
+			err = errors.Join(err, t.my("node", "kill", n, "--holder").Err())
 		}
 		return err
 	}
@@ -160,9 +161,9 @@ func (t *thrash) forgetful() error {
 		l.powerless.Store(true)
 	}
 	copies := func(n string) string { return t.dir + "/copy-" + n }
-	err := errors.Join(stop(), each(func(n string) error { return t.exec("cp", "-a", t.path(n, "store"), copies(n)).err() }))
+	err := errors.Join(stop(), each(func(n string) error { return t.exec("cp", "-a", t.path(n, "store"), copies(n)).Err() }))
 	back := func() (err error) {
-		err = each(func(n string) error { return t.my("node", "start", n).err() })
+		err = each(func(n string) error { return t.my("node", "start", n).Err() })
 		f := &fault{t: t, r: t.r, name: "lie"}
 		for _, l := range t.loads {
 			err = errors.Join(err, f.takeOver(l))
@@ -177,7 +178,7 @@ func (t *thrash) forgetful() error {
 		l.powerless.Store(true)
 	}
 	err = errors.Join(stop(), each(func(n string) error {
-		return t.exec("sh", "-c", "rm -rf \"$1\"/* && cp -a \"$2\"/. \"$1\"", "sh", t.path(n, "store"), copies(n)).err()
+		return t.exec("sh", "-c", "rm -rf \"$1\"/* && cp -a \"$2\"/. \"$1\"", "sh", t.path(n, "store"), copies(n)).Err()
 	}))
 	t.story.say("lie", "all disks are what they were 5 seconds ago")
 	if err != nil {
@@ -193,8 +194,8 @@ func (t *thrash) forgetful() error {
 func (t *thrash) spoiled() error {
 	t.sleep(8 * time.Second) // so that there are closed extents
 	for _, n := range t.nodes() {
-		list := t.exec("sh", "-c", "ls \"$1\"/ext/*/*.ftr", "sh", t.path(n, "store")).stdout
-		for _, name := range splitLines(list) {
+		list, _ := filepath.Glob(t.path(n, "store", "ext", "*", "*.ftr"))
+		for _, name := range list {
 			f, err := os.OpenFile(name[:len(name)-3]+"dat", os.O_RDWR, 0)
 			if err != nil {
 				continue

@@ -203,34 +203,44 @@ func (t *thrash) choose(busy func(string) bool) (*kind, *fault) {
 
 // start starts what does not run of the node.
 func (f *fault) start() error {
-	err := f.t.eventually(2*time.Minute, "node", "start", f.node).err()
+	err := f.t.eventually(2*time.Minute, "node", "start", f.node).Err()
 	f.say("runs again")
 	return err
 }
 
 func (f *fault) kill() error {
 	f.say("agent is killed")
-	if err := f.t.eventually(time.Minute, "node", "kill", f.node).err(); err != nil {
+	if err := f.t.eventually(time.Minute, "node", "kill", f.node).Err(); err != nil {
 		return err
 	}
 	f.between(100*time.Millisecond, 8*time.Second)
 	return f.start()
 }
 
-// power takes the node's agent and holder at once: its devices end. Volumes that it had go to others.
+// power takes the node's agent and holder at once, and gives them back soon.
 func (f *fault) power() error {
+	return f.outage("loses its power", time.Second, 10*time.Second)
+}
+
+// away is a loss of power for so long that the node's copies are made elsewhere.
+func (f *fault) away() error {
+	return f.outage("is away for longer than the grace time", grace+10*time.Second, grace+20*time.Second)
+}
+
+// outage takes the node's agent and holder at once: its devices end, and its volumes go to others. It comes back between from and to later.
+func (f *fault) outage(what string, from, to time.Duration) error {
 	f.t.doom(f.node, true)
 	defer f.t.doom(f.node, false)
 	mine := f.hold()
-	f.say("loses its power, with %d volumes", len(mine))
-	err := f.t.eventually(time.Minute, "node", "kill", f.node, "--holder").err()
+	f.say("%s, with %d volumes", what, len(mine))
+	err := f.t.eventually(time.Minute, "node", "kill", f.node, "--holder").Err()
 	for _, l := range mine {
 		err = errors.Join(err, f.takeOver(l))
 	}
 	if err != nil {
 		return err
 	}
-	f.between(time.Second, 10*time.Second)
+	f.between(from, to)
 	return f.start()
 }
 
@@ -283,23 +293,6 @@ func (f *fault) elsewhere(not string) string {
 	return nodes[f.r.IntN(len(nodes))]
 }
 
-// away ends the node in order, and has it come back after its copies were made elsewhere.
-func (f *fault) away() error {
-	f.t.doom(f.node, true)
-	defer f.t.doom(f.node, false)
-	mine := f.hold()
-	f.say("is away for longer than the grace time, with %d volumes", len(mine))
-	err := f.t.eventually(time.Minute, "node", "kill", f.node, "--holder").err()
-	for _, l := range mine {
-		err = errors.Join(err, f.takeOver(l))
-	}
-	if err != nil {
-		return err
-	}
-	f.between(grace+10*time.Second, grace+20*time.Second)
-	return f.start()
-}
-
 // ways are the ways between the node and all others; from and to say which.
 func (f *fault) ways(from, to bool) (out []string) {
 	for i := 1; i <= f.t.o.nodes+4; i++ {
@@ -346,11 +339,11 @@ func (f *fault) slowDisk() error {
 	dir := f.t.path(f.node, "store")
 	f.say("disk stands still again and again")
 	for range 2 + f.r.IntN(4) {
-		if err := f.t.exec("fsfreeze", "-f", dir).err(); err != nil {
+		if err := f.t.exec("fsfreeze", "-f", dir).Err(); err != nil {
 			return err
 		}
 		f.between(300*time.Millisecond, 2500*time.Millisecond)
-		if err := f.t.exec("fsfreeze", "-u", dir).err(); err != nil {
+		if err := f.t.exec("fsfreeze", "-u", dir).Err(); err != nil {
 			return err
 		}
 		f.between(100*time.Millisecond, 1500*time.Millisecond)
@@ -364,7 +357,7 @@ func (f *fault) fill() error {
 	file := f.t.path(f.node, "store", ballast)
 	f.say("disk is filled by something else")
 	for size := int64(diskMiB) << 20; size > 4096; size /= 2 { // as much as there is
-		for f.t.exec("fallocate", "-o", fmt.Sprint(sizeOf(file)), "-l", fmt.Sprint(size), file).code == 0 && f.t.ctx.Err() == nil {
+		for f.t.exec("fallocate", "-o", fmt.Sprint(sizeOf(file)), "-l", fmt.Sprint(size), file).Code == 0 && f.t.ctx.Err() == nil {
 		}
 	}
 	f.between(3*time.Second, 15*time.Second)

@@ -72,12 +72,12 @@ func stamp(b []byte, at int, version, salt uint64) {
 // attach makes the volume a device of a node and opens it. The caller holds mu.
 func (l *load) attach(on string, more ...string) error {
 	o := l.t.eventually(4*time.Minute, append([]string{"volume", "attach", l.name, "--node", on, "-o", "json"}, more...)...)
-	if err := o.err(); err != nil {
+	if err := o.Err(); err != nil {
 		return err
 	}
 	var v struct{ Device string }
-	if err := json.Unmarshal([]byte(o.stdout), &v); err != nil || v.Device == "" {
-		return fmt.Errorf("attach %s to %s printed no device: %q", l.name, on, o.stdout)
+	if err := json.Unmarshal([]byte(o.Stdout), &v); err != nil || v.Device == "" {
+		return fmt.Errorf("attach %s to %s printed no device: %q", l.name, on, o.Stdout)
 	}
 	f, err := os.OpenFile(v.Device, os.O_RDWR|syscall.O_DIRECT, 0)
 	if err != nil {
@@ -91,7 +91,7 @@ func (l *load) attach(on string, more ...string) error {
 func (l *load) detach() error {
 	_ = l.f.Close()
 	l.f = nil
-	if err := l.t.eventually(4*time.Minute, "volume", "detach", l.name, "--node", l.node).err(); err != nil {
+	if err := l.t.eventually(4*time.Minute, "volume", "detach", l.name, "--node", l.node).Err(); err != nil {
 		return err
 	}
 	l.settle()
@@ -247,7 +247,7 @@ func (t *thrash) begin() error {
 	for i := range t.o.volumes {
 		l := t.newLoad(fmt.Sprint("v", i+1), uint64(i+1))
 		l.mu.Lock()
-		err := t.my("volume", "create", l.name, "--size", fmt.Sprint(loadPages*page), "--extent-size", "4Mi").err()
+		err := t.my("volume", "create", l.name, "--size", fmt.Sprint(loadPages*page), "--extent-size", "4Mi").Err()
 		err = errors.Join(err, l.attach(node(1+i%t.o.nodes)))
 		l.mu.Unlock()
 		if err != nil {

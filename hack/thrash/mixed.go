@@ -18,13 +18,13 @@ func (t *thrash) mixed() error {
 	current := t.program
 	for name, program := range map[string]string{"old": old, "new": current} {
 		o := t.exec(program, "version")
-		if err := o.err(); err != nil {
+		if err := o.Err(); err != nil {
 			return fmt.Errorf("the %s version: %w", name, err)
 		}
-		t.story.say("mixed", "the %s one is %s", name, strings.Join(strings.Fields(o.stdout), " "))
+		t.story.say("mixed", "the %s one is %s", name, strings.Join(strings.Fields(o.Stdout), " "))
 	}
 	t.program, t.o.nodes = old, 3
-	if err := errors.Join(t.my("dev", "up", "--nodes", "3", "--device", "fuse").err(), t.begin()); err != nil {
+	if err := errors.Join(t.my("dev", "up", "--nodes", "3", "--device", "fuse").Err(), t.begin()); err != nil {
 		return err
 	}
 	rounds := []struct {
@@ -69,12 +69,12 @@ func (t *thrash) replace(n, what, program string, holder bool) error {
 			}
 		}
 	}
-	if err := t.my(args...).err(); err != nil {
+	if err := t.my(args...).Err(); err != nil {
 		return err
 	}
 	t.sleep(500 * time.Millisecond)
 	t.program = program
-	if err := t.my("node", "start", n).err(); err != nil {
+	if err := t.my("node", "start", n).Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	f.say("is %s", what)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,10 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
+
+	"mynetwork.io/mynetwork/hack/command"
 )
 
 // thrash is one run.
@@ -73,54 +72,21 @@ func newThrash(ctx context.Context, o options) (*thrash, error) {
 	return t, err
 }
 
-// output is how a command ended.
-type output struct {
-	args           []string
-	stdout, stderr string
-	code           int
-}
-
-func (o output) err() error {
-	if o.code == 0 {
-		return nil
-	}
-	return fmt.Errorf("%s: code %d: %s", strings.Join(o.args, " "), o.code, strings.TrimSpace(o.stderr+o.stdout))
-}
-
 // exec runs a command to its end, also when the run is interrupted.
-func (t *thrash) exec(name string, args ...string) output {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), 5*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.WaitDelay = 5 * time.Second
-	for _, e := range os.Environ() {
-		if !strings.HasPrefix(e, "MYNETWORK_") {
-			cmd.Env = append(cmd.Env, e)
-		}
-	}
-	cmd.Env = append(cmd.Env, "MYNETWORK_CONFIG="+os.DevNull)
-	var out, errOut bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errOut
-	err := cmd.Run()
-	o := output{append([]string{filepath.Base(name)}, args...), out.String(), errOut.String(), 0}
-	if err != nil {
-		o.code = cmd.ProcessState.ExitCode()
-		if o.code <= 0 {
-			o.code, o.stderr = -1, o.stderr+err.Error()
-		}
-	}
-	return o
+func (t *thrash) exec(name string, args ...string) command.Output {
+	return command.Run(t.ctx, "", 5*time.Minute, name, args...)
 }
 
 // my runs mynetwork on the network.
-func (t *thrash) my(args ...string) output { return t.exec(t.program, append(args, "--dir", t.net)...) }
+func (t *thrash) my(args ...string) command.Output {
+	return t.exec(t.program, append(args, "--dir", t.net)...)
+}
 
 // eventually repeats a command that another state of the network may let through: one that was refused, or that nobody answered.
-func (t *thrash) eventually(within time.Duration, args ...string) output {
+func (t *thrash) eventually(within time.Duration, args ...string) command.Output {
 	for end := time.Now().Add(within); ; time.Sleep(500 * time.Millisecond) {
 		o := t.my(args...)
-		if o.code == 0 || o.code == 2 || o.code == 4 || time.Now().After(end) {
+		if o.Code == 0 || o.Code == 2 || o.Code == 4 || time.Now().After(end) {
 			return o
 		}
 	}
@@ -132,7 +98,7 @@ func (t *thrash) path(elem ...string) string {
 
 // up makes the network: disks for the first nodes, proxies between all that there may ever be.
 func (t *thrash) up() error {
-	if err := errors.Join(t.my("dev", "up", "--nodes", fmt.Sprint(t.o.nodes), "--device", "fuse", "--capacity", "3Gi").err(), t.my("dev", "down").err()); err != nil {
+	if err := errors.Join(t.my("dev", "up", "--nodes", fmt.Sprint(t.o.nodes), "--device", "fuse", "--capacity", "3Gi").Err(), t.my("dev", "down").Err()); err != nil {
 		return err
 	}
 	for i := 1; i <= 3; i++ {
@@ -161,7 +127,7 @@ func (t *thrash) up() error {
 	if err := os.WriteFile(t.path("network.json"), b, 0o600); err != nil {
 		return err
 	}
-	return t.my("dev", "up").err()
+	return t.my("dev", "up").Err()
 }
 
 // grace is after how long copies of a node that is away are made elsewhere.
@@ -176,7 +142,7 @@ func (t *thrash) disk(i int) error {
 		return err
 	}
 	for _, c := range [][]string{{"truncate", "-s", fmt.Sprint(diskMiB, "M"), image}, {"mkfs.ext4", "-q", "-F", "-m", "0", image}, {"mount", "-o", "loop,discard", image, dir}} {
-		if err := t.exec(c[0], c[1:]...).err(); err != nil {
+		if err := t.exec(c[0], c[1:]...).Err(); err != nil {
 			return err
 		}
 	}
@@ -238,9 +204,6 @@ func (t *thrash) failed() error {
 	return t.bad
 }
 
-// caught tells whether an error is that a promise was seen to be broken.
-func (t *thrash) caught(err error) bool { return errors.Is(err, errPromise) }
-
 // cleanup ends what was started and removes what was made; with keep, logs and the timeline stay.
 func (t *thrash) cleanup(keep bool) error {
 	for _, d := range t.disks {
@@ -253,13 +216,13 @@ func (t *thrash) cleanup(keep bool) error {
 	for _, l := range t.loads {
 		l.close()
 	}
-	if t.my("dev", "down").code != 0 {
-		if err := t.my("dev", "down", "--force").err(); err != nil {
+	if t.my("dev", "down").Code != 0 {
+		if err := t.my("dev", "down", "--force").Err(); err != nil {
 			return fmt.Errorf("%w; what is left is in %s", err, t.dir)
 		}
 	}
 	for _, d := range t.disks {
-		if err := t.exec("umount", d).err(); err != nil {
+		if err := t.exec("umount", d).Err(); err != nil {
 			return err
 		}
 	}
@@ -278,5 +241,3 @@ func (t *thrash) cleanup(keep bool) error {
 	}
 	return os.RemoveAll(t.dir)
 }
-
-func splitLines(s string) []string { return strings.Fields(s) }

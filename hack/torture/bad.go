@@ -12,19 +12,20 @@ import (
 	"syscall"
 	"time"
 
+	"mynetwork.io/mynetwork/hack/command"
 	"mynetwork.io/mynetwork/nodeagent/peer/identity"
 )
 
 // says checks that a command was refused with a code and a message that has certain words, and gives the message.
-func says(o output, code int, words ...string) (string, error) {
-	text := strings.Join(strings.Fields(o.stderr), " ")
+func says(o command.Output, code int, words ...string) (string, error) {
+	text := strings.Join(strings.Fields(o.Stderr), " ")
 	for _, w := range words {
 		if !strings.Contains(text, w) {
-			return "", fmt.Errorf("%v: code %d, and nothing of %q: %s", o.args, o.code, w, text)
+			return "", fmt.Errorf("%v: code %d, and nothing of %q: %s", o.Args, o.Code, w, text)
 		}
 	}
-	if o.code != code {
-		return "", fmt.Errorf("%v: code %d, must be %d: %s", o.args, o.code, code, text)
+	if o.Code != code {
+		return "", fmt.Errorf("%v: code %d, must be %d: %s", o.Args, o.Code, code, text)
 	}
 	return fmt.Sprintf("code %d: %.150s", code, strings.TrimPrefix(text, "mynetwork: ")), nil
 }
@@ -41,7 +42,7 @@ func (t *torture) bad() error {
 	if err := t.up("--device", "fuse"); err != nil {
 		return err
 	}
-	if err := t.my("volume", "create", volumeName, "--size", "64Mi").err(); err != nil {
+	if err := t.my("volume", "create", volumeName, "--size", "64Mi").Err(); err != nil {
 		return err
 	}
 	device, err := t.attach(volumeName, "n1")
@@ -213,15 +214,15 @@ func (t *torture) protocols() []string {
 
 // restart kills n3, has f try to start it again, which must fail, and starts it in order.
 func (t *torture) restart(f func() (string, error)) (string, error) {
-	if err := t.my("node", "kill", "n3").err(); err != nil {
+	if err := t.my("node", "kill", "n3").Err(); err != nil {
 		return "", err
 	}
 	s, err := f()
-	return s, errors.Join(err, t.my("node", "start", "n3").err())
+	return s, errors.Join(err, t.my("node", "start", "n3").Err())
 }
 
 func (t *torture) badSettings() []badCase {
-	agent := func(config string) output { return t.exec(t.program, "agent", "--config", config) }
+	agent := func(config string) command.Output { return t.exec(t.program, "agent", "--config", config) }
 	with := func(name string, content string, code int, words ...string) badCase {
 		return badCase{"n3's " + name + " is damaged", func() (string, error) {
 			return t.restart(func() (string, error) {
@@ -266,11 +267,11 @@ func (t *torture) badSettings() []badCase {
 }
 
 // without runs mynetwork where /dev holds only some of its files.
-func (t *torture) without(keep string, args ...string) output {
+func (t *torture) without(keep string, args ...string) command.Output {
 	script := `set -e; mount -t tmpfs none "$1"; for f in null zero urandom ` + keep + `; do cp -a /dev/$f "$1/"; done; mount --move "$1" /dev; shift; exec "$@"`
 	empty := filepath.Join(t.dir, "dev")
 	if err := os.MkdirAll(empty, 0o700); err != nil {
-		return output{stderr: err.Error(), code: -1}
+		return command.Output{Stderr: err.Error(), Code: -1}
 	}
 	return t.exec("unshare", append([]string{"-m", "--propagation", "private", "sh", "-c", script, "sh", empty, t.program}, args...)...)
 }
@@ -286,14 +287,14 @@ func (t *torture) badMachine() []badCase {
 		}},
 		{"n3 lost /dev/fuse while it was down; attach there", func() (string, error) {
 			return t.restart(func() (s string, err error) {
-				if err := t.without("loop-control", "node", "start", "n3", "--dir", t.net).err(); err != nil {
+				if err := t.without("loop-control", "node", "start", "n3", "--dir", t.net).Err(); err != nil {
 					return "", err
 				}
-				err = t.my("volume", "create", "w", "--size", "4Mi").err()
+				err = t.my("volume", "create", "w", "--size", "4Mi").Err()
 				if err == nil {
 					s, err = says(t.my("volume", "attach", "w", "--node", "n3"), 1, "/dev/fuse")
 				}
-				return s, errors.Join(err, t.my("volume", "delete", "w", "--yes").err(), t.my("node", "kill", "n3").err())
+				return s, errors.Join(err, t.my("volume", "delete", "w", "--yes").Err(), t.my("node", "kill", "n3").Err())
 			})
 		}},
 		{"a directory that holds something else", func() (string, error) {
@@ -339,5 +340,5 @@ func (t *torture) staleEpoch(device string) (string, error) {
 	if !strings.Contains(string(log), "fenced") {
 		return "", errors.New("n1's log does not say that it was fenced")
 	}
-	return "EIO on n1, its log says that it was fenced", errors.Join(f.Close(), t.my("volume", "detach", volumeName, "--node", "n1", "--force").err(), t.my("volume", "detach", volumeName).err())
+	return "EIO on n1, its log says that it was fenced", errors.Join(f.Close(), t.my("volume", "detach", volumeName, "--node", "n1", "--force").Err(), t.my("volume", "detach", volumeName).Err())
 }

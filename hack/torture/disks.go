@@ -27,7 +27,7 @@ const diskMiB = 600
 
 // smallDisks makes the network anew on ext4 images.
 func (t *torture) smallDisks() error {
-	if err := errors.Join(t.my("dev", "down", "--wipe", "--yes").err(), t.my("dev", "up", "--device", "fuse").err(), t.my("dev", "down").err()); err != nil {
+	if err := errors.Join(t.my("dev", "down", "--wipe", "--yes").Err(), t.my("dev", "up", "--device", "fuse").Err(), t.my("dev", "down").Err()); err != nil {
 		return err
 	}
 	for i := 1; i <= 3; i++ {
@@ -44,14 +44,14 @@ func (t *torture) smallDisks() error {
 			}
 		}
 	}
-	return t.my("dev", "up").err()
+	return t.my("dev", "up").Err()
 }
 
 // unmountDisks takes the disks away that smallDisks made.
 func (t *torture) unmountDisks() (err error) {
 	for i := 1; i <= 3; i++ {
-		if dir := t.file(fmt.Sprint("n", i), "store"); t.exec("mountpoint", "-q", dir).code == 0 {
-			err = errors.Join(err, t.exec("umount", dir).err())
+		if dir := t.file(fmt.Sprint("n", i), "store"); t.exec("mountpoint", "-q", dir).Code == 0 {
+			err = errors.Join(err, t.exec("umount", dir).Err())
 		}
 	}
 	return err
@@ -59,7 +59,7 @@ func (t *torture) unmountDisks() (err error) {
 
 // full writes until there is no space, reads back what was flushed, deletes another volume, and writes again.
 func (t *torture) full() (string, error) {
-	if err := errors.Join(t.my("volume", "create", "other", "--size", "256Mi").err(), t.my("volume", "create", "big", "--size", "1Gi").err()); err != nil {
+	if err := errors.Join(t.my("volume", "create", "other", "--size", "256Mi").Err(), t.my("volume", "create", "big", "--size", "1Gi").Err()); err != nil {
 		return "", err
 	}
 	other, err := t.attach("other", "n1")
@@ -80,15 +80,15 @@ func (t *torture) full() (string, error) {
 	if err := readPages(device, n); err != nil {
 		return "", err
 	}
-	if err := t.my("dev", "status").err(); err != nil {
+	if err := t.my("dev", "status").Err(); err != nil {
 		return "", fmt.Errorf("full, not broken: %w", err)
 	}
-	if err := errors.Join(t.my("volume", "detach", "other").err(), t.my("volume", "delete", "other", "--yes").err()); err != nil {
+	if err := errors.Join(t.my("volume", "detach", "other").Err(), t.my("volume", "delete", "other", "--yes").Err()); err != nil {
 		return "", err
 	}
 	err = eventually(time.Minute, func() error { _, err := fillPages(device, n, 8<<20); return err })
 	if err != nil {
-		return "", fmt.Errorf("after a volume of 100 MiB was deleted: %w; %s", err, strings.Join(strings.Fields(t.exec("df", "-m", t.file("n1", "store")).stdout), " "))
+		return "", fmt.Errorf("after a volume of 100 MiB was deleted: %w; %s", err, strings.Join(strings.Fields(t.exec("df", "-m", t.file("n1", "store")).Stdout), " "))
 	}
 	return fmt.Sprintf("ENOSPC after %d MiB, all of it reads back; space returned with a deleted volume", n>>20), readPages(device, n+8<<20)
 }
@@ -134,24 +134,24 @@ func readPages(device string, n int64) error {
 // readOnly has n3's disk turn read-only while its agent is away.
 func (t *torture) readOnly() (string, error) {
 	dir := t.file("n3", "store")
-	if err := t.my("node", "kill", "n3").err(); err != nil {
+	if err := t.my("node", "kill", "n3").Err(); err != nil {
 		return "", err
 	}
 	if _, err := t.must("mount", "-o", "remount,ro", dir); err != nil {
 		return "", err
 	}
 	s, err := says(t.my("node", "start", "n3"), 1, "read-only file system")
-	if rerr := t.my("volume", "snapshot", "big", "two-are-enough").err(); rerr != nil {
+	if rerr := t.my("volume", "snapshot", "big", "two-are-enough").Err(); rerr != nil {
 		err = errors.Join(err, fmt.Errorf("with the two others: %w", rerr))
 	}
 	_, merr := t.must("mount", "-o", "remount,rw", dir)
-	return s, errors.Join(err, merr, t.my("node", "start", "n3").err())
+	return s, errors.Join(err, merr, t.my("node", "start", "n3").Err())
 }
 
 // filled has somebody else fill n3's disk.
 func (t *torture) filled() (string, error) {
 	junk := filepath.Join(t.file("n3", "store"), "junk")
 	o := t.exec("dd", "if=/dev/zero", "of="+junk, "bs=64k")
-	err := t.my("volume", "snapshot", "big", "still").err()
-	return fmt.Sprintf("dd ended with code %d; a snapshot was taken", o.code), errors.Join(err, os.Remove(junk))
+	err := t.my("volume", "snapshot", "big", "still").Err()
+	return fmt.Sprintf("dd ended with code %d; a snapshot was taken", o.Code), errors.Join(err, os.Remove(junk))
 }

@@ -20,7 +20,7 @@ func (t *torture) kill(n int) error {
 	if err := t.up("--device", "fuse"); err != nil {
 		return err
 	}
-	if err := t.my("volume", "create", volumeName, "--size", "512Mi").err(); err != nil {
+	if err := t.my("volume", "create", volumeName, "--size", "512Mi").Err(); err != nil {
 		return err
 	}
 	device, err := t.attach(volumeName, "n1")
@@ -54,7 +54,7 @@ func (t *torture) kill(n int) error {
 			return err
 		}
 	}
-	return t.do("fsck of everything", func() (string, error) { return fmt.Sprintf("%d kills", killed), t.my("fsck").err() })
+	return t.do("fsck of everything", func() (string, error) { return fmt.Sprintf("%d kills", killed), t.my("fsck").Err() })
 }
 
 func (t *torture) failed() bool { return len(t.lines) > 0 && t.lines[len(t.lines)-1].err != nil }
@@ -63,13 +63,13 @@ func (t *torture) failed() bool { return len(t.lines) > 0 && t.lines[len(t.lines
 func (t *torture) killOne(most int) (killed int, err error) {
 	nodes := t.r.Perm(3)[:min(most, []int{1, 1, 1, 1, 1, 1, 2, 3}[t.r.IntN(8)])]
 	for _, i := range nodes {
-		if err := t.my("node", "kill", fmt.Sprint("n", i+1)).err(); err != nil {
+		if err := t.my("node", "kill", fmt.Sprint("n", i+1)).Err(); err != nil {
 			return killed, err
 		}
 		killed++
 	}
 	for _, i := range nodes {
-		if err := t.my("node", "start", fmt.Sprint("n", i+1)).err(); err != nil {
+		if err := t.my("node", "start", fmt.Sprint("n", i+1)).Err(); err != nil {
 			return killed, err
 		}
 	}
@@ -99,7 +99,7 @@ func fioArgs(device string, seed uint32) []string {
 
 // move detaches the volume and attaches it to a node.
 func (t *torture) move(node string) (device string, err error) {
-	if err := t.my("volume", "detach", volumeName).err(); err != nil {
+	if err := t.my("volume", "detach", volumeName).Err(); err != nil {
 		return "", err
 	}
 	return t.attach(volumeName, node)
@@ -113,13 +113,13 @@ func (t *torture) again(device *string, seed uint32) (string, error) {
 		return "", err
 	}
 	args := append(fioArgs(*device, seed), "--verify_only=1", "--fdatasync=0")
-	if err := t.exec("fio", args...).err(); err != nil {
+	if err := t.exec("fio", args...).Err(); err != nil {
 		return "", err
 	}
 	if _, err := t.must("dd", "if=/dev/urandom", "of="+*device, "bs=4096", "seek=77", "count=1", "oflag=direct", "conv=notrunc"); err != nil {
 		return "", err
 	}
-	if t.exec("fio", args...).code == 0 {
+	if t.exec("fio", args...).Code == 0 {
 		return "", errors.New("a spoiled page passed the verification, which is worth nothing")
 	}
 	return "every page read back on n2; a page spoiled on purpose is seen", nil

@@ -101,7 +101,7 @@ func (w *wires) unplug(node int) error {
 // reaches tells whether a connection from one node to another's peer server can be made.
 func (w *wires) reaches(y way) bool {
 	a := w.node[y.from].enter("timeout", "1", "bash", "-c", fmt.Sprintf("exec 3<>/dev/tcp/%s/%d", host(y.to), peerPort))
-	return w.t.exec(a[0], a[1:]...).code == 0
+	return w.t.exec(a[0], a[1:]...).Code == 0
 }
 
 // eventually asks until f gives nil.

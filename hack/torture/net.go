@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"syscall"
 	"time"
+
+	"mynetwork.io/mynetwork/hack/command"
 )
 
 // process is an agent or a holder that runs in a node's namespace.
@@ -57,13 +59,13 @@ func (t *torture) socket(node int) string {
 }
 
 // on runs the client on a node's agent.
-func (t *torture) on(node int, args ...string) output {
+func (t *torture) on(node int, args ...string) command.Output {
 	return t.my(append(args, "--socket", t.socket(node))...)
 }
 
 // spread has "dev up" make certificates and settings, and starts the agents anew, each in a namespace of its own.
 func (t *torture) spread() (*wires, error) {
-	if err := errors.Join(t.up("--device", "fuse"), t.my("dev", "down").err()); err != nil {
+	if err := errors.Join(t.up("--device", "fuse"), t.my("dev", "down").Err()); err != nil {
 		return nil, err
 	}
 	w, err := t.wire(3)
@@ -93,7 +95,7 @@ func (t *torture) spread() (*wires, error) {
 		}
 	}
 	for i := 1; i <= 3; i++ {
-		if err := eventually(20*time.Second, func() error { return t.on(i, "node", "list").err() }); err != nil {
+		if err := eventually(20*time.Second, func() error { return t.on(i, "node", "list").Err() }); err != nil {
 			return nil, err
 		}
 	}
@@ -139,15 +141,15 @@ func (t *torture) partitions(hold time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if err := t.on(1, "volume", "create", volumeName, "--size", "64Mi").err(); err != nil {
+	if err := t.on(1, "volume", "create", volumeName, "--size", "64Mi").Err(); err != nil {
 		return err
 	}
 	o := t.on(1, "volume", "attach", volumeName, "-o", "json")
-	device := regexp.MustCompile(`/dev/loop\d+`).FindString(o.stdout)
+	device := regexp.MustCompile(`/dev/loop\d+`).FindString(o.Stdout)
 	if device == "" {
-		return fmt.Errorf("no device: %w", errors.Join(o.err(), errors.New(o.stdout)))
+		return fmt.Errorf("no device: %w", errors.Join(o.Err(), errors.New(o.Stdout)))
 	}
-	t.defers(func() error { return t.on(1, "volume", "detach", volumeName, "--force").err() })
+	t.defers(func() error { return t.on(1, "volume", "detach", volumeName, "--force").Err() })
 	l, err := newLoad(device, t.r.Uint64())
 	if err != nil {
 		return err
@@ -267,9 +269,9 @@ func (w *wires) takeOver(device string, l *load) (string, error) {
 		answer <- errors.Join(err, old.Sync())
 	}()
 	o := t.on(2, "volume", "attach", volumeName, "--force", "-o", "json")
-	moved := regexp.MustCompile(`/dev/loop\d+`).FindString(o.stdout)
+	moved := regexp.MustCompile(`/dev/loop\d+`).FindString(o.Stdout)
 	if moved == "" {
-		return "", fmt.Errorf("take it over: %w", errors.Join(o.err(), errors.New(o.stdout)))
+		return "", fmt.Errorf("take it over: %w", errors.Join(o.Err(), errors.New(o.Stdout)))
 	}
 	defer t.on(2, "volume", "detach", volumeName, "--force")
 	f, err := os.OpenFile(moved, os.O_RDWR|syscall.O_DIRECT, 0)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,8 +10,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
+
+	"mynetwork.io/mynetwork/hack/command"
 )
 
 // torture is one run.
@@ -62,56 +62,18 @@ func (t *torture) cleanup() (err error) {
 	return err
 }
 
-// output is how a command ended.
-type output struct {
-	args   []string
-	stdout string
-	stderr string
-	code   int
-}
-
-// err is nil for code 0.
-func (o output) err() error {
-	if o.code == 0 {
-		return nil
-	}
-	return fmt.Errorf("%s: code %d: %s", strings.Join(o.args, " "), o.code, strings.TrimSpace(o.stderr+o.stdout))
-}
-
 // exec runs a command to its end, also when the run is interrupted.
-func (t *torture) exec(name string, args ...string) output {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), 3*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir = t.dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.WaitDelay = 5 * time.Second
-	for _, e := range os.Environ() {
-		if !strings.HasPrefix(e, "MYNETWORK_") {
-			cmd.Env = append(cmd.Env, e)
-		}
-	}
-	cmd.Env = append(cmd.Env, "MYNETWORK_CONFIG="+os.DevNull)
-	var out, errOut bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errOut
-	err := cmd.Run()
-	o := output{append([]string{filepath.Base(name)}, args...), out.String(), errOut.String(), 0}
-	if err != nil {
-		o.code = cmd.ProcessState.ExitCode()
-		if o.code <= 0 {
-			o.code, o.stderr = -1, o.stderr+err.Error()
-		}
-	}
-	return o
+func (t *torture) exec(name string, args ...string) command.Output {
+	return command.Run(t.ctx, t.dir, 3*time.Minute, name, args...)
 }
 
 func (t *torture) must(name string, args ...string) (string, error) {
 	o := t.exec(name, args...)
-	return strings.TrimSpace(o.stdout), o.err()
+	return strings.TrimSpace(o.Stdout), o.Err()
 }
 
 // my runs mynetwork on the network.
-func (t *torture) my(args ...string) output {
+func (t *torture) my(args ...string) command.Output {
 	return t.exec(t.program, append(args, "--dir", t.net)...)
 }
 
@@ -121,14 +83,14 @@ func (t *torture) up(args ...string) error {
 		if _, err := os.Stat(filepath.Join(t.net, "network.json")); err != nil {
 			return nil
 		}
-		if t.my("dev", "down").code != 0 {
-			if err := t.my("dev", "down", "--force").err(); err != nil {
+		if t.my("dev", "down").Code != 0 {
+			if err := t.my("dev", "down", "--force").Err(); err != nil {
 				return err
 			}
 		}
-		return errors.Join(t.unmountDisks(), t.my("dev", "down", "--wipe", "--yes").err())
+		return errors.Join(t.unmountDisks(), t.my("dev", "down", "--wipe", "--yes").Err())
 	})
-	return t.my(append([]string{"dev", "up", "--nodes", "3"}, args...)...).err()
+	return t.my(append([]string{"dev", "up", "--nodes", "3"}, args...)...).Err()
 }
 
 // volume is what the client says of a volume.
@@ -146,10 +108,10 @@ type volume struct {
 func (t *torture) attach(name, node string, more ...string) (device string, err error) {
 	var v volume
 	o := t.my(append([]string{"volume", "attach", name, "--node", node, "-o", "json"}, more...)...)
-	if err := o.err(); err != nil {
+	if err := o.Err(); err != nil {
 		return "", err
 	}
-	err = json.Unmarshal([]byte(o.stdout), &v)
+	err = json.Unmarshal([]byte(o.Stdout), &v)
 	return v.Device, err
 }
 
@@ -158,9 +120,9 @@ func (t *torture) whole(name string, within time.Duration, socket ...string) err
 	for end := time.Now().Add(within); ; time.Sleep(200 * time.Millisecond) {
 		o := t.my(append([]string{"volume", "inspect", name, "-o", "json"}, socket...)...)
 		var v volume
-		why := o.err()
+		why := o.Err()
 		if why == nil {
-			why = json.Unmarshal([]byte(o.stdout), &v)
+			why = json.Unmarshal([]byte(o.Stdout), &v)
 		}
 		switch {
 		case why != nil:
