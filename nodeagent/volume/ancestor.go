@@ -18,7 +18,22 @@ type ancestor struct {
 	volume block.VolumeID
 	cat    catalog
 	state  journal.Checkpoint
+	latest bool // state is the latest checkpoint there was: so many replicas were heard
 	stale  bool
+}
+
+// snapshot finds a snapshot. One that is not there may yet be in a later checkpoint, on replicas that were not heard: then the error is
+// worth another try.
+func (a *ancestor) snapshot(id [16]byte) (journal.SnapshotRoot, error) {
+	i := slices.IndexFunc(a.state.Snapshots, func(s journal.SnapshotRoot) bool { return s.ID == id })
+	switch {
+	case i >= 0:
+		return a.state.Snapshots[i], nil
+	case a.latest:
+		return journal.SnapshotRoot{}, fmt.Errorf("snapshot %x of volume %s: %w", id, a.volume, ErrNotFound)
+	}
+	return journal.SnapshotRoot{}, fmt.Errorf("snapshot %x of volume %s: not in the checkpoint that the replicas which answer show, and too few of them do: %w",
+		id, a.volume, replica.ErrUnreachable)
 }
 
 // catalogOf gives the catalogue of the volume gen generations up, and that volume.
@@ -69,24 +84,24 @@ func (e *Engine) refreshAncestors() {
 
 // loadAncestor reads a volume's latest checkpoint without taking it over.
 func (e *Engine) loadAncestor(v block.VolumeID) (*ancestor, error) {
-	c, err := e.peek(v)
+	c, latest, err := e.peek(v)
 	if err != nil {
 		return nil, err
 	}
-	a := &ancestor{volume: v, cat: newCatalog(), state: c}
+	a := &ancestor{volume: v, cat: newCatalog(), state: c, latest: latest}
 	a.cat.table, a.cat.dir = c.Table, c.Dir
 	return a, a.cat.loadExtents(v, refPager{reader{e: e}, v})
 }
 
 // peek follows a volume's journal from the registry's anchor to its end, as far as replicas show it, and returns its
-// latest checkpoint. It takes no promise: the writer goes on.
-func (e *Engine) peek(v block.VolumeID) (c journal.Checkpoint, err error) {
+// latest checkpoint. It takes no promise: the writer goes on. latest tells that so many replicas were heard that there was no later one.
+func (e *Engine) peek(v block.VolumeID) (c journal.Checkpoint, latest bool, err error) {
 	f, err := e.Registry.Load(v)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		err = errors.Join(err, replica.ErrUnreachable) // it comes back, as a replica does: the read waits
 	}
 	if err != nil {
-		return c, err
+		return c, false, err
 	}
 	logs, end, err := e.peekChain(f.Anchor.Extent)
 	if err == nil && !end.IsZero() { // it may not be the end, but what cleaning has left: the registry may be an old copy
@@ -97,27 +112,31 @@ func (e *Engine) peek(v block.VolumeID) (c journal.Checkpoint, err error) {
 	}
 	switch {
 	case err != nil:
-		return c, err
+		return c, false, err
 	case len(logs) == 0 && !end.IsZero():
-		return c, fmt.Errorf("volume %s: extent %s: %w", v, end, replica.ErrNotHeld)
+		return c, false, fmt.Errorf("volume %s: extent %s: %w", v, end, replica.ErrNotHeld)
 	case len(logs) == 0:
-		return c, fmt.Errorf("volume %s was never opened: %w", v, ErrNotFound)
+		return c, false, fmt.Errorf("volume %s was never opened: %w", v, ErrNotFound)
 	}
+	latest = logs[len(logs)-1].whole
 	if c, _, ok := lastCheckpoint(logs); ok {
-		return c, nil
+		return c, latest, nil
 	}
 	at := logs[0].open.Checkpoint
-	if at.Extent.IsZero() {
-		return c, fmt.Errorf("volume %s has no checkpoint yet: %w", v, ErrNotFound)
+	switch {
+	case at.Extent.IsZero() && latest:
+		return c, false, fmt.Errorf("volume %s has no checkpoint yet: %w", v, ErrNotFound)
+	case at.Extent.IsZero():
+		return c, false, fmt.Errorf("volume %s: no checkpoint on the replicas that answer, and too few do: %w", v, replica.ErrUnreachable)
 	}
 	l, err := e.longestLog(at.Extent)
 	if err != nil {
-		return c, err
+		return c, false, err
 	}
 	if c, _, ok := lastCheckpoint([]extentLog{l}); ok {
-		return c, nil
+		return c, latest, nil
 	}
-	return c, fmt.Errorf("volume %s: checkpoint at seq %d of %s: %w", v, at.Seq, at.Extent, ErrLost)
+	return c, false, fmt.Errorf("volume %s: checkpoint at seq %d of %s: %w", v, at.Seq, at.Extent, ErrLost)
 }
 
 // peekChain reads the logs from an extent on, as far as replicas show them. doubt is the last one if that is not held as
@@ -152,6 +171,7 @@ func (e *Engine) longestLog(x block.ExtentID) (l extentLog, err error) {
 		chain journal.Chain
 	}
 	var copies []copyOf
+	known := make(map[block.StoreID]journal.Chain) // what stores that answered have, be it nothing
 	var mu sync.Mutex
 	err = fmt.Errorf("extent %s: %w", x, replica.ErrNotHeld)
 	e.each(e.whoHolds(x), func(s block.StoreID) { // at once, and only who is alive: its writer may free it meanwhile
@@ -164,9 +184,11 @@ func (e *Engine) longestLog(x block.ExtentID) (l extentLog, err error) {
 		switch {
 		case serr != nil:
 			err = worse(err, serr)
+			return
 		case st.Held:
 			copies = append(copies, copyOf{s, st.Chain})
 		}
+		known[s] = st.Chain
 	}, nil)
 	slices.SortFunc(copies, func(a, b copyOf) int {
 		switch {
@@ -188,7 +210,19 @@ func (e *Engine) longestLog(x block.ExtentID) (l extentLog, err error) {
 			return l, err
 		}
 		open, err := journal.DecodeOpen(r.Body)
-		return extentLog{id: x, log: log, open: open, members: open.Members, chain: c.chain, copies: len(copies)}, err
+		return extentLog{id: x, log: log, open: open, members: open.Members, chain: c.chain, copies: len(copies),
+			whole: e.heardOut(open.Members, known, &c.chain)}, err
 	}
 	return l, err
+}
+
+// heardOut tells whether so many members of an extent have no more than end that nothing which counts can be behind it.
+func (e *Engine) heardOut(members []block.StoreID, known map[block.StoreID]journal.Chain, end *journal.Chain) bool {
+	n := 0
+	for _, m := range members {
+		if c, ok := known[m]; ok && !journal.Longer(&c, end) {
+			n++
+		}
+	}
+	return n > len(members)-e.structure(len(members))
 }

@@ -19,7 +19,8 @@ type extentLog struct {
 	open    journal.Open
 	members []block.StoreID
 	chain   journal.Chain
-	copies  int // stores that said that they hold it, if it was looked for everywhere
+	copies  int  // stores that said that they hold it, if it was looked for everywhere
+	whole   bool // so many members were heard that no checkpoint which is in force can be behind its end
 }
 
 // loadLogs reads, from the tail backwards, the logs that state has to be replayed from. Each is pinned by the one

@@ -319,24 +319,36 @@ func (e *Engine) becomeClone() error {
 	e.lineage = []block.VolumeID{e.spec.Parent}
 	e.ancestors = nil
 	e.mu.Unlock()
-	a, err := e.loadAncestor(e.spec.Parent)
+	a, s, err := e.parent()
 	if err != nil {
-		return fmt.Errorf("parent %s: %w", e.spec.Parent, err)
+		return err
 	}
-	for _, s := range a.state.Snapshots {
-		if s.ID != e.spec.Snapshot {
-			continue
-		}
-		root, err := blockmap.Clone(s.Root)
-		if err != nil {
-			return err
-		}
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		e.lineage = append([]block.VolumeID{e.spec.Parent}, a.state.Lineage...)
-		e.view.root = root
-		e.pages = max(e.spec.Pages, s.Pages)
-		return nil
+	root, err := blockmap.Clone(s.Root)
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("snapshot %x of parent %s: %w", e.spec.Snapshot, e.spec.Parent, ErrNotFound)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.lineage = append([]block.VolumeID{e.spec.Parent}, a.state.Lineage...)
+	e.view.root = root
+	e.pages = max(e.spec.Pages, s.Pages)
+	return nil
+}
+
+// parent finds the snapshot that the volume starts from. It waits a while for replicas of its parent.
+func (e *Engine) parent() (a *ancestor, s journal.SnapshotRoot, err error) {
+	for deadline := e.Env.Now() + readPatience; ; e.Env.Sleep(retryPause) {
+		if a, err = e.loadAncestor(e.spec.Parent); err == nil {
+			s, err = a.snapshot(e.spec.Snapshot)
+		}
+		if err == nil {
+			return a, s, nil
+		}
+		if ended := e.Err(); ended != nil {
+			return nil, s, ended
+		}
+		if !transient(err) || e.Env.Now() > deadline {
+			return nil, s, fmt.Errorf("parent %s: %w", e.spec.Parent, err)
+		}
+	}
 }

@@ -58,6 +58,9 @@ func (v *View) load(snapshot [16]byte) error {
 	if err != nil {
 		return err
 	}
+	if _, err := a.snapshot(snapshot); err != nil {
+		return err
+	}
 	v.roots = nil
 	for _, s := range a.state.Snapshots {
 		if s.Root, err = blockmap.Clone(s.Root); err != nil {
@@ -65,9 +68,7 @@ func (v *View) load(snapshot [16]byte) error {
 		}
 		v.roots = append(v.roots, s)
 	}
-	if v.shown = v.index(snapshot); v.shown < 0 {
-		return ErrNotFound
-	}
+	v.shown = v.index(snapshot)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.lineage = append([]block.VolumeID{e.spec.ID}, a.state.Lineage...)

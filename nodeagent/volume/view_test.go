@@ -87,6 +87,48 @@ func TestView(t *testing.T) {
 	must(t, e.Close(true))
 }
 
+// TestViewBehind: a replica that has missed the checkpoint of a snapshot does not make it one that is not there, neither for a view nor for
+// a clone: they wait for others.
+func TestViewBehind(t *testing.T) {
+	w := newWorld(t, 3)
+	s := w.create(1)
+	e := w.open(s, Options{})
+	m := newModel(5, 1<<20)
+	m.steps(t, e, 10)
+	must(t, e.Checkpoint())
+	w.setDown(w.ids[2], true)
+	id := [16]byte{1}
+	must(t, errors.Join(e.Snapshot(journal.Snapshot{ID: id, Name: "kept"}), e.Close(true)))
+	only := func(down bool) {
+		w.setDown(w.ids[0], down)
+		w.setDown(w.ids[1], down)
+		w.setDown(w.ids[2], false)
+	}
+	only(true)
+	asked := 0
+	v, err := OpenView(w.deps(), s, id, func() error {
+		if asked++; asked == 3 {
+			only(false)
+		}
+		return nil
+	})
+	must(t, err)
+	if asked < 3 {
+		t.Fatalf("a snapshot was found where nobody has it, asked %d times", asked)
+	}
+	showsOf(t, v, m.data)
+
+	only(true)
+	c := w.create(2)
+	c.Parent, c.Snapshot = s.ID, id
+	clone, err := newEngine(w.deps(), c)
+	must(t, err)
+	go only(false)
+	if _, _, err := clone.parent(); err != nil {
+		t.Errorf("a clone does not find what it starts from: %v", err)
+	}
+}
+
 // TestViewGivesUp: without any replica an opening waits until it is told to stop.
 func TestViewGivesUp(t *testing.T) {
 	w := newWorld(t, 3)
