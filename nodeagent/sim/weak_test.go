@@ -198,7 +198,8 @@ func TestWeakWriterLetsGo(t *testing.T) {
 }
 
 // A replica comes back with the tail of a history that was given up just when another writer takes the volume over. Control: were tails
-// compared by length, and the anchor left where it was, the old tail would be merged, and that must show within 300 seeds.
+// compared by length, and the anchor left where it was, the old tail would be merged, and that must show within 300 seeds: as wrong content, or
+// as copies of the one history that are freed for the other.
 func TestWeakTailComesBackInTakeOver(t *testing.T) {
 	script := weakly(func(s *script, a *seat) {
 		s.alone(a)
@@ -214,7 +215,7 @@ func TestWeakTailComesBackInTakeOver(t *testing.T) {
 	})
 	play(t, 4, script)
 	seed, r := playLie(4, 300, newByLength, script)
-	if r.Failure == nil || r.Failure.Promise != 1 {
+	if r.Failure == nil || (r.Failure.Promise != 1 && r.Failure.Promise != 6) {
 		t.Fatalf("a merged tail was not noticed: %v", r.Failure)
 	}
 	t.Logf("seed %d: %.200s", seed, r.Failure.Error())

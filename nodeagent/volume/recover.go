@@ -48,15 +48,21 @@ func (e *Engine) promise(c *chase) (known *replication.Tails, best replication.T
 	for round := 0; ; round++ {
 		e.each(members, func(s block.StoreID) {
 			st, perr := e.promiseTo(s, x)
+			var own journal.Chain
+			rotten := damaged[s]
+			if perr == nil && !rotten {
+				own, perr = e.ownEnd(s, x, &st)
+				rotten = isDamage(perr)
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
 			case errors.Is(perr, replication.ErrFenced):
 				fence = perr
-			case perr == nil && damaged[s]:
+			case rotten && (perr == nil || isDamage(perr)):
 				tails.Add(replication.Tail{Store: s, Unknown: true}) // its log is not what it says: see doubt
 			case perr == nil:
-				tails.Add(replication.Tail{Store: s, Held: st.Held, Freed: st.Freed, Unknown: st.Unknown, Chain: st.Chain})
+				tails.Add(replication.Tail{Store: s, Held: st.Held, Freed: st.Freed, Unknown: st.Unknown, Chain: st.Chain, Own: own})
 			}
 		}, func() bool {
 			mu.Lock()

@@ -62,6 +62,24 @@ func (e *Engine) decide(c *chase, t *replication.Tails) (best replication.Tail, 
 	return best, ok, ok
 }
 
+// ownEnd reads, of a weak volume's extent that is not closed, where the records of the extent's own writer end in a store's log.
+func (e *Engine) ownEnd(s block.StoreID, x block.ExtentID, st *replica.State) (own journal.Chain, err error) {
+	if !e.weak() || !st.Held || st.Unknown || st.Chain.Closed || st.Chain.LogLen == 0 {
+		return own, nil
+	}
+	log, err := e.readChain(s, x, &st.Chain)
+	if err != nil {
+		return own, err
+	}
+	var c journal.Chain
+	return own, c.Walk(log, func(r *journal.Record, h block.Hash) error {
+		if own.LogLen == 0 || r.Epoch == own.Epoch {
+			own.Advance(r, h)
+		}
+		return nil
+	})
+}
+
 // acknowledged is what this writer's present session has had acknowledged, by extent: how far each must reach. The caller holds mu.
 func (e *Engine) acknowledged() (acked map[block.ExtentID]uint64) {
 	acked = make(map[block.ExtentID]uint64)

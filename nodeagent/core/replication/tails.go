@@ -25,6 +25,16 @@ type Tail struct {
 	Freed   bool          // it does not have it, and may have freed it
 	Unknown bool          // its log ends in a bad record: the tail beyond Chain is not known
 	Chain   journal.Chain // durable end
+	Own     journal.Chain // of a weak volume, if the log is not closed: where what the extent's own writer has appended ends; zero: at Chain
+}
+
+// counts is the end that a log is compared by. What recoveries have appended to one that is not closed was never served: of a weak volume
+// they may have gone on from less than others hold, which nobody was told.
+func (a *Tail) counts() *journal.Chain {
+	if a.Own.LogLen != 0 && !a.Chain.Closed {
+		return &a.Own
+	}
+	return &a.Chain
 }
 
 // Tails gathers the promises for one extent and decides which log the volume goes on from.
@@ -103,7 +113,12 @@ func (t *Tails) longest() (best Tail) {
 }
 
 func preferred(a, b *Tail) bool {
-	return journal.Longer(&a.Chain, &b.Chain) || a.Chain.Seq == b.Chain.Seq && a.Chain.Epoch == b.Chain.Epoch && less(a.Store, b.Store)
+	for _, c := range [][2]*journal.Chain{{a.counts(), b.counts()}, {&a.Chain, &b.Chain}} {
+		if journal.Longer(c[0], c[1]) || journal.Longer(c[1], c[0]) {
+			return journal.Longer(c[0], c[1])
+		}
+	}
+	return less(a.Store, b.Store)
 }
 
 func less(a, b block.StoreID) bool { return string(a[:]) < string(b[:]) }

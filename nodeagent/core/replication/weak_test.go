@@ -12,11 +12,13 @@ import (
 type weakRules struct {
 	decide  func(t *Tails) (Tail, bool)
 	abandon func(t *Tails, p Patience) (Tail, bool)
+	own     func(l weakLog) journal.Chain // see Tail
 }
 
 var realWeak = weakRules{
 	decide:  func(t *Tails) (Tail, bool) { return t.Decide() },
 	abandon: func(t *Tails, p Patience) (Tail, bool) { return t.Abandon(p) },
+	own:     func(l weakLog) journal.Chain { return weakLog{epochs: l.epochs[:l.own()]}.chain() },
 }
 
 // weakLog is a replica's log of one extent: the epoch of each record. A closed record is the last one; fresh tells that the extent
@@ -33,6 +35,14 @@ func (l weakLog) chain() journal.Chain {
 	c := chainTo(l.epochs[len(l.epochs)-1], uint64(len(l.epochs)))
 	c.Closed = l.closed
 	return c
+}
+
+// own is how many records are the extent's own writer's.
+func (l weakLog) own() (n int) {
+	for n < len(l.epochs) && l.epochs[n] == 1 {
+		n++
+	}
+	return n
 }
 
 func (l weakLog) clone() weakLog {
@@ -56,7 +66,7 @@ func (w *weakWorld) clone() *weakWorld {
 }
 
 // errWeak is a rule that a recovery broke; nil if it had to wait, or did right.
-func (w *weakWorld) recover(r weakRules, epoch uint64, asked, closes uint, patience Patience) error {
+func (w *weakWorld) recover(r weakRules, epoch uint64, asked, seals, closes uint, patience Patience) error {
 	n := len(w.logs)
 	t := &Tails{Replicas: n, Quorum: 1}
 	granted := 0
@@ -67,7 +77,7 @@ func (w *weakWorld) recover(r weakRules, epoch uint64, asked, closes uint, patie
 		w.promised[i] = epoch
 		granted++
 		l := w.logs[i]
-		t.Add(Tail{Store: store(i), Held: len(l.epochs) > 0, Chain: l.chain()})
+		t.Add(Tail{Store: store(i), Held: len(l.epochs) > 0, Chain: l.chain(), Own: r.own(l)})
 	}
 	best, ok := r.decide(t)
 	lost := false
@@ -89,7 +99,7 @@ func (w *weakWorld) recover(r weakRules, epoch uint64, asked, closes uint, patie
 		return fmt.Errorf("gave up after %d of %d ticks", patience.Waited, patience.Limit)
 	case lost && granted == n:
 		return fmt.Errorf("gave up although all have answered")
-	case !lost && !chosen.fresh && seq < w.acked:
+	case !lost && !chosen.fresh && chosen.own() < w.acked:
 		return fmt.Errorf("went on from %d, acknowledged was %d", seq, w.acked)
 	case w.inForce != nil && n%2 == 1 && (!best.Chain.Closed || best.Chain.Epoch.Number < w.inForce.epochs[len(w.inForce.epochs)-1]):
 		return fmt.Errorf("went on from %d of epoch %d, but a history in force had closed the extent", seq, best.Chain.Epoch.Number)
@@ -98,6 +108,12 @@ func (w *weakWorld) recover(r weakRules, epoch uint64, asked, closes uint, patie
 		return nil
 	}
 	if !chosen.closed {
+		chosen.epochs = append(chosen.epochs, epoch, epoch) // what the former writer left unsealed
+		for i := range n {
+			if asked&seals&(1<<i) != 0 {
+				w.logs[i] = chosen.clone()
+			}
+		}
 		chosen.epochs, chosen.closed, chosen.fresh = append(chosen.epochs, epoch), true, lost
 	}
 	good := 0
@@ -139,7 +155,11 @@ func weakRuns(replicas int, r weakRules) error {
 				if closes&^first != 0 {
 					continue
 				}
-				for _, waited := range []uint64{limit - 1, limit} {
+				for v := range 4 {
+					waited, seals := limit-uint64(v&1), closes
+					if v&2 != 0 {
+						seals = first
+					}
 					open := 0
 					w := &weakWorld{promised: make([]uint64, replicas)}
 					for _, h := range held {
@@ -156,7 +176,7 @@ func weakRuns(replicas int, r weakRules) error {
 					if open < Structure(replicas, 1) { // nothing counts in an extent before a quorum has its open record
 						w.acked = 0
 					}
-					if err := w.recover(r, 2, first, closes, Patience{limit, waited}); err != nil {
+					if err := w.recover(r, 2, first, seals, closes, Patience{limit, waited}); err != nil {
 						return fmt.Errorf("held %v, asked %b, waited %d: %w", held, first, waited, err)
 					}
 					for i := range w.logs { // the former writer goes on where it can
@@ -169,8 +189,8 @@ func weakRuns(replicas int, r weakRules) error {
 					}
 					for second := uint(1); second <= all; second++ {
 						for _, waited := range []uint64{limit - 1, limit} {
-							if err := w.clone().recover(r, 3, second, second, Patience{limit, waited}); err != nil {
-								return fmt.Errorf("held %v, asked %b, closed at %b, then asked %b, waited %d: %w", held, first, closes, second, waited, err)
+							if err := w.clone().recover(r, 3, second, second, second, Patience{limit, waited}); err != nil {
+								return fmt.Errorf("held %v, asked %b, sealed at %b, closed at %b, then asked %b, waited %d: %w", held, first, seals, closes, second, waited, err)
 							}
 						}
 					}
@@ -216,6 +236,7 @@ func TestWeakRecoveryCatches(t *testing.T) {
 				return t.longest(), p.Waited >= p.Limit && t.longest().Held
 			}
 		},
+		"counts what recoveries have appended": func(r *weakRules) { r.own = func(l weakLog) journal.Chain { return l.chain() } },
 		"trusts any closed log": func(r *weakRules) {
 			r.decide = func(t *Tails) (Tail, bool) {
 				if best := t.longest(); best.Chain.Closed {
