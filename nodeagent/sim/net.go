@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
 	"mynetwork.io/mynetwork/nodeagent/replica"
 )
 
@@ -68,6 +69,7 @@ func (w *World) send(src *proc, r *request) {
 	if src.dead {
 		return
 	}
+	w.minting(r)
 	if dst == nil {
 		w.s.after(w.s.between(100*time.Microsecond, time.Millisecond), func() { w.fail(src, r, "no such store") })
 		return
@@ -195,6 +197,19 @@ func (w *World) watch(r *request) {
 	case r.asked == replica.TypeAppend && r.epoch.Less(was):
 		w.violate(3, "store of %s acknowledged a record of v%d under epoch %s after it had promised %s", r.c.dst.name, r.extent.Volume[0], r.epoch, was)
 	}
+}
+
+// minting checks that no extent is opened twice under one id: what was opened in vain may be found by a later recovery (promise 1).
+func (w *World) minting(r *request) {
+	const record = headSize + 4
+	if (r.typ != replica.TypeAppend && r.typ != replica.TypeAppendGC) || len(r.body) < record+journal.HeaderSize || r.body[record+3] != byte(journal.TypeOpen) {
+		return
+	}
+	h := block.Sum(r.body[record:])
+	if was, ok := w.opened[r.extent]; ok && was != h {
+		w.violate(1, "extent %d.%d of v%d is opened a second time, by session %s", r.extent.Epoch, r.extent.N, r.extent.Volume[0], r.epoch)
+	}
+	w.opened[r.extent] = h
 }
 
 // promiseKey names a promise.

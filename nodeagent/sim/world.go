@@ -30,7 +30,8 @@ type World struct {
 	victim   *node  // whose data may be damaged; nil: nobody's is
 	stopping bool   // clients start nothing new
 	failure  *Failure
-	promised map[promiseKey]block.Epoch // what replicas said that they promised
+	promised map[promiseKey]block.Epoch    // what replicas said that they promised
+	opened   map[block.ExtentID]block.Hash // open records that were sent
 	coverage map[[2]string]int
 	inFlight string // the operation that is being carried out, for the coverage table
 	counts   Counts
@@ -68,7 +69,8 @@ type Result struct {
 }
 
 func newWorld(seed uint64, cfg Config) *World {
-	w := &World{s: newSched(seed), cfg: cfg, byStore: make(map[block.StoreID]*node), promised: make(map[promiseKey]block.Epoch), coverage: make(map[[2]string]int)}
+	w := &World{s: newSched(seed), cfg: cfg, byStore: make(map[block.StoreID]*node), promised: make(map[promiseKey]block.Epoch),
+		opened: make(map[block.ExtentID]block.Hash), coverage: make(map[[2]string]int)}
 	if cfg.Formats == nil {
 		w.cfg.Formats = &Formats{}
 	}

@@ -208,10 +208,13 @@ func (e *Engine) begin(o Options) error {
 	if err != nil {
 		return err
 	}
+	e.jmu.Lock()
+	defer e.jmu.Unlock()
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	r.StartAt(e.pumped + 1)
+	r.SetMinted(e.log.nextN)
 	e.ring, e.givenUp = r, 0
-	e.mu.Unlock()
 	return nil
 }
 
@@ -237,6 +240,9 @@ func (e *Engine) openResume(o Options) error {
 	epoch := r.Epoch()
 	epoch.Session++
 	r.SetEpoch(epoch)
+	e.jmu.Lock()
+	e.log.nextN = r.Minted()
+	e.jmu.Unlock()
 	e.mu.Lock()
 	e.epoch, e.anchor, e.ring, e.givenUp = epoch, f, r, r.Next()
 	e.mu.Unlock()

@@ -118,11 +118,18 @@ func (e *Engine) probeSpace() {
 	}
 }
 
+// mintN takes the next extent number. None is taken twice under an epoch, by whatever session: an extent that was opened in vain, and a
+// closed record that names it, may be on a store that a recovery did not hear, and be chosen by a later one (invariant R5).
 func (e *Engine) mintN() uint32 {
 	e.jmu.Lock()
 	defer e.jmu.Unlock()
 	n := e.log.nextN
 	e.log.nextN++
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ring != nil {
+		e.ring.SetMinted(n + 1)
+	}
 	return n
 }
 

@@ -16,6 +16,7 @@ const (
 	headSize    = 4096
 	slotSize    = 64
 	lowAt       = 64   // in the head: the lowest write sequence that is not freed
+	mintedAt    = 72   // in the head: how many extent numbers the writer has used up
 	copyAt      = 2048 // in the head: its second copy
 	fixedSize   = 60   // of the part of the head that there are two copies of
 	version     = 1
@@ -141,6 +142,13 @@ func (r *Ring) SetEpoch(e block.Epoch) {
 	copy(r.mem, head[:])
 	copy(r.mem[copyAt:], head[:])
 }
+
+// SetMinted keeps how many extent numbers the epoch's writer has used up, before it uses the last of them. A later session of it
+// starts there: what was opened under a number may still lie on a store that does not answer.
+func (r *Ring) SetMinted(n uint32) { r.word(mintedAt).Store(uint64(n)) }
+
+// Minted is what SetMinted kept.
+func (r *Ring) Minted() uint32 { return uint32(r.word(mintedAt).Load()) }
 
 // StartAt sets the next write sequence of an empty ring: above all that the journal has of this epoch.
 func (r *Ring) StartAt(w uint64) {
