@@ -124,20 +124,24 @@ type State struct {
 	Promised block.Epoch   // for the volume
 	Held     bool          // the extent is here
 	Freed    bool          // it is not here, and may have been
+	Past     bool          // it was here, closed, and was freed: the journal has gone on behind it
 	Unknown  bool          // its tail is not known
 	Chain    journal.Chain // durable end; its epoch is that of a later Confirm, if there was one
 }
 
 const stateSize = block.EpochSize + 2 + 8 + 32 + block.EpochSize + 4 + 4 + 1
 
-// Encode gives the body: promised 20, held u8 (0 no, 1 yes, 2 no more: it may have been freed), unknown u8, seq u64, hash 32, epoch 20, logLen u32, dataLen u32, closed u8.
+// Encode gives the body: promised 20, held u8 (0 no, 1 yes, 2 no more: it may have been freed), unknown u8 (2: it was freed, and closed before), seq u64, hash 32, epoch 20, logLen u32, dataLen u32, closed u8.
 func (s *State) Encode() []byte {
 	b := make([]byte, stateSize)
 	s.Promised.Put(b)
 	i := block.EpochSize
 	b[i], b[i+1] = flag(s.Held), flag(s.Unknown)
-	if s.Freed {
+	if s.Freed || s.Past {
 		b[i] = 2
+	}
+	if s.Past {
+		b[i+1] = 2
 	}
 	i += 2
 	binary.LittleEndian.PutUint64(b[i:], s.Chain.Seq)
@@ -157,7 +161,7 @@ func DecodeState(b []byte) (s State, err error) {
 	}
 	s.Promised = block.GetEpoch(b)
 	i := block.EpochSize
-	s.Held, s.Freed, s.Unknown = b[i] == 1, b[i] == 2, b[i+1] == 1
+	s.Held, s.Freed, s.Unknown, s.Past = b[i] == 1, b[i] == 2, b[i+1] == 1, b[i+1] == 2
 	i += 2
 	s.Chain.Seq = binary.LittleEndian.Uint64(b[i:])
 	copy(s.Chain.Hash[:], b[i+8:])

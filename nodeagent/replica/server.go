@@ -345,7 +345,8 @@ func (s *Server) state(x block.ExtentID) State {
 			st.Chain.Epoch = c
 		}
 	} else {
-		st.Freed = s.mayHaveFreed(x)
+		st.Past = s.isPast(x)
+		st.Freed = st.Past || s.mayHaveFreed(x)
 	}
 	return st
 }

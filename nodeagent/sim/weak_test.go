@@ -215,7 +215,7 @@ func TestWeakTailComesBackInTakeOver(t *testing.T) {
 	})
 	play(t, 4, script)
 	seed, r := playLie(4, 300, newByLength, script)
-	if r.Failure == nil || (r.Failure.Promise != 1 && r.Failure.Promise != 6) {
+	if r.Failure == nil || (r.Failure.Promise != 1 && r.Failure.Promise != 6) { // its content, or the order to free what it has replaced
 		t.Fatalf("a merged tail was not noticed: %v", r.Failure)
 	}
 	t.Logf("seed %d: %.200s", seed, r.Failure.Error())

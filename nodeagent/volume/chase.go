@@ -17,7 +17,7 @@ type chase struct {
 	x       block.ExtentID
 	members []block.StoreID
 	damaged map[block.StoreID]bool // replicas whose log of x is
-	sure    bool                   // x was reached from an extent that is certainly part of the journal
+	sure    bool                   // x is part of the journal and was not freed: it was looked for in all stores, or reached from such a one
 	waits   int                    // how often it was not known where the journal goes on
 	since   time.Duration          // when x was first asked for
 	lost    bool                   // of a weak volume: replicas that did not answer may have more
@@ -64,10 +64,8 @@ func (e *Engine) chaseOne(c *chase) (*tail, error) {
 	if err != nil {
 		return nil, err
 	}
-	if lack := tails.Freed(); !best.Held || (!best.Chain.Closed && len(lack) > 0 && !c.sure) {
-		if err := e.refind(c, lack, best.Held); err != nil {
-			return nil, err
-		}
+	if !best.Held {
+		return nil, e.refind(c, tails)
 	}
 	log, err := e.readEqual(c, tails, &best)
 	if isDamage(err) {

@@ -39,11 +39,12 @@ func (e *Engine) each(stores []block.StoreID, f func(s block.StoreID), enough fu
 // promise has a majority of an extent's members refuse all writers below this epoch, and decides which of their logs
 // the volume goes on from. It asks until that is possible or the engine is fenced.
 //
-// lost tells that the volume is weak, and that replicas that do not answer may hold more that was acknowledged.
+// lost tells that the volume is weak, and that replicas that do not answer may hold more that was acknowledged. If best is not held,
+// the journal has to be looked for: no member has the extent, or some may have freed it, or they do not answer for long.
 func (e *Engine) promise(c *chase) (known *replication.Tails, best replication.Tail, lost bool, err error) {
 	x, members, damaged := c.x, c.members, c.damaged
 	var mu sync.Mutex
-	tails := &replication.Tails{Replicas: len(members), Quorum: e.flushQuorum(len(members))}
+	tails := &replication.Tails{Replicas: len(members), Quorum: e.flushQuorum(len(members)), Unfreed: c.sure}
 	var fence error
 	for round := 0; ; round++ {
 		e.each(members, func(s block.StoreID) {
@@ -62,7 +63,7 @@ func (e *Engine) promise(c *chase) (known *replication.Tails, best replication.T
 			case rotten && (perr == nil || isDamage(perr)):
 				tails.Add(replication.Tail{Store: s, Unknown: true}) // its log is not what it says: see doubt
 			case perr == nil:
-				tails.Add(replication.Tail{Store: s, Held: st.Held, Freed: st.Freed, Unknown: st.Unknown, Chain: st.Chain, Own: own})
+				tails.Add(replication.Tail{Store: s, Held: st.Held, Freed: st.Freed, Past: st.Past, Unknown: st.Unknown, Chain: st.Chain, Own: own})
 			}
 		}, func() bool {
 			mu.Lock()
@@ -81,6 +82,8 @@ func (e *Engine) promise(c *chase) (known *replication.Tails, best replication.T
 			return known, best, lost, nil
 		case e.Err() != nil:
 			return nil, best, false, e.Err()
+		case !c.sure && (round >= patience || granted >= replication.Majority(len(members)) && len(known.Freed()) > 0):
+			return known, replication.Tail{}, false, nil
 		case round%25 == 24:
 			e.Logf("volume %s: waiting for %s of extent %s: %d of %d replicas answer", e.spec.ID, e.wanted(), x, granted, len(members))
 		}

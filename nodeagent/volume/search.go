@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -23,8 +24,10 @@ import (
 // the first extent whose predecessor was freed (only what lies before the anchor is), the chain leads to the end.
 //
 // An extent of the journal is open at a quorum. So it shows in every survey to which all stores of the layout answer, as
-// long as no more disks than a FLUSH survives are lost; and one that more than R-W of its members may have freed was freed,
-// unless a whole copy of it is somewhere: that one leads on.
+// long as no more disks than a FLUSH survives are lost. One that any store has freed after it was closed there is past: what
+// follows it was durable, and is part of the journal. Of one that members only may have freed, more than R-W must say so, unless
+// a whole copy of it is somewhere: that one leads on. Whole is one that ends as the open record behind it says; a store that was
+// away may keep one that an earlier writer closed in vain.
 
 // survey is what the stores of the network hold of the volume.
 type survey struct {
@@ -33,12 +36,14 @@ type survey struct {
 	held     map[block.ExtentID][]block.StoreID
 	answered map[block.StoreID]bool
 	lack     map[block.StoreID]bool // have said before that they may have freed the extent that is looked for
-	silent   int                    // stores of the layout that did not answer
+	past     map[block.ExtentID]bool
+	silent   int // stores of the layout that did not answer
 }
 
 // surveyStores asks the stores of the layout, and those given, what they hold of a volume.
 func (e *Engine) surveyStores(v block.VolumeID, more []block.StoreID) *survey {
-	s := &survey{e: e, v: v, held: make(map[block.ExtentID][]block.StoreID), answered: make(map[block.StoreID]bool), lack: make(map[block.StoreID]bool)}
+	s := &survey{e: e, v: v, held: make(map[block.ExtentID][]block.StoreID), answered: make(map[block.StoreID]bool), lack: make(map[block.StoreID]bool),
+		past: make(map[block.ExtentID]bool)}
 	layout := e.Placer.Candidates(block.ExtentID{Volume: v}.Key())
 	stores := slices.Clone(layout)
 	for _, m := range more {
@@ -135,28 +140,49 @@ func opened(a, b *journal.Record) bool {
 // errDoubt tells that members which do not answer would have to say whether an extent was freed.
 var errDoubt = errors.New("its members do not all answer")
 
-// gone tells whether an extent, which one that is not gone names as its predecessor, was freed. A whole copy of it leads on,
-// whatever became of the others. Else members that may have freed it decide; if those that do not answer could, it is errDoubt.
-func (s *survey) gone(x block.ExtentID) (bool, error) {
+// look asks all stores that answered about an extent.
+func (s *survey) look(x block.ExtentID) (seen map[block.StoreID]replica.State) {
+	seen = make(map[block.StoreID]replica.State)
+	var mu sync.Mutex
+	s.e.each(slices.SortedFunc(maps.Keys(s.answered), func(a, b block.StoreID) int { return bytes.Compare(a[:], b[:]) }), func(id block.StoreID) {
+		st, err := s.e.Client.Stat(id, x)
+		mu.Lock()
+		defer mu.Unlock()
+		if err == nil {
+			seen[id] = st
+		}
+	}, nil)
+	return seen
+}
+
+// gone tells whether an extent, which one that is not gone names as its predecessor, was freed. behind is the open record of that one: it
+// says how the extent ends. If members that do not answer would have to say, it is errDoubt.
+func (s *survey) gone(x block.ExtentID, behind *journal.Record) (bool, error) {
+	seen := s.look(x)
+	whole := false
+	for _, st := range seen { // they need not be its members: whole copies move
+		if st.Past {
+			return true, nil
+		}
+		whole = whole || st.Held && st.Chain.Closed && st.Chain.Seq == behind.Seq-1 && st.Chain.Hash == behind.Prev
+	}
+	if s.past[x] {
+		return true, nil
+	}
 	_, open, err := s.first(x)
 	if err != nil {
 		return len(s.held[x]) == 0, nil
 	}
-	for _, h := range s.held[x] { // they need not be its members: whole copies move
-		if st, err := s.e.Client.Stat(h, x); err == nil && st.Held && st.Chain.Closed {
-			return false, nil
-		}
+	if whole {
+		return false, nil
 	}
 	freed, unknown := 0, 0
 	for _, m := range open.Members {
-		st, err := replica.State{Freed: s.lack[m]}, error(nil)
-		if s.answered[m] {
-			st, err = s.e.Client.Stat(m, x)
-		}
+		st, ok := seen[m]
 		switch {
-		case st.Freed:
+		case st.Freed || s.lack[m]:
 			freed++
-		case err != nil, !s.answered[m]:
+		case !ok:
 			unknown++
 		}
 	}
@@ -177,7 +203,7 @@ func (s *survey) trace(at block.ExtentID) (start, after journal.Position, met bo
 	}
 	var until block.ExtentID
 	for {
-		_, open, err := s.first(x)
+		r, open, err := s.first(x)
 		if err != nil {
 			return start, after, met, err
 		}
@@ -188,7 +214,7 @@ func (s *survey) trace(at block.ExtentID) (start, after journal.Position, met bo
 		met = met || x == at
 		end := x == until || open.Previous.IsZero() || met
 		if !end {
-			if end, err = s.gone(open.Previous); err != nil {
+			if end, err = s.gone(open.Previous, &r); err != nil {
 				return start, after, met, err
 			}
 		}
@@ -204,16 +230,16 @@ type errMoved struct{ to journal.Position }
 
 func (errMoved) Error() string { return "the journal goes on elsewhere" }
 
-// refind looks closer at an anchor which members (lack) may have freed, and which seems not to be closed: if it was freed,
-// what is left of it is not the journal's end, and those that do not answer may hold what is. nil: it is the end, or as good
-// as the end. errMoved says where the journal is found; errNoCopy: it is not known yet. held: a member does hold it.
-func (e *Engine) refind(c *chase, lack []block.StoreID, held bool) error {
+// refind looks for the journal when a recovery's extent is held by no member, or some may have freed it, or its members do not
+// answer for long. errMoved says where the journal is found; errNoCopy: the extent is part of it, or it is not known yet; it is asked for again.
+func (e *Engine) refind(c *chase, tails *replication.Tails) error {
 	if c.sure {
 		return fmt.Errorf("extent %s: %w", c.x, ErrLost)
 	}
 	s := e.surveyStores(c.x.Volume, c.members)
-	for _, m := range lack {
-		s.lack[m] = true
+	for _, t := range tails.Freed() {
+		s.lack[t.Store] = !t.Past
+		s.past[c.x] = s.past[c.x] || t.Past
 	}
 	start, after, met, err := s.trace(c.x)
 	switch {
@@ -221,18 +247,25 @@ func (e *Engine) refind(c *chase, lack []block.StoreID, held bool) error {
 		return e.Err()
 	case s.silent > 0 || (err != nil && !errors.Is(err, ErrLost)):
 		if c.waits%25 == 0 {
-			e.Logf("volume %s: it is not sure that the journal ends at extent %s; to know, all stores must answer, and %d do not (%v)", e.spec.ID, c.x, s.silent, err)
+			e.Logf("volume %s: %d of %d replicas of extent %s answer, and it is not sure that the journal has not gone on from there; to know, all stores must answer, and %d do not (%v)",
+				e.spec.ID, tails.Granted(), len(c.members), c.x, s.silent, err)
 		}
 		c.waits++
 		e.Env.Sleep(retryPause)
 		return errNoCopy
-	case err == nil && met && held:
-		return nil
-	case err == nil && met && !after.Extent.IsZero(): // its copies have moved: none is on a member
+	case err == nil && !met:
+		e.Logf("volume %s: the journal has gone on from extent %s: the registry is older than that; it is found at %s", e.spec.ID, c.x, start.Extent)
+		return errMoved{start}
+	}
+	whole := tails.Clone()
+	whole.Unfreed = true
+	best, ok := whole.Decide()
+	switch {
+	case ok && !best.Held && err == nil && !after.Extent.IsZero(): // its copies have moved: none is on a member
 		return errMoved{after}
-	case err != nil || start.Extent == c.x:
+	case ok && !best.Held:
 		return fmt.Errorf("extent %s: %w", c.x, ErrLost)
 	}
-	e.Logf("volume %s: extent %s was freed: the registry is older than that; the journal is found at %s", e.spec.ID, c.x, start.Extent)
-	return errMoved{start}
+	c.sure = err == nil // else no open record was readable, this time
+	return errNoCopy
 }

@@ -265,6 +265,30 @@ func TestDecideCatches(t *testing.T) {
 	}
 }
 
+// closedAt is chainTo of a log that is closed.
+func closedAt(e, n uint64) journal.Chain {
+	c := chainTo(e, n)
+	c.Closed = true
+	return c
+}
+
+// TestFreedHasNoTail: what a replica freed may have been more than what the others have, closed or not, unless it is known that nobody
+// freed it; nor is it given up in a weak volume, as it was not lost.
+func TestFreedHasNoTail(t *testing.T) {
+	for _, unfreed := range []bool{false, true} {
+		tails := Tails{Replicas: 3, Quorum: 1, Unfreed: unfreed}
+		tails.Add(Tail{Store: store(0), Held: true, Chain: chainTo(1, 5)})
+		tails.Add(Tail{Store: store(1), Freed: true})
+		if _, ok := tails.Abandon(Patience{Limit: 1, Waited: 1}); ok != unfreed {
+			t.Errorf("not freed is known %v: given up %v", unfreed, ok)
+		}
+		tails.Quorum = 2
+		if best, ok := tails.Decide(); ok != unfreed || (ok && best.Chain.Seq != 5) {
+			t.Errorf("not freed is known %v: %+v, %v", unfreed, best, ok)
+		}
+	}
+}
+
 // TestDecideScenarios are the written scenarios: who is chosen among logs of several writers.
 func TestDecideScenarios(t *testing.T) {
 	known := func(i int, c journal.Chain) Tail { return Tail{Store: store(i), Held: true, Chain: c} }
@@ -282,6 +306,8 @@ func TestDecideScenarios(t *testing.T) {
 		"unknown may still be the longest":  {[]Tail{known(0, chainTo(1, 5)), known(2, chainTo(1, 5)), {Store: store(1), Held: true, Unknown: true, Chain: chainTo(1, 8)}}, chainTo(1, 8), true},
 		"unknown, confirmed later":          {[]Tail{known(0, chainTo(1, 17)), known(2, chainTo(1, 17)), {Store: store(1), Held: true, Unknown: true, Chain: chainTo(2, 2)}}, chainTo(1, 17), true},
 		"a replica without it counts as so": {[]Tail{known(0, chainTo(1, 5)), {Store: store(1)}}, chainTo(1, 5), true},
+		"one that freed it does not":        {[]Tail{known(0, closedAt(1, 5)), {Store: store(1), Freed: true}}, journal.Chain{}, false},
+		"two that did not free it":          {[]Tail{known(0, chainTo(1, 5)), {Store: store(1), Freed: true}, known(2, closedAt(1, 7))}, closedAt(1, 7), true},
 	} {
 		got, ok := realDecide(3, 2, c.answers)
 		if ok != c.ok || got.Chain != c.want {

@@ -23,6 +23,7 @@ type Tail struct {
 	Store   block.StoreID
 	Held    bool          // it has the extent; if not, Chain is zero
 	Freed   bool          // it does not have it, and may have freed it
+	Past    bool          // it has freed it, and it was closed: the journal has gone on behind it
 	Unknown bool          // its log ends in a bad record: the tail beyond Chain is not known
 	Chain   journal.Chain // durable end
 	Own     journal.Chain // of a weak volume, if the log is not closed: where what the extent's own writer has appended ends; zero: at Chain
@@ -41,7 +42,9 @@ func (a *Tail) counts() *journal.Chain {
 type Tails struct {
 	Replicas int // R of the extent
 	Quorum   int // W of the extent: copies that answer a FLUSH
-	got      map[block.StoreID]Tail
+	// Unfreed tells that the extent was looked for in all stores and not freed: who does not hold it never did.
+	Unfreed bool
+	got     map[block.StoreID]Tail
 }
 
 // Add takes one replica's answer. A later answer of the same store replaces the former.
@@ -55,10 +58,11 @@ func (t *Tails) Add(a Tail) {
 // Granted is the number of replicas that have promised.
 func (t *Tails) Granted() int { return len(t.got) }
 
-// known is how many answers count for the tail: enough of them meet every quorum that a FLUSH can have had.
+// known is how many answers count for the tail: enough of them meet every quorum that a FLUSH can have had. One that may have
+// freed the extent held, maybe, more than the others (invariant R12).
 func (t *Tails) known() (n int) {
 	for _, a := range t.got {
-		if !a.Unknown {
+		if !a.Unknown && (!a.Freed || t.Unfreed) {
 			n++
 		}
 	}
@@ -66,11 +70,12 @@ func (t *Tails) known() (n int) {
 }
 
 // Freed lists, in no order, the replicas that have promised and may have freed the extent. If there are none, those that do
-// not hold it never did, and the journal ends where the others' logs say; else it may go on elsewhere.
-func (t *Tails) Freed() (out []block.StoreID) {
+// not hold it never did, and the journal ends where the others' logs say; else it may go on elsewhere, and what the others have of
+// it, closed or not, may be what was left behind.
+func (t *Tails) Freed() (out []Tail) {
 	for _, a := range t.got {
 		if a.Freed {
-			out = append(out, a.Store)
+			out = append(out, a)
 		}
 	}
 	return out

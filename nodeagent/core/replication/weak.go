@@ -17,7 +17,7 @@ func (t *Tails) Abandon(p Patience) (best Tail, ok bool) {
 	if t.Quorum >= Majority(t.Replicas) || p.Waited < p.Limit || len(t.got) < Structure(t.Replicas, t.Quorum) {
 		return Tail{}, false
 	}
-	if _, sure := t.Decide(); sure {
+	if _, sure := t.Decide(); sure || (len(t.Freed()) > 0 && !t.Unfreed) { // what was freed was not lost
 		return Tail{}, false
 	}
 	best = t.longest()

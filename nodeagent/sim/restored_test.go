@@ -1,0 +1,178 @@
+package sim
+
+import (
+	"testing"
+	"time"
+
+	"mynetwork.io/mynetwork/nodeagent/replica"
+	"mynetwork.io/mynetwork/nodeagent/volume"
+)
+
+// restored puts a former fact of the volume back into the registry.
+func (s *script) restored(f volume.Fact) {
+	f.Revision = "restored"
+	s.w.reg.facts[s.v.spec.ID] = f
+}
+
+// fill makes the journal go on for some extents, and cleans what lies behind.
+func (s *script) fill(a *seat) {
+	for range 12 {
+		a.write(0, 64)
+		a.write(0, 64)
+		_, _ = a.onSeat("clean", func() error { _, err := a.e.Clean(); return err })
+		s.wait(time.Second)
+	}
+	s.flush(a)
+}
+
+// behind leaves of the first extent a copy that was never closed, a whole one, and one that is freed, and restores the registry to it.
+func behind(s *script) {
+	a := s.outsider()
+	i := a.n.idx
+	first := s.w.reg.facts[s.v.spec.ID]
+	a.write(0, 8)
+	s.flush(a)
+	s.wait(time.Second)
+	at := func(k int) *node { return s.w.byStore[first.Anchor.Members[k]] }
+	at(0).end(false)
+	a.write(8, 8)
+	s.flush(a)
+	s.wait(10 * time.Second)
+	s.require(a.e.Status().Extent != first.Anchor.Extent, "the writer did not roll")
+	at(1).end(false)
+	a.write(16, 8)
+	s.flush(a)
+	s.wait(10 * time.Second)
+	s.fill(a)
+	a.n.end(false)
+	for _, n := range []*node{at(0), at(1), a.n} {
+		s.up(n.idx)
+	}
+	for k, closed := range []bool{false, true} {
+		st, held := at(k).st.Stat(first.Anchor.Extent)
+		s.require(held && st.Chain.Closed == closed, "copy %d: held %v, closed %v", k, held, st.Chain.Closed)
+	}
+	_, held := at(2).st.Stat(first.Anchor.Extent)
+	s.require(!held, "the first extent is not freed")
+	s.restored(first)
+	s.wait(5 * time.Second)
+	s.w.s.tracef("the registry is restored")
+	s.open((i + 1) % 5)
+}
+
+// neverFreed has replicas say that they never had what they have freed.
+type neverFreed struct{ honest }
+
+func (neverFreed) onSend(_ *World, _ *proc, _ *node, r *request) bool {
+	if r.typ != replica.TypePromise && r.typ != replica.TypeStat {
+		return false
+	}
+	done := r.done
+	r.done = func(st replica.Status, body []byte, err error) {
+		if s, derr := replica.DecodeState(body); err == nil && st == replica.StatusOK && derr == nil {
+			s.Freed, s.Past = false, false
+			body = s.Encode()
+		}
+		done(st, body, err)
+	}
+	return false
+}
+
+// Found by seeds (30873, 27062, 49573): a replica that had freed the anchor of an old registry counted like one that never held it, and
+// so a copy that its store had missed the end of was taken for the journal's end. Control: replicas that forget what they freed.
+func TestStaleCopyOfFreedAnchor(t *testing.T) {
+	play(t, 5, behind)
+	seed, r := playLie(5, 40, func() lie { return neverFreed{} }, behind)
+	if r.Failure == nil || r.Failure.Promise != 1 {
+		t.Fatalf("that a stale copy was recovered from was not noticed: %v", r.Failure)
+	}
+	t.Logf("seed %d: %.200s", seed, r.Failure.Error())
+}
+
+// Found by seeds (14340, 14349): an old registry named an extent whose stores are gone for good. Control: if the journal is there, the
+// recovery waits for them.
+func TestAnchorOnStoresThatAreGone(t *testing.T) {
+	play(t, 6, func(s *script) {
+		a := s.outsider()
+		i := a.n.idx
+		first := s.w.reg.facts[s.v.spec.ID]
+		a.write(0, 8)
+		s.flush(a)
+		for _, m := range first.Anchor.Members[:2] {
+			s.fill(a)
+			n := s.w.byStore[m]
+			n.end(false)
+			n.newDisk()
+			s.up(n.idx)
+			s.wait(2 * time.Minute)
+		}
+		s.inPlace(a)
+		a.n.end(false)
+		s.up(i)
+		s.restored(first)
+		b := s.open((i + 1) % 6)
+		b.write(0, 8)
+		s.flush(b)
+		s.wait(time.Second)
+		members := b.e.Status().Members
+		b.n.end(false)
+		for _, m := range members {
+			if n := s.w.byStore[m.Store]; n.proc != nil {
+				n.end(false)
+			}
+		}
+		on := 0
+		for _, n := range s.w.nodes {
+			if n.proc != nil {
+				on = n.idx
+			}
+		}
+		try := s.v.tryOpen(s.node(on), nil, true)
+		s.wait(time.Minute)
+		s.require(!try.done || try.err != nil, "a writer went on without the journal's end")
+		for _, n := range s.w.nodes {
+			if n.proc == nil {
+				s.up(n.idx)
+			}
+		}
+		s.w.waitFor(func() bool { return try.done })
+		s.require(try.err == nil, "open: %v", try.err)
+		s.seated(try)
+	})
+}
+
+// Found by a seed (27395): a writer that was started again used the number of an extent a second time, and a closed record of the
+// former process, which one replica kept, led to the later of the two. Control: a ring that does not say which numbers were used.
+func TestExtentNumbersAreUsedOnce(t *testing.T) {
+	again := func(forget bool) func(s *script) {
+		return func(s *script) {
+			a := s.outsider()
+			i := a.n.idx
+			a.write(0, 8)
+			s.flush(a)
+			s.wait(time.Second)
+			s.w.byStore[a.e.Status().Members[0].Store].end(false)
+			s.wait(500 * time.Millisecond)
+			for k := range s.w.nodes {
+				if k != i && s.node(k).proc != nil {
+					s.apart(i, k)
+				}
+			}
+			a.write(8, 8)
+			s.wait(8 * time.Second) // the next extents are opened in vain
+			mem := s.node(i).rings[s.v.spec.ID]
+			a.over, a.killed = false, false
+			a.n.end(true)
+			if forget {
+				clear(mem[72:80])
+			}
+			s.w.join()
+			s.up(i)
+			s.require(s.v.resume(a) != nil, "the ring is not resumed")
+		}
+	}
+	play(t, 5, again(false))
+	if _, r := playLie(5, 20, nil, again(true)); r.Failure == nil || r.Failure.Promise != 1 {
+		t.Fatalf("that a number was used twice was not noticed: %v", r.Failure)
+	}
+}
