@@ -20,7 +20,7 @@ const (
 	TypeReadLog                   // store, epoch (ignored), extent, off u32, n u32 -> n bytes
 	TypeReadData                  // likewise
 	TypeCut                       // store, epoch, extent, after u64 -> state
-	TypePull                      // store, epoch, extent, source store 16, chosen u8 (2: and what goes is set aside) -> state
+	TypePull                      // store, epoch, extent, source store 16, chosen u8 (2: and what goes is set aside; 3: all anew, of a log that ends the same) -> state
 	TypeFree                      // store, epoch, extent, aside u8 = 1 (or left out)
 	TypeLease                     // store, epoch (ignored), extent (volume only) -> lease
 	TypeExtents                   // store, epoch (ignored), extent (volume only) -> extents

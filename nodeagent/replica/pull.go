@@ -14,10 +14,10 @@ const pullChunk = MaxRead
 
 // pull starts a task that copies from another store what this one misses of an extent: bytes moved are bytes missed.
 func (s *Server) pull(h *Head, rest []byte, to Replier) error {
-	if len(rest) != 17 || rest[16] > 2 || h.Extent.IsAside() {
+	if len(rest) != 17 || rest[16] > 3 || h.Extent.IsAside() {
 		return fmt.Errorf("pull: %w", ErrBad)
 	}
-	head, source, how := *h, block.StoreID(rest), pullHow{chosen: rest[16] >= 1, keep: rest[16] == 2}
+	head, source, how := *h, block.StoreID(rest), pullHow{chosen: rest[16] >= 1, keep: rest[16] == 2, anew: rest[16] == 3}
 	s.env.Go("pull", func() {
 		if err := s.pullFrom(&head, source, how); err != nil {
 			s.refuse(to, fmt.Errorf("pull of %s from %s: %w", head.Extent, source, err))
@@ -34,6 +34,7 @@ func (s *Server) pull(h *Head, rest []byte, to Replier) error {
 type pullHow struct {
 	chosen bool // they go, as a recovery has chosen the source's log
 	keep   bool // and are set aside first
+	anew   bool // there are none, and all that this store has is replaced
 }
 
 func (s *Server) pullFrom(h *Head, source block.StoreID, how pullHow) error {
@@ -44,9 +45,15 @@ func (s *Server) pullFrom(h *Head, source block.StoreID, how pullHow) error {
 	if !want.Held {
 		return ErrNotHeld
 	}
+	st, held := s.store.Stat(h.Extent)
+	if how.anew {
+		if !held || st.Unknown || want.Unknown || st.Chain.Seq != want.Chain.Seq || st.Chain.Hash != want.Chain.Hash {
+			return fmt.Errorf("the logs do not end the same: %w", ErrGap)
+		}
+		return s.pullWhole(h, source, &st.Chain, &want.Chain)
+	}
 	// A log whose tail is not known ends nobody's doubt, unless a recovery has chosen it.
 	counts := !want.Unknown || how.chosen
-	st, held := s.store.Stat(h.Extent)
 	if held && st.Unknown && st.Chain.LogLen == 0 {
 		err = fmt.Errorf("%w: its open record is lost", errRotten)
 	} else {

@@ -156,3 +156,39 @@ func TestPullOverRot(t *testing.T) {
 		})
 	}
 }
+
+// TestPullAnew: a rotten keyed hash, which the chain leaves out, stays where nothing is missing; a pull anew replaces it, but never a log that
+// ends otherwise.
+func TestPullAnew(t *testing.T) {
+	x := newWriter(e5, 1, s1, s2)
+	for range 3 {
+		x.write(3)
+	}
+	w := newWorld(t, 2, small)
+	w.send(s2, x, 0, len(x.recs))
+	w.send(s1, x, 0, len(x.recs))
+	last := int64(x.chain.LogLen) - int64(len(x.recs[len(x.recs)-1]))
+	name := "ext/" + x.x.Key().String()[:2] + "/" + x.x.String() + ".log"
+	if err := w.node[s1].fs.FlipBit(name, last+journal.HeaderSize-1, 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.c.PullChosen(s1, e6, x.x, s2); err != nil || w.compare(s1, x) == nil {
+		t.Fatalf("nothing is rotten, or a pull has mended it: %v", err) // control
+	}
+	if _, err := w.c.PullAnew(s1, e6, x.x, s2); err != nil {
+		t.Fatal(err)
+	}
+	w.same(s1, x)
+	w.crash(s1)
+	w.same(s1, x)
+
+	more := x.fork()
+	more.write(1)
+	w = newWorld(t, 2, small)
+	w.send(s2, x, 0, len(x.recs))
+	w.send(s1, more, 0, len(more.recs))
+	if _, err := w.c.PullAnew(s1, e6, x.x, s2); !errors.Is(err, ErrGap) {
+		t.Errorf("a longer log is replaced: %v", err)
+	}
+	w.same(s1, more)
+}

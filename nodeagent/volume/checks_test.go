@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
 	"mynetwork.io/mynetwork/nodeagent/volume/ring"
 )
 
@@ -70,4 +71,23 @@ func TestChecksTogether(t *testing.T) {
 	}
 	bad = false
 	_ = e.Close(false)
+}
+
+// TestWithout: what a checkpoint leaves out is still the engine's if the checkpoint fails.
+func TestWithout(t *testing.T) {
+	var list []journal.SnapshotRoot
+	for i := range 3 {
+		list = append(list, journal.SnapshotRoot{Snapshot: journal.Snapshot{ID: [16]byte{byte(i)}}})
+	}
+	for i := range 4 {
+		rest := without(list, [16]byte{byte(i)})
+		if want := min(2+i/3, 3); len(rest) != want {
+			t.Errorf("without %d: %d are left, want %d", i, len(rest), want)
+		}
+		for j := range list {
+			if list[j].ID != [16]byte{byte(j)} {
+				t.Fatalf("without %d: the list itself has changed", i)
+			}
+		}
+	}
 }

@@ -40,8 +40,13 @@ func (e *Engine) fetchCopy(a *upkeep.Action) bool {
 	for _, source := range a.Sources {
 		// What the directory says is what recoveries have chosen, so records of the target that differ have lost.
 		st, err := e.pullChosen(a.Store, a.Extent, source)
+		good := err == nil && endsAs(&st, &ent) && e.vouched(a.Store, a.Extent, &st)
+		if err == nil && endsAs(&st, &ent) && !good { // nothing was missing, so nothing was fetched
+			st, err = e.Client.PullAnew(a.Store, e.epochNow(), a.Extent, source)
+			good = err == nil && endsAs(&st, &ent) && e.vouched(a.Store, a.Extent, &st)
+		}
 		switch {
-		case err == nil && endsAs(&st, &ent) && e.vouched(a.Store, a.Extent, &st):
+		case good:
 			e.holds(a.Store, a.Extent, &st)
 			e.mu.Lock()
 			e.stats.Copied += uint64(a.Bytes)

@@ -95,15 +95,9 @@ func (e *Engine) deleteSnapshot(id [16]byte, first bool) error {
 	defer e.release()
 	found := false
 	err := e.checkpointNow(func(c *journal.Checkpoint) {
-		keep := c.Snapshots[:0]
-		for _, s := range c.Snapshots {
-			if s.ID == id {
-				found = true
-			} else {
-				keep = append(keep, s)
-			}
-		}
-		c.Snapshots = keep
+		rest := without(c.Snapshots, id)
+		found = len(rest) < len(c.Snapshots)
+		c.Snapshots = rest
 	})
 	if err != nil {
 		return err
@@ -112,6 +106,11 @@ func (e *Engine) deleteSnapshot(id [16]byte, first bool) error {
 		return fmt.Errorf("snapshot %x of volume %s: %w", id, e.spec.ID, ErrNotFound)
 	}
 	return e.recount()
+}
+
+// without is the list less one snapshot. The list itself stays: it is the engine's until the checkpoint is durable, and after it fails.
+func without(list []journal.SnapshotRoot, id [16]byte) []journal.SnapshotRoot {
+	return slices.DeleteFunc(slices.Clone(list), func(s journal.SnapshotRoot) bool { return s.ID == id })
 }
 
 // Rollback makes the volume's content that of a snapshot. No device may be attached: what a file system has in memory
