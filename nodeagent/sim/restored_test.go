@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/replica"
 	"mynetwork.io/mynetwork/nodeagent/volume"
 )
@@ -174,5 +175,29 @@ func TestExtentNumbersAreUsedOnce(t *testing.T) {
 	play(t, 5, again(false))
 	if _, r := playLie(5, 20, nil, again(true)); r.Failure == nil || r.Failure.Promise != 1 {
 		t.Fatalf("that a number was used twice was not noticed: %v", r.Failure)
+	}
+}
+
+// A registry restored to a time before the volume was first opened, or to a writer that had not begun yet: what the stores hold is found, and
+// nothing is begun anew over it.
+func TestRegistryFromBeforeTheFirstOpen(t *testing.T) {
+	for _, former := range []volume.Fact{{}, {Epoch: block.Epoch{Number: 1, Token: 5}}} {
+		play(t, 5, func(s *script) {
+			a := s.outsider()
+			a.write(0, 8)
+			s.flush(a)
+			i := a.n.idx
+			a.n.end(false)
+			s.restored(former)
+			s.wait(time.Second)
+			b := s.open((i + 1) % 5) // the model compares all content
+			b.write(8, 8)
+			s.flush(b)
+			s.fill(b)
+			b.n.end(false)
+			s.restored(former)
+			s.wait(time.Second)
+			s.open((i + 2) % 5)
+		})
 	}
 }

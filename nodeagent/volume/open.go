@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -104,11 +105,11 @@ func (e *Engine) openNew(o Options) error {
 	if o.Caretaker && f.Revision != o.Seen {
 		return fmt.Errorf("somebody has taken, or had, the volume meanwhile: %w", ErrConflict)
 	}
-	if !o.Force {
-		if err := e.checkLease(f.Epoch, o.Caretaker); err != nil {
-			return err
-		}
+	promised, err := e.checkLease(f.Epoch, o)
+	if err != nil {
+		return err
 	}
+	f.Epoch.Number = max(f.Epoch.Number, promised)
 	for {
 		f.Epoch = block.Epoch{Number: f.Epoch.Number + 1, Token: e.Env.Rand() | 1}
 		if o.Caretaker {
@@ -122,6 +123,11 @@ func (e *Engine) openNew(o Options) error {
 		e.mu.Lock()
 		e.epoch, e.anchor = f.Epoch, f
 		e.mu.Unlock()
+		if f.Anchor.Extent.IsZero() && promised > 0 {
+			if f.Anchor, err = e.forgotten(); err != nil {
+				return err
+			}
+		}
 		err = e.takeOver(f.Anchor)
 		var fenced *replica.FencedError
 		if !errors.As(err, &fenced) || fenced.Promised.Number <= f.Epoch.Number {
@@ -132,10 +138,8 @@ func (e *Engine) openNew(o Options) error {
 		}
 		// Replicas have promised a number that the registry does not know (it was restored from a copy): go above it,
 		// unless the writer that holds it is alive.
-		if !o.Force {
-			if err := e.checkLease(fenced.Promised, o.Caretaker); err != nil {
-				return err
-			}
+		if promised, err = e.checkLease(fenced.Promised, o); err != nil {
+			return err
 		}
 		if f, err = e.Registry.Load(e.spec.ID); err != nil {
 			return err
@@ -143,30 +147,42 @@ func (e *Engine) openNew(o Options) error {
 		if f.Epoch.Number > e.epochNow().Number {
 			return fmt.Errorf("the registry is at %s: %w", f.Epoch, replication.ErrFenced)
 		}
-		f.Epoch.Number = fenced.Promised.Number
+		f.Epoch.Number = max(fenced.Promised.Number, promised)
 	}
 }
 
-// checkLease refuses while a store has heard, within a lease, of the writer that holds the volume. A caretaker is no writer but for
-// other caretakers.
-func (e *Engine) checkLease(held block.Epoch, caretaker bool) error {
-	if held.Number == 0 {
-		return nil
+// forcedPatience is how long a forced opening waits to hear which numbers are promised: stores that answer at all do so at once.
+const forcedPatience = 300 * time.Millisecond
+
+// checkLease refuses, unless forced, while a store has heard, within a lease, of the writer that holds the volume. A caretaker is no writer
+// but for other caretakers. promised is the highest number that a store which answers has promised: the registry may have been restored from
+// a copy that does not know it, and a number that two writers have, each on some stores, would serve neither of them whole.
+func (e *Engine) checkLease(held block.Epoch, o Options) (promised uint64, err error) {
+	var mu sync.Mutex
+	heard := e.Env.NewEvent()
+	e.Env.Go("leases", func() {
+		e.each(e.Placer.Candidates(block.ExtentID{Volume: e.spec.ID}.Key()), func(s block.StoreID) {
+			l, lerr := e.Client.Lease(s, e.spec.ID)
+			mu.Lock()
+			defer mu.Unlock()
+			if lerr != nil {
+				return
+			}
+			promised = max(promised, l.Promised.Number)
+			if !o.Force && held.Number > 0 && l.Age < Lease && l.Promised.Number >= held.Number && (o.Caretaker || !l.Promised.Caretaker()) {
+				err = fmt.Errorf("epoch %s was heard of %v ago; detach it there first, or force: %w", l.Promised, l.Age, ErrHeld)
+			}
+		}, nil)
+		heard.Set()
+	})
+	if o.Force || held.Number == 0 {
+		heard.WaitFor(forcedPatience)
+	} else {
+		heard.Wait()
 	}
-	stores := e.Placer.Candidates(block.ExtentID{Volume: e.spec.ID}.Key())
-	found := make(chan replica.Lease, len(stores))
-	e.each(stores, func(s block.StoreID) {
-		l, err := e.Client.Lease(s, e.spec.ID)
-		if err == nil && l.Age < Lease && l.Promised.Number >= held.Number && (caretaker || !l.Promised.Caretaker()) {
-			found <- l
-		}
-	}, nil)
-	select {
-	case l := <-found:
-		return fmt.Errorf("epoch %s was heard of %v ago; detach it there first, or force: %w", l.Promised, l.Age, ErrHeld)
-	default:
-		return nil
-	}
+	mu.Lock()
+	defer mu.Unlock()
+	return promised, err
 }
 
 // takeOver brings the journal under this epoch: from the anchor on, or from nothing for a volume never opened.

@@ -269,3 +269,48 @@ func (e *Engine) refind(c *chase, tails *replication.Tails) error {
 	c.sure = err == nil // else no open record was readable, this time
 	return errNoCopy
 }
+
+// forgotten looks for the journal of a volume that was never opened, as the registry has it, although a store has promised it to a writer: the
+// registry was restored from a copy of before, or that writer died before it had anything acknowledged. Then at is zero.
+func (e *Engine) forgotten() (at journal.Position, err error) {
+	for waits := 0; e.Err() == nil; waits++ {
+		s := e.surveyStores(e.spec.ID, nil)
+		x, found := s.newest()
+		if found {
+			found, err = s.begun(x)
+		}
+		if found && err == nil {
+			if at, _, _, err = s.trace(block.ExtentID{}); err == nil {
+				e.Logf("volume %s: the registry has it as never opened, it was restored from an old copy; its journal is found at %s", e.spec.ID, at.Extent)
+				return at, nil
+			}
+		}
+		if !found && err == nil && s.silent < e.structure(e.spec.Replicas) { // what a quorum holds would have shown
+			return journal.Position{}, nil
+		}
+		if waits%25 == 0 {
+			e.Logf("volume %s: the registry has it as never opened, but stores have promised it to a writer; whether they hold its journal is not known: %d of them do not answer (%v)",
+				e.spec.ID, s.silent, err)
+		}
+		e.Env.Sleep(retryPause)
+	}
+	return journal.Position{}, e.Err()
+}
+
+// begun tells whether a journal whose newest extent is x has more in it than that.
+func (s *survey) begun(x block.ExtentID) (bool, error) {
+	r, open, err := s.first(x)
+	if err != nil || !open.Previous.IsZero() {
+		return err == nil, err
+	}
+	for _, id := range s.held[x] {
+		st, err := s.e.Client.Stat(id, x)
+		if err != nil {
+			return false, err
+		}
+		if st.Held && (st.Unknown || st.Chain.Seq > r.Seq) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
