@@ -158,7 +158,9 @@ const forcedPatience = 300 * time.Millisecond
 // but for other caretakers. promised is the highest number that a store which answers has promised: the registry may have been restored from
 // a copy that does not know it, and a number that two writers have, each on some stores, would serve neither of them whole.
 func (e *Engine) checkLease(held block.Epoch, o Options) (promised uint64, err error) {
-	var mu sync.Mutex
+	var mu sync.Mutex // answers may come after this returns
+	var highest uint64
+	var refusal error
 	heard := e.Env.NewEvent()
 	e.Env.Go("leases", func() {
 		e.each(e.Placer.Candidates(block.ExtentID{Volume: e.spec.ID}.Key()), func(s block.StoreID) {
@@ -168,9 +170,9 @@ func (e *Engine) checkLease(held block.Epoch, o Options) (promised uint64, err e
 			if lerr != nil {
 				return
 			}
-			promised = max(promised, l.Promised.Number)
+			highest = max(highest, l.Promised.Number)
 			if !o.Force && held.Number > 0 && l.Age < Lease && l.Promised.Number >= held.Number && (o.Caretaker || !l.Promised.Caretaker()) {
-				err = fmt.Errorf("epoch %s was heard of %v ago; detach it there first, or force: %w", l.Promised, l.Age, ErrHeld)
+				refusal = fmt.Errorf("epoch %s was heard of %v ago; detach it there first, or force: %w", l.Promised, l.Age, ErrHeld)
 			}
 		}, nil)
 		heard.Set()
@@ -182,7 +184,7 @@ func (e *Engine) checkLease(held block.Epoch, o Options) (promised uint64, err e
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	return promised, err
+	return highest, refusal
 }
 
 // takeOver brings the journal under this epoch: from the anchor on, or from nothing for a volume never opened.
