@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/replica"
 	"mynetwork.io/mynetwork/nodeagent/volume"
 )
 
@@ -228,6 +229,33 @@ func TestLastCopiesAreTold(t *testing.T) {
 		}
 		s.inPlace(a)
 		s.require(len(a.e.Upkeep().Only) == 0, "still told: %+v", a.e.Upkeep())
+		s.checked(a)
+	})
+}
+
+// A volume whose copies are all in place asks stores for what they hold every ten minutes, and at once when the layout changes.
+func TestIdleAsksNothing(t *testing.T) {
+	play(t, 5, func(s *script) {
+		a := s.large()
+		s.fillUp(a, 0)
+		s.inPlace(a)
+		s.wait(30 * time.Second) // what was under way is through
+		asked := func() int { return s.w.sent[replica.TypeHoldings] }
+		before := asked()
+		s.wait(4 * time.Minute)
+		s.require(asked()-before <= len(s.w.nodes), "%d questions of an idle volume in four minutes", asked()-before)
+		before = asked()
+		s.fullest(a).become(drained)
+		s.wait(20 * time.Second)
+		s.require(asked()-before >= len(s.w.nodes), "%d questions after a change of the layout", asked()-before)
+		s.inPlace(a)
+		before = asked()
+		n := s.fullest(a)
+		n.end(true)
+		s.wait(20 * time.Second)
+		s.require(asked()-before >= len(s.w.nodes)-1, "%d questions after a store was lost", asked()-before)
+		s.up(n.idx)
+		s.inPlace(a)
 		s.checked(a)
 	})
 }

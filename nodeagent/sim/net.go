@@ -70,6 +70,7 @@ func (w *World) send(src *proc, r *request) {
 		return
 	}
 	w.minting(r)
+	w.sent[r.asked]++
 	if dst == nil {
 		w.s.after(w.s.between(100*time.Microsecond, time.Millisecond), func() { w.fail(src, r, "no such store") })
 		return

@@ -35,7 +35,8 @@ type World struct {
 	coverage map[[2]string]int
 	inFlight string // the operation that is being carried out, for the coverage table
 	counts   Counts
-	carried  int64 // bytes that were read from other nodes
+	carried  int64    // bytes that were read from other nodes
+	sent     [256]int // requests, by type
 }
 
 // Failure is a promise that was broken.

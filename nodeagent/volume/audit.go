@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	auditPause = 15 * time.Second // how often an engine asks every store what it holds of the volume
+	auditPause = 15 * time.Second // how often an engine asks every store what it holds of the volume, while something is to be expected
+	restPause  = 10 * time.Minute // and while nothing is: what is lost without a sign is noticed by then, or by a scrub
 	lookPause  = 3 * time.Second  // how often it asks those concerned while copies are missing
 )
 
@@ -26,6 +27,7 @@ type inventory struct {
 	refused   map[block.StoreID]time.Duration // stores that had no room for a copy
 	doubt     map[copyKey]bool                // orders to free whose outcome is not known (invariant K4)
 	report    Upkeep
+	again     bool   // something is to be done that an audit finds: a copy is to go, or an extent was closed that is not at its places
 	fallbacks uint64 // extents that were opened with a member on a store that takes no new copies
 }
 
@@ -40,9 +42,22 @@ func newInventory() inventory {
 		refused: make(map[block.StoreID]time.Duration), doubt: make(map[copyKey]bool)}
 }
 
+// whole enters that a store has said, by its answers to appends, that it holds all of a closed extent. If it did not answer the last audit,
+// the next one tells.
+func (i *inventory) whole(s block.StoreID, x block.ExtentID, ent *blockmap.ExtentEntry) {
+	if held := i.held[s]; held != nil && ent.State == blockmap.ExtentClosed {
+		held[x] = replica.Holding{Extent: x, Seq: ent.LastSeq, Hash: ent.LastHash}
+	}
+}
+
 // audit asks stores what they hold: all, or those that are known to hold, or should hold, a part of the volume. A copy of what the
 // journal never named, or of what was freed, goes at once. A store that does not answer is not evidence of anything but time.
 func (e *Engine) audit(all bool) {
+	if all {
+		e.mu.Lock()
+		e.stock.again = false // what happens from here on is for the next one
+		e.mu.Unlock()
+	}
 	stores := e.everyStore(all)
 	lists := make(map[block.StoreID][]replica.Holding)
 	var mu sync.Mutex
@@ -56,13 +71,60 @@ func (e *Engine) audit(all bool) {
 		lists[s] = list
 	}, nil)
 	e.take(stores, lists, all)
+	again := false
 	for _, s := range stores {
 		for _, x := range lists[s] {
 			if e.superfluous(x.Extent) {
-				e.settle(s, x.Extent, e.freeSuperfluous(s, x.Extent)) // tried again at the next audit
+				err := e.freeSuperfluous(s, x.Extent)
+				again = again || err != nil
+				e.settle(s, x.Extent, err) // tried again at the next audit
 			}
 		}
 	}
+	e.mu.Lock()
+	e.stock.again = e.stock.again || again
+	e.mu.Unlock()
+}
+
+// doubtful has stores asked soon, if a scrub has found something, or could not look: a store may count on less of its log since.
+func (e *Engine) doubtful(found []replica.Finding, err error) {
+	if len(found) == 0 && err == nil {
+		return
+	}
+	e.mu.Lock()
+	e.stock.again = true
+	e.mu.Unlock()
+}
+
+// auditDue tells whether all stores are to be asked: the layout, or who answers, is not what it was at the last audit, or that was long
+// ago. That is soon while the copies are not all in place, a store is away, or one did not do as it was told; else nothing of what stores hold
+// changes but by this engine, which knows what it did.
+func (e *Engine) auditDue(ago time.Duration, layout, before uint64, seen, now uint64) bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	st := &e.stock
+	rests := st.report.Synced == layout && st.report.Version == layout && st.report.Settled() && !st.again && len(st.goneSince) == 0
+	return layout != before || seen != now || ago >= restPause || ago >= auditPause && !rests
+}
+
+// sight is a digest of what the placer says of all stores: which there are, which of them answer, and what may be put there.
+func (e *Engine) sight() uint64 {
+	h := uint64(14695981039346656037) // FNV-1a
+	mix := func(b byte) { h = (h ^ uint64(b)) * 1099511628211 }
+	flag := func(v bool, bit byte) byte {
+		if v {
+			return bit
+		}
+		return 0
+	}
+	for _, s := range e.Placer.Candidates(block.ExtentID{Volume: e.spec.ID}.Key()) {
+		for _, b := range s {
+			mix(b)
+		}
+		site := e.Placer.Site(s)
+		mix(flag(e.Placer.Alive(s), 1) | flag(site.Member, 2) | flag(site.Takes, 4))
+	}
+	return h
 }
 
 // take enters what stores answered.
@@ -74,6 +136,11 @@ func (e *Engine) take(stores []block.StoreID, lists map[block.StoreID][]replica.
 	if all {
 		st.answered = nil
 		clear(st.held)
+		for s := range st.goneSince {
+			if !slices.Contains(stores, s) { // the volume has nothing to do with it any more
+				delete(st.goneSince, s)
+			}
+		}
 	}
 	for _, s := range stores {
 		list, ok := lists[s]
@@ -123,7 +190,11 @@ func (e *Engine) everyStore(all bool) (out []block.StoreID) {
 		}
 	}
 	if !all {
-		add(e.stock.answered)
+		for _, s := range e.stock.answered {
+			if len(e.stock.held[s]) > 0 {
+				add([]block.StoreID{s})
+			}
+		}
 	}
 	return out
 }

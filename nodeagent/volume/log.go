@@ -298,6 +298,7 @@ func (e *Engine) settled(x *replication.Extent) {
 	for i := range x.Members {
 		if x.Members[i].Durable >= x.Last {
 			good++
+			e.stock.whole(x.Members[i].Store, x.ID, &ent)
 		}
 	}
 	if good < len(x.Members) {

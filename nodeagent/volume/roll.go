@@ -401,6 +401,11 @@ func (e *Engine) closeEntry(ordinal uint32, c *journal.Chain) {
 	ent.Flags |= extentDegraded
 	ent.DataBytes, ent.LogBytes, ent.LastSeq, ent.LastHash = c.DataLen, c.LogLen, c.Seq, c.Hash
 	e.cat.setExtent(ordinal, ent)
+	id := extentID(e.spec.ID, &ent)
+	places := e.Placer.Places(id.Key(), int(ent.Replicas))
+	for _, s := range e.membersLocked(id, &ent) {
+		e.stock.again = e.stock.again || !slices.Contains(places, s) // it is to be elsewhere, and an audit finds that
+	}
 }
 
 func setMembers(ent *blockmap.ExtentEntry, members []block.StoreID) {

@@ -97,6 +97,7 @@ func (e *Engine) scrubExtent(ordinal uint32) (r ScrubReport) {
 	r.Extents = 1
 	for _, s := range members {
 		found, err := e.Client.Scrub(s, x)
+		e.doubtful(found, err)
 		if err != nil {
 			r.Skipped++
 			continue
@@ -164,6 +165,7 @@ func (e *Engine) copyAnew(s block.StoreID, x block.ExtentID, members []block.Sto
 			continue
 		}
 		found, err := e.Client.Scrub(m, x)
+		e.doubtful(found, err)
 		st, serr := e.Client.Stat(m, x)
 		if err == nil && serr == nil && len(found) == 0 && st.Chain.Seq == ent.LastSeq && st.Chain.Hash == ent.LastHash {
 			whole = append(whole, m)

@@ -38,15 +38,14 @@ func (e *Engine) Upkeep() Upkeep {
 
 // repairLoop looks after the copies of closed extents. It may wait long for a store, so it is apart from healLoop, which wakes it.
 func (e *Engine) repairLoop() {
-	audited, looked, version := -auditPause, -lookPause, uint64(0)
+	audited, looked, version, seen := -restPause, -lookPause, uint64(0), uint64(0)
 	more := false
 	for e.Err() == nil {
 		e.retarget()
-		now, v := e.Env.Now(), e.Placer.Version()
-		all := now-audited >= auditPause || v != version
+		now, v, sight := e.Env.Now(), e.Placer.Version(), e.sight()
 		switch {
-		case all:
-			audited, looked, version = now, now, v
+		case e.auditDue(now-audited, v, version, seen, sight):
+			audited, looked, version, seen = now, now, v, sight
 			e.audit(true)
 		case e.missing() && now-looked >= lookPause:
 			looked = now
