@@ -88,9 +88,13 @@ func (e *Engine) audit(all bool) {
 
 // doubtful has stores asked soon, if a scrub has found something, or could not look: a store may count on less of its log since.
 func (e *Engine) doubtful(found []replica.Finding, err error) {
-	if len(found) == 0 && err == nil {
-		return
+	if len(found) > 0 || err != nil {
+		e.auditAgain()
 	}
+}
+
+// auditAgain has the next look at the volume's copies ask every store.
+func (e *Engine) auditAgain() {
 	e.mu.Lock()
 	e.stock.again = true
 	e.mu.Unlock()

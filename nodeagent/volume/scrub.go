@@ -102,6 +102,9 @@ func (e *Engine) scrubExtent(ordinal uint32) (r ScrubReport) {
 			r.Skipped++
 			continue
 		}
+		if st, serr := e.Client.Stat(s, x); serr != nil || ent.State == blockmap.ExtentClosed && !endsAs(&st, &ent) {
+			e.auditAgain() // damage that another writer found, and mended, leaves the store in doubt
+		}
 		r.Copies++
 		r.Bytes += int64(ent.DataBytes) + int64(ent.LogBytes)
 		r.Bad += len(found)
