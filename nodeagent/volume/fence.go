@@ -107,7 +107,7 @@ func (f *Fence) majority(x block.ExtentID, members []block.StoreID, rounds int, 
 				defer mu.Unlock()
 				left--
 				if err == nil {
-					tails.Add(replication.Tail{Store: s, Held: st.Held, Unknown: st.Unknown, Chain: st.Chain})
+					tails.Add(replication.Tail{Store: s, Held: st.Held, Freed: st.Freed, Past: st.Past, Unknown: st.Unknown, Chain: st.Chain})
 				} else {
 					last = err
 				}
@@ -117,10 +117,13 @@ func (f *Fence) majority(x block.ExtentID, members []block.StoreID, rounds int, 
 		for {
 			mu.Lock()
 			best, ok := tails.Decide()
-			over, err := left == 0, last
+			over, err, freed := left == 0, last, len(tails.Freed())
 			mu.Unlock()
 			if ok {
 				return best, nil
+			}
+			if freed > 0 {
+				err = errors.Join(err, fmt.Errorf("%d have freed the extent, which the registry names still: it is an old copy, and is put right by whoever opens the volume", freed))
 			}
 			if over && (round == rounds || f.stopped.Load()) {
 				return best, fmt.Errorf("%w: %w", errMinority, err)

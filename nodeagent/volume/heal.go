@@ -186,7 +186,7 @@ func (e *Engine) healLoop() {
 		switch {
 		case full && live >= quorum:
 			e.probeSpace()
-		case live < quorum:
+		case live < quorum, e.halfRecovered():
 			e.healQuorum()
 		case live < e.copies() && e.better(live):
 			e.healOpen()
@@ -238,7 +238,7 @@ func (e *Engine) healQuorum() {
 		return // the engine has ended
 	}
 	defer e.regained()
-	if live, quorum := e.liveMembers(); live >= quorum {
+	if live, quorum := e.liveMembers(); live >= quorum && !e.halfRecovered() {
 		return
 	}
 	if err := e.recoverInPlace(); err != nil && e.Err() == nil {
@@ -250,6 +250,14 @@ func (e *Engine) healQuorum() {
 		e.Env.Sleep(retryPause)
 		e.heal.Notify()
 	}
+}
+
+// halfRecovered tells that a recovery in place has begun and failed. Although replicas that were only slow have made up a quorum since, it has
+// to be done again: reads and FLUSHes wait for its end (invariant E7).
+func (e *Engine) halfRecovered() bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.reloading
 }
 
 // regained gives the right of a recovery in place back.
