@@ -456,7 +456,11 @@ func (v *vol) checkSnapshots(s *seat, cut int) {
 	}
 	v.snaps = keep
 	if known != len(list) && v.parent == nil {
-		v.w.violate(8, "v%d has %d snapshots, %d are known", v.spec.ID[0], len(list), known)
+		names := ""
+		for i := range list {
+			names += " " + list[i].Name
+		}
+		v.w.violate(8, "v%d has %d snapshots, %d are known:%s", v.spec.ID[0], len(list), known, names)
 	}
 }
 

@@ -73,6 +73,22 @@ func (e *Engine) catalogOf(gen uint16, local bool) (*catalog, block.VolumeID, er
 	return &a.cat, v, nil
 }
 
+// patiently tells that a page of an ancestor, which was not found, may yet be where a later checkpoint says, on replicas that were not
+// heard: then the error is worth another try for as long as they are away.
+func (e *Engine) patiently(gen uint16, err error) error {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if err == nil || gen == 0 || int(gen) > len(e.lineage) || errors.Is(err, replica.ErrUnreachable) {
+		return err
+	}
+	for _, a := range e.ancestors {
+		if a.volume == e.lineage[gen-1] && !a.latest {
+			return fmt.Errorf("%w: too few replicas of ancestor %s answer to know its latest checkpoint: %w", err, a.volume, replica.ErrUnreachable)
+		}
+	}
+	return err
+}
+
 // refreshAncestors has ancestors loaded again at their next use.
 func (e *Engine) refreshAncestors() {
 	e.mu.Lock()
@@ -90,7 +106,11 @@ func (e *Engine) loadAncestor(v block.VolumeID) (*ancestor, error) {
 	}
 	a := &ancestor{volume: v, cat: newCatalog(), state: c, latest: latest}
 	a.cat.table, a.cat.dir = c.Table, c.Dir
-	return a, a.cat.loadExtents(v, refPager{reader{e: e}, v})
+	err = a.cat.loadExtents(v, refPager{reader{e: e}, v})
+	if err != nil && !latest && !errors.Is(err, replica.ErrUnreachable) {
+		err = fmt.Errorf("%w: too few replicas answer to know its latest checkpoint: %w", err, replica.ErrUnreachable)
+	}
+	return a, err
 }
 
 // peek follows a volume's journal from the registry's anchor to its end, as far as replicas show it, and returns its
@@ -103,12 +123,19 @@ func (e *Engine) peek(v block.VolumeID) (c journal.Checkpoint, latest bool, err 
 	if err != nil {
 		return c, false, err
 	}
-	logs, end, err := e.peekChain(f.Anchor.Extent)
+	logs, end, err := e.peekChain(f.Anchor.Extent, false)
+	guess := false                   // not all stores that would have to say where the journal is have answered
 	if err == nil && !end.IsZero() { // it may not be the end, but what cleaning has left: the registry may be an old copy
+		freed := len(logs) > 0 && logs[len(logs)-1].freed
 		s := e.surveyStores(v, f.Anchor.Members)
-		if start, _, met, terr := s.trace(end); terr == nil && !met {
-			logs, _, err = e.peekChain(start.Extent)
+		start, _, met, terr := s.trace(end)
+		switch {
+		case terr == nil && !met:
+			logs, _, err = e.peekChain(start.Extent, true)
+		case freed:
+			logs, _, err = e.peekChain(f.Anchor.Extent, true)
 		}
+		guess = freed && (terr != nil || s.silent > 0)
 	}
 	switch {
 	case err != nil:
@@ -118,7 +145,7 @@ func (e *Engine) peek(v block.VolumeID) (c journal.Checkpoint, latest bool, err 
 	case len(logs) == 0:
 		return c, false, fmt.Errorf("volume %s was never opened: %w", v, ErrNotFound)
 	}
-	latest = logs[len(logs)-1].whole
+	latest = logs[len(logs)-1].whole && !guess
 	if c, _, ok := lastCheckpoint(logs); ok {
 		return c, latest, nil
 	}
@@ -140,8 +167,8 @@ func (e *Engine) peek(v block.VolumeID) (c journal.Checkpoint, latest bool, err 
 }
 
 // peekChain reads the logs from an extent on, as far as replicas show them. doubt is the last one if that is not held as
-// the end of a journal must be.
-func (e *Engine) peekChain(x block.ExtentID) (logs []extentLog, doubt block.ExtentID, err error) {
+// the end of a journal must be; unless the start is sure to be part of the journal, also one that a store has freed, and it ends there.
+func (e *Engine) peekChain(x block.ExtentID, sure bool) (logs []extentLog, doubt block.ExtentID, err error) {
 	for !x.IsZero() {
 		l, err := e.longestLog(x)
 		if errors.Is(err, replica.ErrNotHeld) {
@@ -151,6 +178,9 @@ func (e *Engine) peekChain(x block.ExtentID) (logs []extentLog, doubt block.Exte
 			return nil, doubt, err
 		}
 		logs = append(logs, l)
+		if l.freed && !sure {
+			return logs, x, nil
+		}
 		next, err := lastClosed(l.log)
 		if err != nil {
 			return nil, doubt, err
@@ -172,6 +202,7 @@ func (e *Engine) longestLog(x block.ExtentID) (l extentLog, err error) {
 	}
 	var copies []copyOf
 	known := make(map[block.StoreID]journal.Chain) // what stores that answered have, be it nothing
+	freed := false
 	var mu sync.Mutex
 	err = fmt.Errorf("extent %s: %w", x, replica.ErrNotHeld)
 	e.each(e.whoHolds(x), func(s block.StoreID) { // at once, and only who is alive: its writer may free it meanwhile
@@ -188,7 +219,10 @@ func (e *Engine) longestLog(x block.ExtentID) (l extentLog, err error) {
 		case st.Held:
 			copies = append(copies, copyOf{s, st.Chain})
 		}
-		known[s] = st.Chain
+		freed = freed || st.Past
+		if !st.Freed && !st.Unknown { // else it had, maybe, more
+			known[s] = st.Chain
+		}
 	}, nil)
 	slices.SortFunc(copies, func(a, b copyOf) int {
 		switch {
@@ -210,7 +244,7 @@ func (e *Engine) longestLog(x block.ExtentID) (l extentLog, err error) {
 			return l, err
 		}
 		open, err := journal.DecodeOpen(r.Body)
-		return extentLog{id: x, log: log, open: open, members: open.Members, chain: c.chain, copies: len(copies),
+		return extentLog{id: x, log: log, open: open, members: open.Members, chain: c.chain, copies: len(copies), freed: freed,
 			whole: e.heardOut(open.Members, known, &c.chain)}, err
 	}
 	return l, err

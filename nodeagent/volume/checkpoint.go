@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
@@ -50,7 +51,8 @@ func (w *indexWriter) writeAll(c *journal.Checkpoint, frozen []*layer, change fu
 	}
 	e.mu.Lock()
 	e.view = view{root: c.Map, layers: e.view.layers[:len(e.view.layers)-len(frozen)]}
-	e.snapshots = c.Snapshots // before anything is counted as dropped: it may be theirs (invariant G4)
+	// Before anything is counted as dropped: it may be theirs (invariant G4). A copy, as change edits c before it is durable (invariant C4).
+	e.snapshots = slices.Clone(c.Snapshots)
 	for _, a := range w.drops {
 		e.dropOld(a)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
 	"mynetwork.io/mynetwork/nodeagent/replica"
 )
 
@@ -169,4 +170,34 @@ func TestFailureOnTheWay(t *testing.T) {
 			must(t, e.Close(true))
 		})
 	}
+}
+
+// TestFailedDeletion: a deletion of a snapshot whose checkpoint does not become durable changes nothing (invariant C4). Found by a seed (17510):
+// it left the list with one of the others twice, and the next checkpoint made that durable.
+func TestFailedDeletion(t *testing.T) {
+	w := newWorld(t, 3)
+	e := w.open(w.create(1), Options{})
+	names := func() (out string) {
+		for _, s := range e.Snapshots() {
+			out += s.Name
+		}
+		return out
+	}
+	for _, name := range []string{"a", "b", "c"} {
+		must(t, e.Snapshot(journal.Snapshot{ID: [16]byte{name[0]}, Name: name}))
+	}
+	must(t, e.exclusive())
+	err := e.checkpointNow(func(c *journal.Checkpoint) {
+		c.Snapshots = append(c.Snapshots[:0], c.Snapshots[1:]...)
+		c.Lineage = make([]block.VolumeID, journal.MaxBody/16) // no record has room for that
+	})
+	e.release()
+	if err == nil || names() != "abc" {
+		t.Errorf("a deletion that failed (%v) left %s", err, names())
+	}
+	must(t, e.DeleteSnapshot([16]byte{'a'})) // control: one that succeeds
+	if names() != "bc" {
+		t.Errorf("deleted: %s", names())
+	}
+	must(t, e.Close(false))
 }

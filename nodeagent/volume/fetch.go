@@ -113,6 +113,7 @@ func (r reader) fetch(a blockmap.Addr, n int, dst []byte) error {
 		if err != nil && !r.local {
 			e.refreshAncestors() // whoever cleaned meanwhile has moved the block, whatever the stores say of the old place
 			got, err = r.fetchRun(nil, a, n, dst)
+			err = e.patiently(a.Gen(), err)
 		}
 		if err != nil {
 			return err

@@ -21,6 +21,7 @@ type extentLog struct {
 	chain   journal.Chain
 	copies  int  // stores that said that they hold it, if it was looked for everywhere
 	whole   bool // so many members were heard that no checkpoint which is in force can be behind its end
+	freed   bool // a store has freed it: what others have may be what it has left behind
 }
 
 // loadLogs reads, from the tail backwards, the logs that state has to be replayed from. Each is pinned by the one

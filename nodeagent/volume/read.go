@@ -29,14 +29,15 @@ func (e *Engine) Read(p []byte, off int64) error {
 		if !e.stale() {
 			err = reader{e: e}.readPages(page, pages, p)
 		}
-		if err == nil && e.epochNow().Session == session {
+		same := e.epochNow().Session == session
+		if err == nil && same {
 			return nil
 		}
-		if err == nil {
-			continue // addresses that were looked up before a recovery may mean something else after it (invariant E7)
-		}
-		if ferr := e.Err(); ferr != nil {
+		if ferr := e.Err(); ferr != nil && err != nil {
 			return ferr
+		}
+		if !same {
+			continue // addresses that were looked up before a recovery may mean something else after it, or nothing (invariant E7)
 		}
 		if !transient(err) {
 			return eio(fmt.Errorf("volume %s page %d+%d: %w", e.spec.ID, page, pages, err))
