@@ -35,6 +35,7 @@ func everything() []testCase {
 		{name: "power off", cluster: true, f: powerOff},
 		{name: "a reader's node without power", cluster: true, f: readerDies},
 		{name: "partition", cluster: true, f: partition},
+		{name: "rolling reboot", cluster: true, limit: 15 * time.Minute, f: rollingReboot},
 		{name: "API server away", cluster: true, limit: 8 * time.Minute, f: apiAway},
 		{name: "uninstall", limit: 10 * time.Minute, f: uninstall},
 	}
