@@ -325,7 +325,7 @@ func (v *vol) attach(last *seat) *seat {
 }
 
 func reason(err error) string {
-	for _, e := range []error{volume.ErrHeld, volume.ErrConflict, replication.ErrFenced, volume.ErrLost, errAway, volume.ErrNotFound, volume.ErrClosed} {
+	for _, e := range []error{volume.ErrHeld, volume.ErrConflict, replication.ErrFenced, volume.ErrLost, volume.ErrCut, errAway, volume.ErrNotFound, volume.ErrClosed} {
 		if errors.Is(err, e) {
 			return e.Error()
 		}

@@ -242,7 +242,7 @@ func (e *Engine) healQuorum() {
 		return
 	}
 	if err := e.recoverInPlace(); err != nil && e.Err() == nil {
-		if errors.Is(err, replication.ErrFenced) || errors.Is(err, ErrLost) {
+		if errors.Is(err, replication.ErrFenced) || errors.Is(err, ErrLost) || errors.Is(err, ErrCut) {
 			e.fail(err)
 			return
 		}

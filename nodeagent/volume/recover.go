@@ -264,6 +264,9 @@ func (e *Engine) recover(anchor journal.Position) error {
 	if err := e.load(t, logs); err != nil {
 		return fmt.Errorf("state at %s: %w", t.extent, err)
 	}
+	if err := e.joins(); err != nil {
+		return err
+	}
 	e.enterHistory(t)
 	e.adopt(t)
 	if err := e.openNext(); err != nil {
@@ -286,6 +289,17 @@ func (e *Engine) recover(anchor journal.Position) error {
 	e.freeSlots()
 	e.mu.Unlock()
 	return nil
+}
+
+// joins refuses to go on with a ring whose first writes the journal lacks: those behind them would leave a gap in the middle, where a volume
+// that goes back ends (invariant E8). It can be so after damage, or where a weak volume's replica is given up.
+func (e *Engine) joins() error {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if e.ring == nil || e.pumped >= e.ring.Freed() {
+		return nil
+	}
+	return fmt.Errorf("the journal ends with write %d, the last that the ring has let go of is %d: %w", e.pumped, e.ring.Freed(), ErrCut)
 }
 
 // reached waits until the journal is durable at a quorum up to seq. errRecovered: too few replicas are left of the extents

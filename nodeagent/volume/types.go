@@ -21,6 +21,7 @@ var (
 	ErrNotFound  = errors.New("not found")
 	ErrExists    = errors.New("already exists")
 	ErrLost      = errors.New("a majority answers and none of it holds the journal")
+	ErrCut       = errors.New("writes that were acknowledged, and that only replicas had, are not in the journal that is found; a device can not go on behind a gap: attach the volume again")
 	ErrRange     = errors.New("outside of the volume or not a multiple of 4096")
 	ErrUnaligned = errors.New("size is not a positive multiple of 4096 bytes")
 	ErrInUse     = errors.New("in use")

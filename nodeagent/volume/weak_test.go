@@ -1,6 +1,8 @@
 package volume
 
 import (
+	"encoding/binary"
+	"errors"
 	"testing"
 	"time"
 
@@ -137,4 +139,40 @@ func TestWeakHistoryIsAnchored(t *testing.T) {
 	if h := e.Status().History; h.Extent != st.Extent || f.Anchor.Extent == st.Extent || e.unanchored {
 		t.Fatalf("history %v, anchor %s, extent before %s", h, f.Anchor.Extent, st.Extent)
 	}
+}
+
+// TestNoGap: a ring whose first writes the journal lacks is not gone on with, in whichever way they were lost. Control: as long as the journal
+// has what the ring has let go of, it is.
+func TestNoGap(t *testing.T) {
+	w := newWorld(t, 3)
+	s := w.create(1)
+	mem := make([]byte, 4<<20)
+	e := w.open(s, Options{Ring: mem})
+	for i := range 8 {
+		must(t, e.Write(ring.ID{}, fill(make([]byte, 4096), uint64(i)), int64(i)*4096))
+		must(t, e.Flush())
+	}
+	must(t, e.Checkpoint())
+	must(t, e.Close(false))
+	e, err := Open(w.deps(), s, Options{Ring: mem})
+	must(t, err)
+	must(t, e.Write(ring.ID{}, make([]byte, 4096), 0))
+	must(t, e.Flush())
+	must(t, e.Close(false))
+	r, err := ring.Open(mem, s.ID)
+	must(t, err)
+	if r.Freed() == 0 {
+		t.Fatal("the ring has let go of nothing")
+	}
+	// The ring is that of a writer which came further than the journal.
+	const lowAt, freedAt = 64, 80
+	binary.LittleEndian.PutUint64(mem[lowAt:], 101)
+	binary.LittleEndian.PutUint64(mem[freedAt:], 100)
+	if _, err := Open(w.deps(), s, Options{Ring: mem}); !errors.Is(err, ErrCut) {
+		t.Errorf("a writer goes on behind a gap: %v", err)
+	}
+	binary.LittleEndian.PutUint64(mem[freedAt:], r.Freed()) // what is above was never a write
+	e, err = Open(w.deps(), s, Options{Ring: mem})
+	must(t, err)
+	must(t, e.Close(false))
 }

@@ -49,7 +49,7 @@ func code(err error) codes.Code {
 		return codes.InvalidArgument
 	case is(readers.ErrNotSealed, volumes.ErrSealed, volumes.ErrAttached, volumes.ErrElsewhere, volumes.ErrDetached, fsck.ErrOrphan, gate.ErrHeld, gate.ErrOver, grants.ErrRefused, registry.ErrClones, registry.ErrNewer, volume.ErrHeld, volume.ErrInUse, export.ErrBusy, replication.ErrFenced):
 		return codes.FailedPrecondition
-	case is(registry.ErrCorrupt, volume.ErrLost):
+	case is(registry.ErrCorrupt, volume.ErrLost, volume.ErrCut):
 		return codes.DataLoss
 	case is(registry.ErrDeleted, replica.ErrDeleted, registry.ErrNotFound, layouts.ErrNotFound):
 		return codes.NotFound

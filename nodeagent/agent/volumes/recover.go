@@ -178,7 +178,7 @@ const resumePause = 2 * time.Second
 
 // lost reports whether a resume can never succeed: another writer has taken the volume, or it is deleted.
 func lost(err error) bool {
-	return errors.Is(err, replication.ErrFenced) || errors.Is(err, registry.ErrDeleted) || errors.Is(err, replica.ErrDeleted)
+	return errors.Is(err, replication.ErrFenced) || errors.Is(err, volume.ErrCut) || errors.Is(err, registry.ErrDeleted) || errors.Is(err, replica.ErrDeleted)
 }
 
 // discard ends a device that can never be served again, and has the holder forget it.

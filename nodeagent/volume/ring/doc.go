@@ -5,6 +5,7 @@
 //	page 0    0 magic "MNRG" · 4 version u32 = 1 · 8 volume 16 · 24 epoch 20 · 44 slots u32 · 48 data u64 (bytes)
 //	          56 crc32c of bytes 0..56 · 64 low u64: the lowest write sequence that is not freed
 //	          72 minted u64: extent numbers below it may have been used by this epoch's writer
+//	          80 freed u64: the highest write sequence that was committed and is freed
 //	          2048 second copy of bytes 0..60
 //	slots     slots × 64 bytes; the slot of write sequence w is number w mod slots
 //	          0 commit u64 (w when committed, else 0; written last) · 8 request id 24 · 32 page u64 · 40 offset u64 into the data

@@ -17,6 +17,7 @@ const (
 	slotSize    = 64
 	lowAt       = 64   // in the head: the lowest write sequence that is not freed
 	mintedAt    = 72   // in the head: how many extent numbers the writer has used up
+	freedAt     = 80   // in the head: the highest write sequence of a request that was freed
 	copyAt      = 2048 // in the head: its second copy
 	fixedSize   = 60   // of the part of the head that there are two copies of
 	version     = 1
@@ -150,6 +151,10 @@ func (r *Ring) SetMinted(n uint32) { r.word(mintedAt).Store(uint64(n)) }
 // Minted is what SetMinted kept.
 func (r *Ring) Minted() uint32 { return uint32(r.word(mintedAt).Load()) }
 
+// Freed is the highest write sequence of a request that was freed, so that the journal alone has it; 0 if there is none. Sequences
+// that no request came to have may be above it, and below Low.
+func (r *Ring) Freed() uint64 { return min(r.word(freedAt).Load(), r.low-1) }
+
 // StartAt sets the next write sequence of an empty ring: above all that the journal has of this epoch.
 func (r *Ring) StartAt(w uint64) {
 	if r.low == r.next && w > r.next {
@@ -275,6 +280,9 @@ func (r *Ring) Free() bool {
 	}
 	if id := ID(b[8:32]); r.ids[id] == w {
 		delete(r.ids, id)
+	}
+	if ok {
+		r.word(freedAt).Store(w) // it is in the journal, whether or not low has passed it yet
 	}
 	r.setLow(w + 1) // first: a sequence that was freed is never handed out again
 	r.commit(w).Store(0)
