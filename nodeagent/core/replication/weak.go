@@ -12,9 +12,10 @@ type Patience struct {
 
 // Abandon picks the log of those that answer, although one that does not may hold what a FLUSH was answered for. ok is false
 // unless the volume is weak, patience is over, and enough have promised to keep a former writer from ever committing again.
+// A replica whose tail is damaged is not enough: to go on with it is to forget what it had, and then nobody could tell that anything was lost.
 // The caller begins a new history with it (invariant R13); as long as Decide can tell, nothing is abandoned.
 func (t *Tails) Abandon(p Patience) (best Tail, ok bool) {
-	if t.Quorum >= Majority(t.Replicas) || p.Waited < p.Limit || len(t.got) < Structure(t.Replicas, t.Quorum) {
+	if t.Quorum >= Majority(t.Replicas) || p.Waited < p.Limit || t.known() < Structure(t.Replicas, t.Quorum) {
 		return Tail{}, false
 	}
 	if _, sure := t.Decide(); sure || (len(t.Freed()) > 0 && !t.Unfreed) { // what was freed was not lost

@@ -264,6 +264,12 @@ func TestAbandonIsForWeakVolumes(t *testing.T) {
 			t.Errorf("R=%d W=%d: a strong volume gives up", c.r, c.w)
 		}
 	}
+	damaged := Tails{Replicas: 3, Quorum: 1}
+	damaged.Add(Tail{Store: store(0), Held: true, Chain: chainTo(1, 5)})
+	damaged.Add(Tail{Store: store(1), Held: true, Unknown: true, Chain: chainTo(1, 3)})
+	if _, ok := damaged.Abandon(Patience{Limit: 1, Waited: 100}); ok {
+		t.Error("a replica is given up while the tail of another is damaged")
+	}
 	for r, want := range map[int]int{1: 1, 2: 1, 3: 2, 4: 2, 5: 3} {
 		if got := Structure(r, 1); got != want {
 			t.Errorf("R=%d: structure %d, want %d", r, got, want)
