@@ -23,10 +23,26 @@ const (
 	cleanPause  = 5 * time.Second // between passes
 	cleanWorth  = 16 << 20        // bytes of new garbage that make a pass worth its table scan
 	cleanTarget = 75              // percent: fuller extents are left alone
+	eagerTarget = 90              // percent, for a store that is short of space
 )
 
 // Clean makes one pass and returns how many bytes of extents it freed.
 func (e *Engine) Clean() (freed int64, err error) {
+	return e.clean(&cleaner{e: e, victims: make(map[uint32]bool), target: cleanTarget})
+}
+
+// Compact is Clean for the sake of stores that are short of space: it looks only at extents that have a copy on one of them, whether or not there is new
+// garbage, and takes also those of which a tenth is. It returns by how many bytes a copy of the volume is smaller for it; 0: there is nothing more to gain.
+func (e *Engine) Compact(on []block.StoreID) (gained int64, err error) {
+	c := &cleaner{e: e, victims: make(map[uint32]bool), target: eagerTarget, on: on}
+	freed, err := e.clean(c)
+	if err != nil {
+		return 0, err
+	}
+	return max(0, freed-c.live), nil
+}
+
+func (e *Engine) clean(c *cleaner) (freed int64, err error) {
 	if err := e.exclusive(); err != nil {
 		return 0, err
 	}
@@ -37,7 +53,6 @@ func (e *Engine) Clean() (freed int64, err error) {
 	e.mu.Lock()
 	e.garbage, e.lastClean = 0, e.Env.Now()
 	e.mu.Unlock()
-	c := &cleaner{e: e, victims: make(map[uint32]bool)}
 	if err := c.choose(); err != nil || len(c.victims) == 0 {
 		return 0, errors.Join(err, e.freeCondemned())
 	}
@@ -60,7 +75,10 @@ type cleaner struct {
 	aliases map[uint64][]alias // physical block → blocks that moved there
 	roots   []journal.MapRoot
 	freed   int64
-	more    bool // there are more victims than a pass takes
+	live    int64           // of freed, as pages that are copied
+	more    bool            // there are more victims than a pass takes
+	target  int64           // percent: fuller extents are left alone
+	on      []block.StoreID // only extents with a copy there; nil: all
 
 	elsewhere uint64 // a block that was looked at and has not moved: what it is named by names no other
 
@@ -122,7 +140,7 @@ func (c *cleaner) choose() error {
 	}
 	for o := uint32(1); o < limit; o++ {
 		x := &extents[o]
-		if x.State == blockmap.ExtentClosed && (x.DataBytes == 0 || live[o]*block.PageSize*100/int64(x.DataBytes) < cleanTarget) {
+		if x.State == blockmap.ExtentClosed && (x.DataBytes == 0 || live[o]*block.PageSize*100/int64(x.DataBytes) < c.target) && c.helps(x) {
 			c.order = append(c.order, o)
 		}
 	}
@@ -132,9 +150,18 @@ func (c *cleaner) choose() error {
 	for _, o := range c.order {
 		c.victims[o] = true
 		c.freed += int64(extents[o].DataBytes)
+		c.live += live[o] * block.PageSize
 	}
 	slices.Sort(c.order)
 	return nil
+}
+
+// helps tells whether it helps the stores that the pass is for if an extent is freed.
+func (c *cleaner) helps(x *blockmap.ExtentEntry) bool {
+	if c.on == nil {
+		return true
+	}
+	return slices.ContainsFunc(c.e.membersOf(extentID(c.e.spec.ID, x), x), func(s block.StoreID) bool { return slices.Contains(c.on, s) })
 }
 
 // copyAll moves what is live in the victims, makes that durable, and condemns them.

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
 	"mynetwork.io/mynetwork/nodeagent/core/replication"
 	"mynetwork.io/mynetwork/nodeagent/volume/ring"
@@ -283,4 +284,39 @@ func TestCloneOutlivesItsParentsCleaning(t *testing.T) {
 		t.Fatal("the parent freed nothing, so nothing was tried")
 	}
 	cm.checkAll(t, clone)
+}
+
+// TestCompact: for a store that is short of space also garbage is collected that is neither new nor half of an extent, until nothing is to be
+// gained; for a store that has none of the volume nothing is done, and Clean itself leaves such extents alone.
+func TestCompact(t *testing.T) {
+	w := newWorld(t, 3)
+	s := w.create(1)
+	s.Extent = 1 << 20
+	e := w.open(s, Options{})
+	m := &model{data: make([]byte, 8<<20), r: newModel(31, 1).r}
+	must(t, e.Write(ring.ID{}, fill(m.data, 31), 0))
+	for off := 0; off < len(m.data); off += 5 * 4096 { // a fifth of each extent, evenly
+		must(t, e.Write(ring.ID{}, fill(m.data[off:off+4096], 32), int64(off)))
+	}
+	must(t, errors.Join(e.Flush(), e.Checkpoint(), e.Close(true)))
+	e = w.open(s, Options{Force: true}) // garbage of an earlier writer
+	freed, err := e.Clean()
+	must(t, err)
+	gained, err := e.Compact([]block.StoreID{{9}})
+	must(t, err)
+	if freed > 2<<20 || gained != 0 {
+		t.Fatalf("%d bytes freed by Clean, %d gained for a store that has nothing", freed, gained)
+	}
+	before, total := e.Usage().Bytes, int64(0)
+	for range 20 {
+		gained, err = e.Compact(w.ids[:1])
+		must(t, err)
+		if total += gained; gained == 0 {
+			break
+		}
+	}
+	if after := e.Usage().Bytes; gained != 0 || total < 1<<20 || after > before-1<<20 {
+		t.Errorf("%d bytes gained, %d in the last pass; %d bytes used, %d before", total, gained, after, before)
+	}
+	m.checkAll(t, e)
 }
