@@ -47,6 +47,9 @@ const (
 )
 
 // ContentGroupSpec is the user's intent. It carries no authority: it can not make the system read, keep or delete another's data.
+// +kubebuilder:validation:XValidation:rule="has(self.minCopies) == has(self.maxCopies)",message="minCopies and maxCopies go together: write both, or neither"
+// +kubebuilder:validation:XValidation:rule="!has(self.minCopies) || !has(self.maxCopies) || self.minCopies <= self.maxCopies",message="minCopies is more than maxCopies"
+// +kubebuilder:validation:XValidation:rule="!has(self.minCopies) || !has(self.copies)",message="with minCopies and maxCopies the number of copies follows how much is read: take copies away, or the bounds"
 type ContentGroupSpec struct {
 	// network is the name of the MyNetwork.
 	// +kubebuilder:validation:MinLength=1
@@ -67,6 +70,19 @@ type ContentGroupSpec struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=7
 	Copies *int32 `json:"copies,omitempty"`
+	// minCopies and maxCopies let the number of copies follow how much the volume is read, within these bounds: one more while each copy has to give
+	// more than 500 reads a second for 10 minutes, one fewer while the others would give less than 100 each for 6 hours. It never changes while
+	// copies are missing or moving or a node is short of space. Equal or absent: copies do not change by themselves. Volumes with Strong
+	// writes need a minCopies of 3 or more.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=7
+	MinCopies *int32 `json:"minCopies,omitempty"`
+	// maxCopies: see minCopies.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=7
+	MaxCopies *int32 `json:"maxCopies,omitempty"`
 	// quota is the most bytes that all states together may use, counted once, not per copy. Without it, no limit.
 	// +optional
 	Quota *resource.Quantity `json:"quota,omitempty"`
@@ -86,6 +102,12 @@ type ContentGroupStatus struct {
 	// copies is how many copies the volume is kept in.
 	// +optional
 	Copies int32 `json:"copies"`
+	// copiesReason says in one word why the number of copies last changed by itself: ReadHot, Unused, LowSpace, BelowLeast, AboveMost. Empty: it did not.
+	// +optional
+	CopiesReason string `json:"copiesReason,omitempty"`
+	// copiesChanged is when that was.
+	// +optional
+	CopiesChanged metav1.Time `json:"copiesChanged,omitzero"`
 	// volume is the name of the VolumeRecord.
 	// +optional
 	Volume string `json:"volume,omitempty"`

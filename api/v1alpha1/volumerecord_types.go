@@ -76,6 +76,16 @@ type VolumeRecordSpec struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=7
 	Copies int32 `json:"copies"`
+	// minCopies and maxCopies are the bounds within which copies follow how much the volume is read. Without them copies stay as they are.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=7
+	MinCopies int32 `json:"minCopies,omitempty"`
+	// maxCopies: see minCopies.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=7
+	MaxCopies int32 `json:"maxCopies,omitempty"`
 	// writes says when a flush is answered.
 	// +optional
 	// +kubebuilder:default=Strong
@@ -187,6 +197,13 @@ type VolumeState struct {
 	// copies is the fewest good copies that any part of the volume has, as the holder last said. 0: not known.
 	// +optional
 	Copies int32 `json:"copies,omitempty"`
+	// copiesReason says in one word why spec.copies was last changed by itself: ReadHot, Unused, LowSpace, BelowLeast, AboveMost. Empty: it was not.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	CopiesReason string `json:"copiesReason,omitempty"`
+	// copiesChanged is when that was.
+	// +optional
+	CopiesChanged metav1.Time `json:"copiesChanged,omitzero"`
 	// dataLoss is Possible once a weak volume was taken over without all its replicas: what they alone had acknowledged is not in it.
 	// +optional
 	DataLoss DataLoss `json:"dataLoss,omitempty"`

@@ -195,6 +195,16 @@ func (in *ContentGroupSpec) DeepCopyInto(out *ContentGroupSpec) {
 		*out = new(int32)
 		**out = **in
 	}
+	if in.MinCopies != nil {
+		in, out := &in.MinCopies, &out.MinCopies
+		*out = new(int32)
+		**out = **in
+	}
+	if in.MaxCopies != nil {
+		in, out := &in.MaxCopies, &out.MaxCopies
+		*out = new(int32)
+		**out = **in
+	}
 	if in.Quota != nil {
 		in, out := &in.Quota, &out.Quota
 		x := (*in).DeepCopy()
@@ -222,6 +232,7 @@ func (in *ContentGroupStatus) DeepCopyInto(out *ContentGroupStatus) {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
 	}
+	in.CopiesChanged.DeepCopyInto(&out.CopiesChanged)
 	if in.Used != nil {
 		in, out := &in.Used, &out.Used
 		x := (*in).DeepCopy()
@@ -985,6 +996,7 @@ func (in *VolumeState) DeepCopyInto(out *VolumeState) {
 		x := (*in).DeepCopy()
 		*out = &x
 	}
+	in.CopiesChanged.DeepCopyInto(&out.CopiesChanged)
 	if in.Deletion != nil {
 		in, out := &in.Deletion, &out.Deletion
 		*out = new(VolumeDeletion)

@@ -177,12 +177,16 @@ func fillGolden(t *testing.T, c *cluster, g *golden) {
 	c.detach("b", "gone")
 	_, err = api.DeleteVolume(ctx, &agentv1.DeleteVolumeRequest{Volume: "gone"})
 	check(t, err)
-	lost := c.create("a", "lost", 4*mib) // its record is of the latest version: it says that a weak volume was once recovered without all replicas
+	lost := c.create("a", "lost", 4*mib) // its record is of the latest version: it says that a weak volume was once recovered without all replicas, and has
+	// bounds of its copies
 	id, err := block.ParseVolumeID(lost.Id)
 	check(t, err)
 	reg, err := registry.OpenFile(filepath.Join(c.dir, "registry"))
 	check(t, err)
-	_, err = reg.Update(id, func(r *registry.Record) error { r.Lost = 1; return nil })
+	_, err = reg.Update(id, func(r *registry.Record) error {
+		r.Lost, r.Adaptive = 1, registry.Adaptive{Least: 3, Most: 5, Why: "ReadHot", Changed: 1}
+		return nil
+	})
 	check(t, err)
 
 	g.Volumes["plain"] = goldenVolume{Size: 12 * mib, Node: "a", Sum: plain.sum()}

@@ -14,7 +14,8 @@ import (
 // Versions of the files; they only climb. A record that has none of the later fields is written as the version before, so that
 // a node which is upgraded can be put back as long as nobody uses what is new.
 const (
-	version      = 3
+	version      = 4
+	versionLost  = 3 // without bounds of copies
 	versionExtra = 2 // without a lost history
 	versionPlain = 1 // without claim, limits, used and copies
 )
@@ -47,13 +48,15 @@ type record struct {
 	extra
 }
 
-// extra is what versions 2 and 3 brought.
+// extra is what versions 2 to 4 brought.
 type extra struct {
 	Claim  *Claim  `json:"claim,omitempty"`
 	Limits *Limits `json:"limits,omitempty"`
 	Used   int64   `json:"used,omitempty"`
 	Copies int     `json:"copies,omitempty"`
 	Lost   uint64  `json:"lost,omitempty"` // version 3
+
+	Adaptive *Adaptive `json:"adaptive,omitempty"` // version 4
 }
 
 func extraOf(r *Record) (x extra) {
@@ -65,6 +68,10 @@ func extraOf(r *Record) (x extra) {
 		l := r.Limits
 		x.Limits = &l
 	}
+	if r.Adaptive != (Adaptive{}) {
+		a := r.Adaptive
+		x.Adaptive = &a
+	}
 	x.Used, x.Copies, x.Lost = r.Used, r.Copies, r.Lost
 	return x
 }
@@ -75,6 +82,9 @@ func (x *extra) put(r *Record) {
 	}
 	if x.Limits != nil {
 		r.Limits = *x.Limits
+	}
+	if x.Adaptive != nil {
+		r.Adaptive = *x.Adaptive
 	}
 	r.Used, r.Copies, r.Lost = x.Used, x.Copies, x.Lost
 }
@@ -136,6 +146,9 @@ func Encode(r *Record) ([]byte, error) {
 		v = versionExtra
 	}
 	if r.Lost != 0 {
+		v = versionLost
+	}
+	if out.Adaptive != nil {
 		v = version
 	}
 	body, err := json.Marshal(out)

@@ -43,6 +43,7 @@ type Record struct {
 	Created     int64    // unix seconds, for people
 	Claim       Claim    // the PersistentVolumeClaim that it was made for
 	Limits      Limits
+	Adaptive    Adaptive
 
 	Fact volume.Fact // its Revision counts changes of the fact alone
 
@@ -67,6 +68,14 @@ type Claim struct {
 type Limits struct {
 	IOPS           int64 `json:"iops,omitempty"`           // reads, writes and discards
 	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"` // read and written
+}
+
+// Adaptive are the bounds within which a volume's Replicas follow how much it is read. Without them they stay as people set them.
+type Adaptive struct {
+	Least   int    `json:"least"` // 0, as Most: there are none
+	Most    int    `json:"most"`
+	Why     string `json:"why,omitempty"`     // of the last change that was not people's, in one CamelCase word; empty: there was none
+	Changed int64  `json:"changed,omitempty"` // when that was, unix seconds
 }
 
 // Snapshot is what a registry knows of a snapshot.
@@ -137,6 +146,10 @@ func (r *Record) Validate() error {
 		return bad("epoch %s has a session", r.Fact.Epoch)
 	case r.Limits.IOPS < 0 || r.Limits.BytesPerSecond < 0:
 		return bad("limits of %d I/Os and %d bytes a second, want 0 (none) or more", r.Limits.IOPS, r.Limits.BytesPerSecond)
+	case r.Adaptive.Least < 0 || r.Adaptive.Most < r.Adaptive.Least || r.Adaptive.Most > journal.MaxMembers || (r.Adaptive.Least == 0) != (r.Adaptive.Most == 0):
+		return bad("copies from %d to %d, want 1 to %d, the first no more than the second", r.Adaptive.Least, r.Adaptive.Most, journal.MaxMembers)
+	case len(r.Adaptive.Why) > maxWhy:
+		return bad("a reason of %d bytes for the number of copies, at most %d", len(r.Adaptive.Why), maxWhy)
 	case len(r.Claim.Namespace) > maxNamespace || len(r.Claim.Name) > maxClaim:
 		return bad("claim %s/%s: names of at most %d and %d bytes", r.Claim.Namespace, r.Claim.Name, maxNamespace, maxClaim)
 	}
@@ -147,6 +160,7 @@ func (r *Record) Validate() error {
 const (
 	maxNamespace = 63
 	maxClaim     = 253
+	maxWhy       = 64
 )
 
 func validName(name string) bool {

@@ -694,10 +694,15 @@ type Volume struct {
 	Copies            int32                  `protobuf:"varint,26,opt,name=copies,proto3" json:"copies,omitempty"` // the fewest good copies that any part has, as far as is known; 0: not known
 	// The number of the epoch that began a weak volume's present history, because replicas did not answer: what they alone had acknowledged
 	// is lost to the volume. 0: nothing is.
-	DataLossPossible uint64 `protobuf:"varint,28,opt,name=data_loss_possible,json=dataLossPossible,proto3" json:"data_loss_possible,omitempty"`
-	Sealed           bool   `protobuf:"varint,27,opt,name=sealed,proto3" json:"sealed,omitempty"` // nobody writes it any more: it is attached with read_only, on any number of nodes
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	DataLossPossible    uint64 `protobuf:"varint,28,opt,name=data_loss_possible,json=dataLossPossible,proto3" json:"data_loss_possible,omitempty"`
+	MinReplicas         int32  `protobuf:"varint,29,opt,name=min_replicas,json=minReplicas,proto3" json:"min_replicas,omitempty"` // bounds within which replicas follow how much the volume is read; 0: none
+	MaxReplicas         int32  `protobuf:"varint,30,opt,name=max_replicas,json=maxReplicas,proto3" json:"max_replicas,omitempty"`
+	ReplicasReason      string `protobuf:"bytes,31,opt,name=replicas_reason,json=replicasReason,proto3" json:"replicas_reason,omitempty"`                   // one word: why replicas last changed by themselves; empty: they did not
+	ReplicasChangedUnix int64  `protobuf:"varint,32,opt,name=replicas_changed_unix,json=replicasChangedUnix,proto3" json:"replicas_changed_unix,omitempty"` // when that was
+	ReplicasVerdict     string `protobuf:"bytes,33,opt,name=replicas_verdict,json=replicasVerdict,proto3" json:"replicas_verdict,omitempty"`                // of a volume that is open here: why there are as many as there are, for people
+	Sealed              bool   `protobuf:"varint,27,opt,name=sealed,proto3" json:"sealed,omitempty"`                                                        // nobody writes it any more: it is attached with read_only, on any number of nodes
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Volume) Reset() {
@@ -917,6 +922,41 @@ func (x *Volume) GetDataLossPossible() uint64 {
 		return x.DataLossPossible
 	}
 	return 0
+}
+
+func (x *Volume) GetMinReplicas() int32 {
+	if x != nil {
+		return x.MinReplicas
+	}
+	return 0
+}
+
+func (x *Volume) GetMaxReplicas() int32 {
+	if x != nil {
+		return x.MaxReplicas
+	}
+	return 0
+}
+
+func (x *Volume) GetReplicasReason() string {
+	if x != nil {
+		return x.ReplicasReason
+	}
+	return ""
+}
+
+func (x *Volume) GetReplicasChangedUnix() int64 {
+	if x != nil {
+		return x.ReplicasChangedUnix
+	}
+	return 0
+}
+
+func (x *Volume) GetReplicasVerdict() string {
+	if x != nil {
+		return x.ReplicasVerdict
+	}
+	return ""
 }
 
 func (x *Volume) GetSealed() bool {
@@ -3249,8 +3289,11 @@ type ModifyVolumeRequest struct {
 	Compression       *Compression           `protobuf:"varint,4,opt,name=compression,proto3,enum=mynetwork.agent.v1.Compression,oneof" json:"compression,omitempty"`
 	MaxIops           *int64                 `protobuf:"varint,5,opt,name=max_iops,json=maxIops,proto3,oneof" json:"max_iops,omitempty"`                                   // 0: no limit
 	MaxBytesPerSecond *int64                 `protobuf:"varint,6,opt,name=max_bytes_per_second,json=maxBytesPerSecond,proto3,oneof" json:"max_bytes_per_second,omitempty"` // 0: no limit
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Bounds within which the number of copies follows how much the volume is read; both 0: it stays as it is. Both are set, or neither.
+	MinReplicas   *int32 `protobuf:"varint,7,opt,name=min_replicas,json=minReplicas,proto3,oneof" json:"min_replicas,omitempty"`
+	MaxReplicas   *int32 `protobuf:"varint,8,opt,name=max_replicas,json=maxReplicas,proto3,oneof" json:"max_replicas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ModifyVolumeRequest) Reset() {
@@ -3321,6 +3364,20 @@ func (x *ModifyVolumeRequest) GetMaxIops() int64 {
 func (x *ModifyVolumeRequest) GetMaxBytesPerSecond() int64 {
 	if x != nil && x.MaxBytesPerSecond != nil {
 		return *x.MaxBytesPerSecond
+	}
+	return 0
+}
+
+func (x *ModifyVolumeRequest) GetMinReplicas() int32 {
+	if x != nil && x.MinReplicas != nil {
+		return *x.MinReplicas
+	}
+	return 0
+}
+
+func (x *ModifyVolumeRequest) GetMaxReplicas() int32 {
+	if x != nil && x.MaxReplicas != nil {
+		return *x.MaxReplicas
 	}
 	return 0
 }
@@ -4443,7 +4500,7 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"rtt_micros\x18\x05 \x01(\x03R\trttMicros\x12\x1c\n" +
 	"\tbandwidth\x18\x06 \x01(\x01R\tbandwidth\x12\x1a\n" +
 	"\bfailures\x18\a \x01(\x04R\bfailures\x12\x16\n" +
-	"\x06stores\x18\b \x03(\tR\x06stores\"\xd8\a\n" +
+	"\x06stores\x18\b \x03(\tR\x06stores\"\xa6\t\n" +
 	"\x06Volume\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -4476,7 +4533,12 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x14max_bytes_per_second\x18\x18 \x01(\x03R\x11maxBytesPerSecond\x12\x12\n" +
 	"\x04used\x18\x19 \x01(\x03R\x04used\x12\x16\n" +
 	"\x06copies\x18\x1a \x01(\x05R\x06copies\x12,\n" +
-	"\x12data_loss_possible\x18\x1c \x01(\x04R\x10dataLossPossible\x12\x16\n" +
+	"\x12data_loss_possible\x18\x1c \x01(\x04R\x10dataLossPossible\x12!\n" +
+	"\fmin_replicas\x18\x1d \x01(\x05R\vminReplicas\x12!\n" +
+	"\fmax_replicas\x18\x1e \x01(\x05R\vmaxReplicas\x12'\n" +
+	"\x0freplicas_reason\x18\x1f \x01(\tR\x0ereplicasReason\x122\n" +
+	"\x15replicas_changed_unix\x18  \x01(\x03R\x13replicasChangedUnix\x12)\n" +
+	"\x10replicas_verdict\x18! \x01(\tR\x0freplicasVerdict\x12\x16\n" +
 	"\x06sealed\x18\x1b \x01(\bR\x06sealed\"\xab\x03\n" +
 	"\n" +
 	"OpenVolume\x12\x1c\n" +
@@ -4646,19 +4708,23 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x14ReleaseVolumeRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\"\x17\n" +
-	"\x15ReleaseVolumeResponse\"\xd1\x02\n" +
+	"\x15ReleaseVolumeResponse\"\xc3\x03\n" +
 	"\x13ModifyVolumeRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x1f\n" +
 	"\breplicas\x18\x02 \x01(\x05H\x00R\breplicas\x88\x01\x01\x12\x17\n" +
 	"\x04weak\x18\x03 \x01(\bH\x01R\x04weak\x88\x01\x01\x12F\n" +
 	"\vcompression\x18\x04 \x01(\x0e2\x1f.mynetwork.agent.v1.CompressionH\x02R\vcompression\x88\x01\x01\x12\x1e\n" +
 	"\bmax_iops\x18\x05 \x01(\x03H\x03R\amaxIops\x88\x01\x01\x124\n" +
-	"\x14max_bytes_per_second\x18\x06 \x01(\x03H\x04R\x11maxBytesPerSecond\x88\x01\x01B\v\n" +
+	"\x14max_bytes_per_second\x18\x06 \x01(\x03H\x04R\x11maxBytesPerSecond\x88\x01\x01\x12&\n" +
+	"\fmin_replicas\x18\a \x01(\x05H\x05R\vminReplicas\x88\x01\x01\x12&\n" +
+	"\fmax_replicas\x18\b \x01(\x05H\x06R\vmaxReplicas\x88\x01\x01B\v\n" +
 	"\t_replicasB\a\n" +
 	"\x05_weakB\x0e\n" +
 	"\f_compressionB\v\n" +
 	"\t_max_iopsB\x17\n" +
-	"\x15_max_bytes_per_second\"R\n" +
+	"\x15_max_bytes_per_secondB\x0f\n" +
+	"\r_min_replicasB\x0f\n" +
+	"\r_max_replicas\"R\n" +
 	"\x11SealVolumeRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12%\n" +
 	"\x0eencryption_key\x18\x02 \x01(\fR\rencryptionKey\"\x87\x01\n" +

@@ -3,31 +3,30 @@ package adaptive
 import (
 	"errors"
 	"fmt"
-	"time"
 )
 
 // ErrRules is returned for rules without hysteresis.
 var ErrRules = errors.New("rules of adaptive copies")
 
-// Rules say when copies are gained and lost.
+// Rules say when copies are gained and lost. Times are in seconds.
 type Rules struct {
-	Rise      float64       // reads a second of each copy above which another one is wanted
-	Fall      float64       // reads a second that each copy would have to give without one of them, below which it is not needed
-	RiseAfter time.Duration // so long it has to be above Rise
-	FallAfter time.Duration // so long it has to be below Fall
-	Rest      time.Duration // between two changes
-	Gap       time.Duration // no look counts for more: what was between is not known
+	Rise      float64 // reads a second of each copy above which another one is wanted
+	Fall      float64 // reads a second that each copy would have to give without one of them, below which it is not needed
+	RiseAfter int64   // so long it has to be above Rise
+	FallAfter int64   // so long it has to be below Fall
+	Rest      int64   // between two changes
+	Gap       int64   // no look counts for more: what was between is not known
 }
 
 // Default are the rules of an agent that is told no others.
 func Default() Rules {
-	return Rules{Rise: 500, Fall: 100, RiseAfter: 10 * time.Minute, FallAfter: 6 * time.Hour, Rest: 30 * time.Minute, Gap: 5 * time.Minute}
+	return Rules{Rise: 500, Fall: 100, RiseAfter: 10 * 60, FallAfter: 6 * 3600, Rest: 30 * 60, Gap: 5 * 60}
 }
 
 // Validate reports ErrRules unless there is hysteresis in rate and in time.
 func (r Rules) Validate() error {
 	if r.Fall < 0 || r.Rise < 2*r.Fall || r.Rise == 0 || r.RiseAfter <= 0 || r.FallAfter <= 0 || r.Rest < 0 || r.Gap <= 0 {
-		return fmt.Errorf("%w: copies are gained above %g reads a second for %v and lost below %g for %v; the first rate has to be twice the second, and times above 0",
+		return fmt.Errorf("%w: copies are gained above %g reads a second for %d s and lost below %g for %d s; the first rate has to be twice the second, and times above 0",
 			ErrRules, r.Rise, r.RiseAfter, r.Fall, r.FallAfter)
 	}
 	return nil
@@ -44,9 +43,9 @@ func (b Bounds) Clamp(n int) int { return min(max(n, b.Least), b.Most) }
 
 // Seen is a volume at one moment.
 type Seen struct {
-	At     time.Duration // by a clock that does not jump
-	Reads  float64       // a second, since the last look
-	Copies int           // that are wanted now
+	At     int64   // seconds, by a clock that does not jump
+	Reads  float64 // a second, since the last look
+	Copies int     // that are wanted now
 	Bounds Bounds
 	Floor  int // copies that it takes to be safe; the most that people want counts more
 	Room   int // copies that the network has room for
@@ -83,15 +82,15 @@ type Decision struct {
 // State is what is remembered of one volume. The zero value knows nothing.
 type State struct {
 	seen    bool
-	at      time.Duration // of the last look
-	hot     time.Duration // time above Rise, less time that was not
-	cold    time.Duration // time below Fall, less time that was not
+	at      int64 // of the last look
+	hot     int64 // time above Rise, less time that was not
+	cold    int64 // time below Fall, less time that was not
 	changed bool
-	since   time.Duration // of the last change
+	since   int64 // of the last change
 }
 
 // Changed notes that somebody else changed the number of copies: what was counted is void.
-func (s *State) Changed(at time.Duration) { *s = State{seen: true, at: at, changed: true, since: at} }
+func (s *State) Changed(at int64) { *s = State{seen: true, at: at, changed: true, since: at} }
 
 // Step looks at a volume and says how many copies it is to have. The caller carries it out, or asks again.
 func (s *State) Step(r Rules, in Seen) Decision {
@@ -141,7 +140,7 @@ func (s *State) count(r Rules, in *Seen) {
 		step = 0
 	}
 	s.seen, s.at = true, in.At
-	add := func(sum *time.Duration, is bool, most time.Duration) {
+	add := func(sum *int64, is bool, most int64) {
 		if is {
 			*sum = min(*sum+step, most)
 		} else {

@@ -5,10 +5,13 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
-	"time"
 )
 
-const minute = time.Minute
+// Times are in seconds.
+const (
+	minute = 60
+	hour   = 3600
+)
 
 // load gives reads a second at a minute.
 type load func(m int) float64
@@ -66,7 +69,7 @@ type world struct {
 func (w world) run(l load) (changes int, wrong []string) {
 	r := rand.New(rand.NewPCG(w.seed, 1))
 	var s State
-	copies, last := 3, -time.Hour
+	copies, last := 3, int64(-hour)
 	calm, room := Reason(""), 7
 	note := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	for m := range 10 * day {
@@ -74,7 +77,7 @@ func (w world) run(l load) (changes int, wrong []string) {
 			calm = []Reason{"", "", Degraded, Moving, LowSpace}[r.IntN(5)]
 			room = 3 + r.IntN(5)
 		}
-		truth := Seen{At: time.Duration(m) * minute, Reads: l(m), Copies: copies, Bounds: w.bounds, Floor: w.floor, Room: room, Calm: calm}
+		truth := Seen{At: int64(m) * minute, Reads: l(m), Copies: copies, Bounds: w.bounds, Floor: w.floor, Room: room, Calm: calm}
 		seen := truth
 		if w.lie != nil {
 			w.lie(&seen)
@@ -94,12 +97,12 @@ func (w world) run(l load) (changes int, wrong []string) {
 		case calm != "":
 			note("minute %d: a change to %d copies while %s", m, d.Want, calm)
 		case truth.At-last < Default().Rest:
-			note("minute %d: a change %v after the last", m, truth.At-last)
+			note("minute %d: a change %d s after the last", m, truth.At-last)
 		}
 		copies, last = d.Want, truth.At
 	}
 	rules := Default()
-	if most := 2*int(10*24*time.Hour/(rules.RiseAfter+rules.FallAfter)) + w.bounds.Most - w.bounds.Least; changes > most {
+	if most := 2*int(10*24*hour/(rules.RiseAfter+rules.FallAfter)) + w.bounds.Most - w.bounds.Least; changes > most {
 		note("%d changes in ten days, more than %d", changes, most)
 	}
 	return changes, wrong
@@ -159,7 +162,7 @@ func TestStep(t *testing.T) {
 	play := func(copies, minutes int, change func(s *Seen)) (Decision, int) {
 		var s State
 		for m := range minutes {
-			in := Seen{At: time.Duration(m) * minute, Copies: copies, Bounds: Bounds{3, 5}, Floor: 3, Room: 7}
+			in := Seen{At: int64(m) * minute, Copies: copies, Bounds: Bounds{3, 5}, Floor: 3, Room: 7}
 			change(&in)
 			if d := s.Step(r, in); d.Want != copies || m == minutes-1 {
 				return d, m
@@ -201,10 +204,10 @@ func TestStep(t *testing.T) {
 func TestGap(t *testing.T) {
 	var s State
 	in := Seen{Reads: 1e6, Copies: 3, Bounds: Bounds{3, 5}, Floor: 3, Room: 7}
-	for _, at := range []time.Duration{time.Hour, 10 * time.Hour, 9 * time.Hour, 9*time.Hour + time.Minute} {
+	for _, at := range []int64{hour, 10 * hour, 9 * hour, 9*hour + minute} {
 		in.At = at
 		if d := s.Step(Default(), in); d.Want != 3 {
-			t.Errorf("at %v: %+v", at, d)
+			t.Errorf("at %d: %+v", at, d)
 		}
 	}
 }
@@ -216,7 +219,7 @@ func TestRest(t *testing.T) {
 	var at []int
 	rested := false
 	for m := range 120 {
-		in.At = time.Duration(m) * minute
+		in.At = int64(m) * minute
 		d := s.Step(Default(), in)
 		if d.Want != in.Copies {
 			at = append(at, m)

@@ -69,6 +69,7 @@ func (s *Store) encode(r *base.Record, o *v1alpha1.VolumeRecord) {
 	if r.Limits != (base.Limits{}) {
 		o.Spec.Limits = &v1alpha1.VolumeLimits{MaxIOPS: r.Limits.IOPS, MaxBytesPerSecond: r.Limits.BytesPerSecond}
 	}
+	o.Spec.MinCopies, o.Spec.MaxCopies = int32(r.Adaptive.Least), int32(r.Adaptive.Most)
 	revision, _ := strconv.ParseInt(r.Fact.Revision, 10, 64) // ours alone
 	o.Fact = v1alpha1.VolumeFact{Epoch: int64(r.Fact.Epoch.Number), Token: fmt.Sprintf("%016x", r.Fact.Epoch.Token), Revision: revision}
 	if !r.Fact.Anchor.Extent.IsZero() {
@@ -78,6 +79,7 @@ func (s *Store) encode(r *base.Record, o *v1alpha1.VolumeRecord) {
 	if st.History = int64(r.Lost); r.Lost != 0 {
 		st.DataLoss = v1alpha1.DataLossPossible
 	}
+	st.CopiesReason, st.CopiesChanged = r.Adaptive.Why, toTime(r.Adaptive.Changed)
 	if r.Used != 0 {
 		st.Used = resource.NewQuantity(r.Used, resource.BinarySI)
 	}
@@ -129,6 +131,7 @@ func (s *Store) decode(o *v1alpha1.VolumeRecord) (base.Record, error) {
 	if l := o.Spec.Limits; l != nil {
 		r.Limits = base.Limits{IOPS: l.MaxIOPS, BytesPerSecond: l.MaxBytesPerSecond}
 	}
+	r.Adaptive = base.Adaptive{Least: int(o.Spec.MinCopies), Most: int(o.Spec.MaxCopies), Why: o.State.CopiesReason, Changed: fromTime(o.State.CopiesChanged)}
 	if o.State.Used != nil {
 		r.Used = o.State.Used.Value()
 	}
