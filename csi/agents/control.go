@@ -75,7 +75,7 @@ func (c Control) Modify(ctx context.Context, h handle.Volume, to request.Change)
 	if err != nil {
 		return err
 	}
-	_, err = a.ModifyVolume(ctx, &agentv1.ModifyVolumeRequest{Volume: h.ID, Replicas: to.Copies, Weak: to.Weak, Compression: to.Compression,
+	_, err = a.ModifyVolume(ctx, &agentv1.ModifyVolumeRequest{Volume: h.ID, Replicas: to.Copies, MinReplicas: to.Least, MaxReplicas: to.Most, Weak: to.Weak, Compression: to.Compression,
 		MaxIops: to.IOPS, MaxBytesPerSecond: to.Bandwidth})
 	return err
 }

@@ -51,8 +51,8 @@ func (d *Controller) CreateVolume(ctx context.Context, r *csi.CreateVolumeReques
 	}
 	h := handle.Volume{Network: p.network.ID, ID: v.Id}
 	if p.Limits() {
-		if err := d.cfg.Modifier.Modify(ctx, h, request.Change{IOPS: p.IOPS, Bandwidth: p.Bandwidth}); err != nil {
-			return nil, fmt.Errorf("limits of volume %s: %w", h, err)
+		if err := d.cfg.Modifier.Modify(ctx, h, request.Change{IOPS: p.IOPS, Bandwidth: p.Bandwidth, Least: p.Least, Most: p.Most}); err != nil {
+			return nil, fmt.Errorf("limits and bounds of volume %s: %w", h, err)
 		}
 	}
 	about := p.Claim.Context()

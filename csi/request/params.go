@@ -22,7 +22,9 @@ const (
 
 // Parameters that may change while a volume lives.
 const (
-	ParamCopies      = "copies"       // 1 and more
+	ParamCopies      = "copies"    // 1 and more
+	ParamMinCopies   = "minCopies" // with maxCopies: bounds within which copies follow how much is read; both 0: none
+	ParamMaxCopies   = "maxCopies"
 	ParamWrite       = "write"        // "strong": a flush waits for a majority of the copies; "weak": for one
 	ParamCompression = "compression"  // "none" or "zstd"
 	ParamIOPS        = "maxIOPS"      // requests per second; 0: no limit
@@ -50,6 +52,7 @@ const (
 // Change is what may change of a volume. nil: stays as it is.
 type Change struct {
 	Copies      *int32
+	Least, Most *int32 // of copies
 	Weak        *bool
 	Compression *agentv1.Compression
 	IOPS        *int64
@@ -65,6 +68,16 @@ func (c *Change) set(name, value string) (ok bool, err error) {
 			return true, Invalid("parameter %s=%q: want a whole number from 1", name, value)
 		}
 		c.Copies = new(int32(n))
+	case ParamMinCopies, ParamMaxCopies:
+		n, err := strconv.ParseInt(value, 10, 32)
+		if err != nil || n < 0 {
+			return true, Invalid("parameter %s=%q: want a whole number from 0", name, value)
+		}
+		if name == ParamMinCopies {
+			c.Least = new(int32(n))
+		} else {
+			c.Most = new(int32(n))
+		}
 	case ParamWrite:
 		if value != "strong" && value != "weak" {
 			return true, Invalid("parameter %s=%q: want strong or weak", name, value)
@@ -219,6 +232,12 @@ func (c Change) Over(d Change) Change {
 	if d.Copies != nil {
 		c.Copies = d.Copies
 	}
+	if d.Least != nil {
+		c.Least = d.Least
+	}
+	if d.Most != nil {
+		c.Most = d.Most
+	}
 	if d.Weak != nil {
 		c.Weak = d.Weak
 	}
@@ -230,7 +249,9 @@ func (c Change) Over(d Change) Change {
 }
 
 // Limits tells whether the change is of something that no volume has from its creation.
-func (c Change) Limits() bool { return c.IOPS != nil || c.Bandwidth != nil }
+func (c Change) Limits() bool {
+	return c.IOPS != nil || c.Bandwidth != nil || c.Least != nil || c.Most != nil
+}
 
 // ReadKey gives the key of a Secret, nil if it has none. No error says anything of its content.
 func ReadKey(secrets map[string]string) ([]byte, error) {

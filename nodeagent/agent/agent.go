@@ -19,6 +19,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/caretaker"
 	kube "mynetwork.io/mynetwork/nodeagent/agent/cluster"
 	"mynetwork.io/mynetwork/nodeagent/agent/control"
+	"mynetwork.io/mynetwork/nodeagent/agent/demand"
 	"mynetwork.io/mynetwork/nodeagent/agent/events"
 	"mynetwork.io/mynetwork/nodeagent/agent/fsck"
 	"mynetwork.io/mynetwork/nodeagent/agent/grants"
@@ -82,6 +83,7 @@ type Agent struct {
 	holder    *holding.Holding // nil: none
 	volumes   *volumes.Manager
 	readers   *readers.Readers
+	demand    *demand.Follower
 	control   *control.Server
 	listener  net.Listener // of the control socket
 	remote    net.Listener // of control over TLS; nil: none
@@ -133,6 +135,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		g.run(a.scrubber.Run)
 	}
 	g.run(a.caretaker.Run)
+	g.run(a.demand.Run)
 	a.resume(ctx, g, cancel)
 	g.run(func(ctx context.Context) error { return a.control.Serve(ctx, a.listener, nil) })
 	if a.kube == nil && a.cfg.Layout != "" {
@@ -301,6 +304,7 @@ func (a *Agent) startVolumes() error {
 		opt.Mounter = m
 	}
 	a.volumes = volumes.New(opt)
+	a.startDemand()
 	a.readers = readers.New(readers.Options{Node: opt.Node, Registry: opt.Registry, Transport: opt.Transport, Members: opt.Members, Cache: opt.Cache,
 		Local: opt.Local, Grants: opt.Grants, Keeper: opt.Keeper, DeviceDir: opt.DeviceDir, Mounter: opt.Mounter, FuseTransport: opt.FuseTransport,
 		Events: opt.Events, Log: opt.Log, Checkpoint: a.volumes.Checkpoint})
@@ -308,7 +312,7 @@ func (a *Agent) startVolumes() error {
 		Members: a.members, Transport: a.transport, Grants: a.grants, Stores: a.stores, Deleted: a.deleted})
 	parts := control.Parts{Node: c.Node, Version: c.Version, PeerAddress: a.peerAddr.String(), Started: a.started, Volumes: a.volumes, Readers: a.readers,
 		Stores: a.stores, Members: a.members, Health: func(node string) peer.Report { return a.pool.Health(node).Report() }, Cache: a.cache,
-		Events: a.events, Checker: checker, Orphans: checker, Counters: a.counters, Scrubbed: a.scrubbed, Log: c.Log,
+		Events: a.events, Checker: checker, Orphans: checker, Counters: a.counters, Scrubbed: a.scrubbed, Demand: a.demand.Verdict, Log: c.Log,
 		Figures: func() ([]*dto.MetricFamily, error) { return a.gatherer().Gather() }, History: a.history}
 	if a.kube != nil {
 		parts.Layouts = a.kube.Directory()

@@ -15,6 +15,7 @@ import (
 	"mynetwork.io/mynetwork/metrics/scrape"
 	"mynetwork.io/mynetwork/nodeagent/agent/caretaker"
 	"mynetwork.io/mynetwork/nodeagent/agent/scrub"
+	"mynetwork.io/mynetwork/nodeagent/core/adaptive"
 	"mynetwork.io/mynetwork/nodeagent/export/fuse"
 	"mynetwork.io/mynetwork/nodeagent/peer/identity"
 )
@@ -87,6 +88,10 @@ type Config struct {
 	Grace time.Duration
 	// Quiet is how long nothing has to have happened to a volume before it is opened to look after it. 0 is caretaker.DefaultQuiet.
 	Quiet time.Duration
+	// Adaptive says when volumes that have bounds for it gain and lose copies by how much they are read. Zero is adaptive.Default.
+	Adaptive adaptive.Rules
+	// AdaptiveEvery is how often that is looked at. 0 is demand.Every.
+	AdaptiveEvery time.Duration
 	// NoCaretaker leaves volumes alone that nobody uses.
 	NoCaretaker bool
 	// Log takes what happens. Default: slog.Default().
@@ -166,6 +171,11 @@ func (c Config) Validate() error {
 		return fmt.Errorf("%w: no path for the control socket", ErrConfig)
 	case c.RingBytes != 0 && c.RingBytes < 1<<20:
 		return fmt.Errorf("%w: a ring of %d bytes, at least 1 MiB is needed", ErrConfig, c.RingBytes)
+	}
+	if c.Adaptive != (adaptive.Rules{}) {
+		if err := c.Adaptive.Validate(); err != nil {
+			return fmt.Errorf("%w: %w", ErrConfig, err)
+		}
 	}
 	if _, port, err := net.SplitHostPort(c.Metrics); c.Metrics != "" && (err != nil || !number(port)) {
 		return fmt.Errorf("%w: metrics on %q: that is no address with a port", ErrConfig, c.Metrics)

@@ -63,7 +63,7 @@ func (a *Agent) collector() prometheus.Collector {
 		Node: a.cfg.Node, Version: a.cfg.Version, Volumes: a.volumes.Open, Stores: a.storeReadings, Pulls: a.stores.Pulls(), Peers: a.members.States,
 		Health: func(node string) peer.Report { return a.pool.Health(node).Report() }, Cache: a.cache.Metrics, CacheBytes: a.cfg.CacheBytes,
 		Layout: a.members.Version, Certificate: func() time.Time { return a.trust.creds.Self().NotAfter }, Refused: &a.refused, Lost: &a.lost,
-		Events: a.events.Count, Care: &a.care, Levels: a.health.Read, Now: time.Now,
+		Events: a.events.Count, Care: &a.care, Adapted: a.demand.Changes, Levels: a.health.Read, Now: time.Now,
 	})
 }
 

@@ -14,17 +14,25 @@ import (
 )
 
 func (a *app) volumeModify() *cobra.Command {
-	var replicas int32
+	var replicas, least, most int32
 	var iops int64
 	var compression, rate string
 	c := &cobra.Command{Use: "modify VOLUME", Short: "Change a volume's copies, compression and limits, also while it is in use", Args: cobra.ExactArgs(1),
 		Long: "Change a volume's copies, compression and limits, also while it is in use. What is not named stays.\n\n" +
-			"More replicas are made in the background; fewer hold for what is written from now on. Compression is that of pages written\nfrom now on."}
+			"More replicas are made in the background; fewer hold for what is written from now on. Compression is that of pages written\nfrom now on.\n\n" +
+			"Between --min-replicas and --max-replicas the number follows how much the volume is read, while it is attached: one more while each copy has to\n" +
+			"give more than 500 reads a second for 10 minutes, one fewer while the others would give less than 100 each for 6 hours. Both 0 ends that."}
 	cmd := a.clientCommand(c, 0, func(ctx context.Context, args []string) error {
 		req := &agentv1.ModifyVolumeRequest{Volume: args[0]}
 		set := c.Flags().Changed
 		if set("replicas") {
 			req.Replicas = &replicas
+		}
+		if set("min-replicas") {
+			req.MinReplicas = &least
+		}
+		if set("max-replicas") {
+			req.MaxReplicas = &most
 		}
 		if set("max-iops") {
 			req.MaxIops = &iops
@@ -43,8 +51,8 @@ func (a *app) volumeModify() *cobra.Command {
 			}
 			req.Compression = agentv1.Compression(kind).Enum()
 		}
-		if req.Replicas == nil && req.MaxIops == nil && req.MaxBytesPerSecond == nil && req.Compression == nil {
-			return usage("nothing to change: say --replicas, --compression, --max-iops or --max-rate")
+		if req.Replicas == nil && req.MaxIops == nil && req.MaxBytesPerSecond == nil && req.Compression == nil && req.MinReplicas == nil && req.MaxReplicas == nil {
+			return usage("nothing to change: say --replicas, --min-replicas and --max-replicas, --compression, --max-iops or --max-rate")
 		}
 		return a.withHolder(ctx, args[0], func(ctx context.Context, c *control.Agent) error {
 			v, err := c.ModifyVolume(ctx, req)
@@ -53,6 +61,9 @@ func (a *app) volumeModify() *cobra.Command {
 			}
 			return a.printVolume(v, func(v volumeView) string {
 				line := fmt.Sprintf("volume %s: %d replicas, compression %s", v.Name, v.Replicas, v.Compression)
+				if b := v.bounds(); b != "" {
+					line += ", " + b
+				}
 				if l := limits(v.MaxIOPS, v.MaxRate); l != "" {
 					line += ", at most " + l
 				}
@@ -62,6 +73,8 @@ func (a *app) volumeModify() *cobra.Command {
 	})
 	f := cmd.Flags()
 	f.Int32Var(&replicas, "replicas", 3, "number of copies, on different nodes: 1 to 7")
+	f.Int32Var(&least, "min-replicas", 0, "least copies that the number may fall to by itself; 3 or more if flushes wait for a majority")
+	f.Int32Var(&most, "max-replicas", 0, "most copies that it may rise to by itself: 1 to 7")
 	f.StringVar(&compression, "compression", "none", "none or zstd")
 	f.Int64Var(&iops, "max-iops", 0, "most reads, writes and discards in a second; 0: no limit")
 	f.StringVar(&rate, "max-rate", "0", "most bytes read and written in a second, as 100MiB; 0: no limit")

@@ -36,6 +36,11 @@ type volumeView struct {
 	MaxRate        int64          `json:"maxBytesPerSecond,omitempty"`
 	Used           int64          `json:"used,omitempty"`
 	Copies         int32          `json:"copies,omitempty"`
+	MinReplicas    int32          `json:"minReplicas,omitempty"`
+	MaxReplicas    int32          `json:"maxReplicas,omitempty"`
+	WhyReplicas    string         `json:"replicasReason,omitempty"`
+	ReplicasSince  string         `json:"replicasChanged,omitempty"`
+	Verdict        string         `json:"replicasVerdict,omitempty"`
 	DataLoss       uint64         `json:"dataLossPossible,omitempty"` // since this epoch
 	Snapshots      []snapshotView `json:"snapshots"`
 	Open           *openView      `json:"open,omitempty"`
@@ -91,6 +96,7 @@ func viewVolume(v *agentv1.Volume) volumeView {
 		State: short(v.GetState().String(), "VOLUME_STATE_"), Node: v.GetHolderNode(), Device: v.GetDevice(), Transport: v.GetDeviceTransport(),
 		DeviceKind: short(v.GetDeviceKind().String(), "DEVICE_KIND_"), Failure: v.GetFailure(), Epoch: v.GetEpoch(), Created: when(v.GetCreatedUnix()),
 		MaxIOPS: v.GetMaxIops(), MaxRate: v.GetMaxBytesPerSecond(), Used: v.GetUsed(), Copies: v.GetCopies(), DataLoss: v.GetDataLossPossible(), Snapshots: []snapshotView{},
+		MinReplicas: v.GetMinReplicas(), MaxReplicas: v.GetMaxReplicas(), WhyReplicas: v.GetReplicasReason(), ReplicasSince: when(v.GetReplicasChangedUnix()), Verdict: v.GetReplicasVerdict(),
 	}
 	if v.GetClaimName() != "" {
 		out.Claim = v.GetClaimNamespace() + "/" + v.GetClaimName()
@@ -145,7 +151,7 @@ func (v *volumeView) note() string {
 func (v *volumeView) details(r *show.Rows) {
 	for _, f := range [][2]string{
 		{"name", v.Name}, {"id", v.ID}, {"size", size.Format(v.Size)}, {"state", v.State}, {"node", v.Node}, {"device", v.Device}, {"kind", v.DeviceKind}, {"transport", v.Transport},
-		{"replicas", fmt.Sprint(v.Replicas)}, {"compression", v.Compression}, {"encrypted", fmt.Sprint(v.Encrypted)}, {"parent", v.Parent},
+		{"replicas", fmt.Sprint(v.Replicas)}, {"adaptive", v.bounds()}, {"compression", v.Compression}, {"encrypted", fmt.Sprint(v.Encrypted)}, {"parent", v.Parent},
 		{"epoch", v.Epoch}, {"created", v.Created}, {"claim", v.Claim}, {"used", sizeOrNone(v.Used)}, {"limit", limits(v.MaxIOPS, v.MaxRate)}, {"note", v.note()},
 	} {
 		if f[1] != "" {
@@ -171,6 +177,21 @@ func (v *volumeView) details(r *show.Rows) {
 			r.Add(name, fmt.Sprint(o.Counters[name]))
 		}
 	}
+}
+
+// bounds says within which bounds the number of copies follows reads, and why it is what it is; empty: there are none.
+func (v *volumeView) bounds() string {
+	if v.MinReplicas == 0 {
+		return ""
+	}
+	s := fmt.Sprintf("%d to %d by reads", v.MinReplicas, v.MaxReplicas)
+	if v.Verdict != "" {
+		s += ": " + v.Verdict
+	}
+	if v.WhyReplicas != "" {
+		s += fmt.Sprintf(" (last %s, %s)", v.WhyReplicas, v.ReplicasSince)
+	}
+	return s
 }
 
 // sizeOrNone is empty for what is not known.

@@ -82,6 +82,14 @@ func (s *Server) ModifyVolume(ctx context.Context, r *agentv1.ModifyVolumeReques
 		n := int(*r.Replicas)
 		q.Replicas = &n
 	}
+	if r.MinReplicas != nil {
+		n := int(*r.MinReplicas)
+		q.Least = &n
+	}
+	if r.MaxReplicas != nil {
+		n := int(*r.MaxReplicas)
+		q.Most = &n
+	}
 	if r.Compression != nil {
 		if *r.Compression < 0 || *r.Compression > agentv1.Compression(block.CompressionZstd) {
 			return nil, status.Errorf(codes.InvalidArgument, "volume %q: compression %d", r.Volume, *r.Compression)

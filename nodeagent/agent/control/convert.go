@@ -60,6 +60,10 @@ func (s *Server) volume(i *volumes.Info) *agentv1.Volume {
 		Device: i.Device, DeviceKind: fromKind(i.Kind), DeviceTransport: i.Transport, Epoch: i.Fact.Epoch.String(), CreatedUnix: i.Created,
 		ClaimNamespace: i.Claim.Namespace, ClaimName: i.Claim.Name, MaxIops: i.Limits.IOPS, MaxBytesPerSecond: i.Limits.BytesPerSecond,
 		Used: i.Used, Copies: int32(i.Copies), DataLossPossible: i.Lost,
+		MinReplicas: int32(i.Adaptive.Least), MaxReplicas: int32(i.Adaptive.Most), ReplicasReason: i.Adaptive.Why, ReplicasChangedUnix: i.Adaptive.Changed,
+	}
+	if d, ok := s.parts.Demand(i.ID); ok {
+		v.ReplicasVerdict = d.Words()
 	}
 	if !i.Parent.IsZero() {
 		v.Parent, v.ParentSnapshot = i.Parent.String(), fmt.Sprintf("%x", i.Snapshot)

@@ -26,6 +26,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/stores"
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
 	"mynetwork.io/mynetwork/nodeagent/cache"
+	"mynetwork.io/mynetwork/nodeagent/core/adaptive"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/export/socket"
 	"mynetwork.io/mynetwork/nodeagent/peer"
@@ -67,6 +68,7 @@ type Parts struct {
 	Orphans                    Orphans
 	Counters                   func() map[string]uint64
 	Scrubbed                   func(s block.StoreID) (scrub.Status, bool)
+	Demand                     func(v block.VolumeID) (adaptive.Reason, bool)
 	Layouts                    Layouts // nil: the network's layout is fixed
 	Figures                    func() ([]*dto.MetricFamily, error)
 	History                    *history.History

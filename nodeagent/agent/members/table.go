@@ -288,6 +288,13 @@ func (t *Table) Leaving() (here, any bool) {
 	return here, any
 }
 
+// Strict tells whether the layout has no two copies in one zone.
+func (t *Table) Strict() bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.layout != nil && t.layout.Params().Zones == placement.ZonesStrict
+}
+
 // Owner gives the node of a store.
 func (t *Table) Owner(s block.StoreID) (node string, ok bool) {
 	t.mu.RLock()

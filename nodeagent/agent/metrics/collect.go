@@ -6,6 +6,7 @@ import (
 
 	m "mynetwork.io/mynetwork/metrics"
 	"mynetwork.io/mynetwork/metrics/meter"
+	"mynetwork.io/mynetwork/nodeagent/agent/demand"
 	"mynetwork.io/mynetwork/nodeagent/agent/health"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/agent/stores"
@@ -38,6 +39,7 @@ type Parts struct {
 	Refused, Lost *atomic.Uint64
 	Events        func() uint64
 	Care          *Care
+	Adapted       func() map[demand.Change]uint64
 	Levels        func() map[string]health.Reading
 	Now           func() time.Time
 }
@@ -66,6 +68,9 @@ func New(p Parts) *m.Collector {
 			if n.Name != p.Node {
 				putPeer(e, &n, p.Health(n.Name))
 			}
+		}
+		for c, n := range p.Adapted() {
+			e.Put("volume_copies_adapted_total", float64(n), c.Volume, string(c.Why))
 		}
 		p.replication(e)
 	})
@@ -101,6 +106,10 @@ func (p *Parts) volume(e *m.Emitter, v *volumes.Info) {
 	e.Flag("volume_stalled", v.Err == nil && v.Meter != nil && v.Meter.Stalled(p.Now()), n)
 	e.Put("volume_copies_wanted", float64(v.Replicas), n)
 	e.Put("volume_copies_least", float64(v.Copies), n)
+	if v.Adaptive.Least > 0 {
+		e.Put("volume_copies_bound", float64(v.Adaptive.Least), n, "least")
+		e.Put("volume_copies_bound", float64(v.Adaptive.Most), n, "most")
+	}
 	e.Put("volume_limit_operations", float64(v.Limits.IOPS), n)
 	e.Put("volume_limit_bytes", float64(v.Limits.BytesPerSecond), n)
 	st := v.Status

@@ -40,6 +40,8 @@ func volumeState() []m.Family {
 		{Name: "volume_stalled", Kind: m.Gauge, Labels: v, Help: "1 while requests wait and none of their kind has ended for a second."},
 		{Name: "volume_copies_wanted", Kind: m.Gauge, Labels: v, Help: "Copies that each part should have."},
 		{Name: "volume_copies_least", Kind: m.Gauge, Labels: v, Help: "The fewest good copies that any part has, as last counted; 0: not counted yet."},
+		{Name: "volume_copies_bound", Kind: m.Gauge, Labels: []string{"volume", "bound"}, Help: "The least and the most copies that a volume may have by itself, by how much it is read; without bounds there is no such series."},
+		{Name: "volume_copies_adapted_total", Kind: m.Counter, Labels: []string{"volume", "reason"}, Help: "Changes of the number of copies that this node made by itself. Reasons: ReadHot, Unused, LowSpace, BelowLeast, AboveMost."},
 		{Name: "volume_replicas_failed", Kind: m.Gauge, Labels: v, Help: "Replicas of the open extent that were left out."},
 		{Name: "volume_extents", Kind: m.Gauge, Labels: v, Help: "Extents in use."},
 		{Name: "volume_extents_degraded", Kind: m.Gauge, Labels: v, Help: "Extents that are not known to have all their copies."},

@@ -14,11 +14,13 @@ import (
 
 	m "mynetwork.io/mynetwork/metrics"
 	"mynetwork.io/mynetwork/metrics/meter"
+	"mynetwork.io/mynetwork/nodeagent/agent/demand"
 	"mynetwork.io/mynetwork/nodeagent/agent/health"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/agent/stores"
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
 	"mynetwork.io/mynetwork/nodeagent/cache"
+	"mynetwork.io/mynetwork/nodeagent/core/adaptive"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/export/metered"
 	"mynetwork.io/mynetwork/nodeagent/peer"
@@ -33,7 +35,7 @@ func busy() Parts {
 	w.Writes.Ended(time.Now(), 4096, nil)
 	w.Reads.Ended(time.Now(), 4096, errors.New("disk"))
 	v := volumes.Info{Record: registry.Record{ID: block.VolumeID{1}, Name: "pvc-1", Size: 1 << 30, Replicas: 3, Copies: 2, Used: 5 << 20,
-		Claim: registry.Claim{Namespace: "shop", Name: "db"}, Limits: registry.Limits{IOPS: 100}}, State: volumes.Attached, Kind: volumes.Fuse, Meter: w,
+		Claim: registry.Claim{Namespace: "shop", Name: "db"}, Limits: registry.Limits{IOPS: 100}, Adaptive: registry.Adaptive{Least: 3, Most: 5}}, State: volumes.Attached, Kind: volumes.Fuse, Meter: w,
 		Status: &volume.Status{Committed: 5, Appended: 7, Extents: 3, Degraded: 1, RingUsed: 8192, Members: []volume.MemberStatus{{Failed: true}, {}}, Stats: volume.Stats{JournalBytes: 9000}}}
 	ended := volumes.Info{Record: registry.Record{ID: block.VolumeID{2}, Name: "pvc-2", Weak: true}, Err: errors.New("fenced")}
 	var d stores.DiskMeter
@@ -53,7 +55,7 @@ func busy() Parts {
 		Health: func(string) peer.Report { return peer.Report{RTT: time.Millisecond, Reliability: 1, Reputation: 1} },
 		Cache:  func() cache.Metrics { return cache.Metrics{Hits: 3, Misses: 1, Bytes: 4096} }, CacheBytes: 1 << 20,
 		Layout: func() uint64 { return 7 }, Certificate: func() time.Time { return time.Unix(2000000000, 0) }, Refused: &atomic.Uint64{}, Lost: &atomic.Uint64{},
-		Events: func() uint64 { return 12 }, Care: care, Levels: (&health.Judge{}).Read, Now: time.Now}
+		Events: func() uint64 { return 12 }, Care: care, Adapted: func() map[demand.Change]uint64 { return map[demand.Change]uint64{{Volume: "db", Why: adaptive.ReadHot}: 2} }, Levels: (&health.Judge{}).Read, Now: time.Now}
 }
 
 // TestLint: names, types and helps are as Prometheus wants them. The control has a name that is not.

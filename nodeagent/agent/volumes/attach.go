@@ -31,7 +31,8 @@ type attachment struct {
 	gate *gate.Gate    // what the device serves; set with eng
 	work metered.Meter
 
-	history atomic.Uint64 // number of the epoch of the history that the registry was told of
+	now     atomic.Pointer[settings] // as last changed while it was open here; nil: as rec has them
+	history atomic.Uint64            // number of the epoch of the history that the registry was told of
 
 	mu      sync.Mutex
 	dev     export.Device // nil: none yet, or none any more

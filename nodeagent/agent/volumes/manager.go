@@ -254,6 +254,7 @@ func (m *Manager) info(r registry.Record) Info {
 	switch {
 	case a != nil:
 		st := a.eng.Status()
+		a.now.Load().put(&i.Record)
 		i.State, i.Kind, i.Device, i.Status, i.Err = Attached, a.kind, a.path(), &st, a.eng.Err()
 		i.Transport, i.Meter = TransportOf(a.device()), &a.work
 		i.Size = st.Size

@@ -73,6 +73,39 @@ const (
 	AboveMost  Reason = "AboveMost"   // one fewer, as there are more than people want
 )
 
+// Words says a reason to people.
+func (w Reason) Words() string {
+	switch w {
+	case Off:
+		return "its bounds do not differ, so the number stays as it is"
+	case Steady:
+		return "reads ask for no other number"
+	case Resting:
+		return "another number is wanted, and the last change was a short while ago"
+	case AtMost:
+		return "reads ask for more, and these are the most that are allowed"
+	case AtLeast:
+		return "reads ask for fewer, and these are the least that are allowed"
+	case NoRoom:
+		return "more are wanted, and too few nodes have room"
+	case Degraded:
+		return "nothing changes while copies are missing"
+	case Moving:
+		return "nothing changes while copies move"
+	case LowSpace:
+		return "a node is short of space"
+	case ReadHot:
+		return "it is read much"
+	case Unused:
+		return "it is read little"
+	case BelowLeast:
+		return "there were fewer than people want"
+	case AboveMost:
+		return "there were more than people want"
+	}
+	return string(w)
+}
+
 // Decision is how many copies are wanted, and why.
 type Decision struct {
 	Want int
