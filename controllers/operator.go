@@ -207,7 +207,7 @@ func Setup(ctx context.Context, m ctrl.Manager, o Options) error {
 		&storagenode.Reconciler{Client: c, Live: m.GetAPIReader(), Bodies: lines, Events: events, Now: time.Now, Options: storagenode.Options{Namespace: o.Namespace, GuardImage: o.GuardImage}},
 		&takeover.Reconciler{Client: c, Live: m.GetAPIReader(), Events: events, Fencer: lines, Now: time.Now},
 		&snapshotter.Reconciler{Client: c, Namespace: o.Namespace},
-		&contentgroup.Reconciler{Client: c, Now: time.Now},
+		&contentgroup.Reconciler{Client: c, Events: events, Modifier: lines, Now: time.Now},
 		&contentgroup.Views{Client: c, Live: m.GetAPIReader()},
 		&warrants.Records{Client: c, Live: m.GetAPIReader(), Namespace: o.Namespace, Now: time.Now},
 		&warrants.Members{Client: c, Namespace: o.Namespace, Now: time.Now},

@@ -115,7 +115,16 @@ func TestRealRules(t *testing.T) {
 		func(o client.Object) { o.(*v1alpha1.StorageNode).Spec.NodeName = "b" })
 	made(&v1alpha1.ContentGroup{ObjectMeta: metav1.ObjectMeta{Name: "rules", Namespace: "default"}, Spec: v1alpha1.ContentGroupSpec{Network: "rules", Kind: v1alpha1.GroupVolume, Claim: "c"}},
 		func(o client.Object) { o.(*v1alpha1.ContentGroup).Spec.Network = "other" },
-		func(o client.Object) { o.(*v1alpha1.ContentGroup).Spec.Kind = v1alpha1.GroupFiles })
+		func(o client.Object) { o.(*v1alpha1.ContentGroup).Spec.Kind = v1alpha1.GroupFiles },
+		func(o client.Object) { o.(*v1alpha1.ContentGroup).Spec.MinCopies = new(int32(3)) },
+		func(o client.Object) {
+			s := &o.(*v1alpha1.ContentGroup).Spec
+			s.MinCopies, s.MaxCopies = new(int32(5)), new(int32(3))
+		},
+		func(o client.Object) {
+			s := &o.(*v1alpha1.ContentGroup).Spec
+			s.Copies, s.MinCopies, s.MaxCopies = new(int32(3)), new(int32(3)), new(int32(5))
+		})
 	record, changes := recordRules()
 	made(record, changes...)
 	for _, m := range messages(t) {

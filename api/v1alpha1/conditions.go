@@ -167,6 +167,10 @@ const (
 	EventPodDeleted = "PodDeleted"
 	// EventPodKept: a pod of a dead node was not deleted by force; the message has the reason and the command to run.
 	EventPodKept = "PodKept"
+	// EventCopiesSet: the copies of a volume, or their bounds, were changed as its ContentGroup says.
+	EventCopiesSet = "CopiesSet"
+	// EventCopiesAdapted: the number of a volume's copies has followed how much it is read, or the space that is left.
+	EventCopiesAdapted = "CopiesAdapted"
 	// EventFailed: an action failed; the message has the error, and it is tried again.
 	EventFailed = "Failed"
 )

@@ -102,6 +102,12 @@ type ContentGroupStatus struct {
 	// copies is how many copies the volume is kept in.
 	// +optional
 	Copies int32 `json:"copies"`
+	// minCopies and maxCopies are the bounds that were set through this group. Absent: none were.
+	// +optional
+	MinCopies *int32 `json:"minCopies,omitempty"`
+	// maxCopies: see minCopies.
+	// +optional
+	MaxCopies *int32 `json:"maxCopies,omitempty"`
 	// copiesReason says in one word why the number of copies last changed by itself: ReadHot, Unused, LowSpace, BelowLeast, AboveMost. Empty: it did not.
 	// +optional
 	CopiesReason string `json:"copiesReason,omitempty"`

@@ -232,6 +232,16 @@ func (in *ContentGroupStatus) DeepCopyInto(out *ContentGroupStatus) {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
 	}
+	if in.MinCopies != nil {
+		in, out := &in.MinCopies, &out.MinCopies
+		*out = new(int32)
+		**out = **in
+	}
+	if in.MaxCopies != nil {
+		in, out := &in.MaxCopies, &out.MaxCopies
+		*out = new(int32)
+		**out = **in
+	}
 	in.CopiesChanged.DeepCopyInto(&out.CopiesChanged)
 	if in.Used != nil {
 		in, out := &in.Used, &out.Used

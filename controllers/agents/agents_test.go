@@ -51,6 +51,8 @@ type agent struct {
 	fences []*agentv1.FenceVolumeRequest
 	answer *agentv1.FenceVolumeResponse
 	names  []string // of its clients
+
+	modified []*agentv1.ModifyVolumeRequest
 }
 
 func (a *agent) client(ctx context.Context) {
@@ -283,6 +285,36 @@ func TestOnlyTheNodeItself(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func (a *agent) ModifyVolume(_ context.Context, r *agentv1.ModifyVolumeRequest) (*agentv1.Volume, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.modified = append(a.modified, r)
+	return &agentv1.Volume{}, a.fails
+}
+
+// TestModify: who has the volume is asked, and nobody else; of a volume that nobody has, others are asked when one is away; what is refused is refused.
+func TestModify(t *testing.T) {
+	w := newWorld(t, nil)
+	c := agents.Copies{Min: new(int32(3)), Max: new(int32(5))}
+	if err := w.Modify(t.Context(), network, "v1", "b", c); err != nil || len(w.nodes["b"].modified) != 1 || len(w.nodes["a"].modified) != 0 {
+		t.Fatalf("%v, %v", err, w.nodes["b"].modified)
+	}
+	if r := w.nodes["b"].modified[0]; r.Volume != "v1" || *r.MinReplicas != 3 || *r.MaxReplicas != 5 || r.Replicas != nil {
+		t.Errorf("%v", r)
+	}
+	w.nodes["a"].fails = errDisk
+	if err := w.Modify(t.Context(), network, "v1", "", c); err != nil || len(w.nodes["a"].modified) != 1 || len(w.nodes["b"].modified) != 2 {
+		t.Errorf("%v", err)
+	}
+	if err := w.Modify(t.Context(), network, "v1", "a", c); err == nil || errors.Is(err, agents.ErrRefused) {
+		t.Errorf("the holder fails: %v", err)
+	}
+	w.nodes["a"].fails = grpcstatus.Error(codes.InvalidArgument, "5 copies on 4 nodes")
+	if err := w.Modify(t.Context(), network, "v1", "", c); !errors.Is(err, agents.ErrRefused) || len(w.nodes["b"].modified) != 2 {
+		t.Errorf("%v", err)
 	}
 }
 

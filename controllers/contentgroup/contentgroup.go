@@ -10,21 +10,33 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
+	"mynetwork.io/mynetwork/controllers/agents"
 	"mynetwork.io/mynetwork/controllers/mynetwork"
 	"mynetwork.io/mynetwork/controllers/status"
 )
 
-// Reconciler fills in the status of groups. All fields are required.
+// Reconciler fills in the status of groups, and has agents set the copies that groups ask for. All fields are required.
 type Reconciler struct {
-	Client client.Client
-	Now    func() time.Time
+	Client   client.Client
+	Events   events.EventRecorder
+	Modifier Modifier
+	Now      func() time.Time
 }
+
+// Modifier has an agent change the copies of a volume; *agents.Agents is one.
+type Modifier interface {
+	Modify(ctx context.Context, n *v1alpha1.MyNetwork, volumeID, holder string, c agents.Copies) error
+}
+
+var _ Modifier = (*agents.Agents)(nil)
 
 // SetupWithManager starts the controller. The manager's cache has to have the index of mynetwork.AddIndexes.
 func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
@@ -70,28 +82,38 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		}
 		records.Items = slices.DeleteFunc(records.Items, func(v v1alpha1.VolumeRecord) bool { return v.Spec.Network != g.Spec.Network })
 	}
-	want := Compute(g, err == nil, records.Items, r.Now())
+	asked, err := r.set(ctx, g, network, records.Items)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	want := Compute(g, network.Name != "", records.Items, asked, r.Now())
+	result := ctrl.Result{RequeueAfter: asked.again()}
 	if equality.Semantic.DeepEqual(g.Status, want) {
-		return ctrl.Result{}, nil
+		return result, nil
 	}
 	before := g.DeepCopy()
 	g.Status = want
 	if err := r.Client.Status().Patch(ctx, g, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); client.IgnoreNotFound(err) != nil {
 		return ctrl.Result{}, fmt.Errorf("status of group %s: %w", req, err)
 	}
-	return ctrl.Result{}, nil
+	r.tell(before, g, asked)
+	return result, nil
 }
 
-// Compute makes the status of a group. It is pure.
-func Compute(g *v1alpha1.ContentGroup, network bool, records []v1alpha1.VolumeRecord, now time.Time) v1alpha1.ContentGroupStatus {
+// Compute makes the status of a group. It is pure. asked is what came of asking an agent for the group's copies.
+func Compute(g *v1alpha1.ContentGroup, network bool, records []v1alpha1.VolumeRecord, asked Asked, now time.Time) v1alpha1.ContentGroupStatus {
 	st := *g.Status.DeepCopy()
-	st.Volume, st.Copies, st.StateCount, st.Used, st.States = "", 0, 0, nil, nil
+	st.Volume, st.Copies, st.StateCount, st.Used, st.States, st.CopiesReason, st.CopiesChanged = "", 0, 0, nil, nil, "", metav1.Time{}
+	if asked.Bounds {
+		st.MinCopies, st.MaxCopies = g.Spec.MinCopies, g.Spec.MaxCopies
+	}
 	rec := recordOf(g, records)
 	if rec != nil {
 		st.Volume, st.Copies, st.Used = rec.Name, rec.Spec.Copies, rec.State.Used
+		st.CopiesReason, st.CopiesChanged = rec.State.CopiesReason, rec.State.CopiesChanged
 		st.StateCount, st.States = int32(len(rec.State.Snapshots))+1, states(rec)
 	}
-	o := outcome(g, network, rec)
+	o := outcome(g, network, rec, asked)
 	status.Set(&st.Conditions, g.Generation, o, now)
 	short := rec != nil && rec.State.Copies > 0 && rec.State.Copies < rec.Spec.Copies
 	reason, why := v1alpha1.ReasonHealthy, "no copy is known to be missing"
@@ -139,7 +161,7 @@ func recordOf(g *v1alpha1.ContentGroup, records []v1alpha1.VolumeRecord) *v1alph
 	return nil
 }
 
-func outcome(g *v1alpha1.ContentGroup, network bool, rec *v1alpha1.VolumeRecord) status.Outcome {
+func outcome(g *v1alpha1.ContentGroup, network bool, rec *v1alpha1.VolumeRecord, asked Asked) status.Outcome {
 	switch {
 	case !network:
 		return status.OutcomeStalled(v1alpha1.ReasonNetworkMissing, "there is no MyNetwork %s", g.Spec.Network)
@@ -149,8 +171,12 @@ func outcome(g *v1alpha1.ContentGroup, network bool, rec *v1alpha1.VolumeRecord)
 		return status.OutcomeStalled(v1alpha1.ReasonInvalidSpec, "spec.claim is empty: write the name of a PersistentVolumeClaim of this namespace")
 	case rec == nil:
 		return status.OutcomeProgressing(v1alpha1.ReasonProgressing, "waits for the volume of claim %s", g.Spec.Claim)
-	case g.Spec.Copies != nil && *g.Spec.Copies != rec.Spec.Copies:
-		return status.OutcomeStalled(v1alpha1.ReasonInvalidSpec, "the volume has %d copies, and changing them through its group is not built yet: take spec.copies away", rec.Spec.Copies)
+	case asked.Refused != "":
+		return status.OutcomeStalled(v1alpha1.ReasonInvalidSpec, "the copies of volume %s stay as they are: %s", rec.Name, asked.Refused)
+	case asked.Failed != "":
+		return status.OutcomeProgressing(v1alpha1.ReasonProgressing, "the copies of volume %s are not changed yet, it is tried again: %s", rec.Name, asked.Failed)
+	case asked.Done:
+		return status.OutcomeProgressing(v1alpha1.ReasonProgressing, "the copies of volume %s are being changed", rec.Name)
 	}
 	return status.OutcomeReady("shows volume " + rec.Name)
 }

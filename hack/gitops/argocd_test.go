@@ -256,11 +256,11 @@ func TestControllersStatuses(t *testing.T) {
 		}
 	}
 	g := &v1alpha1.ContentGroup{ObjectMeta: metav1.ObjectMeta{Name: "data", Namespace: "default", Generation: 1}, Spec: v1alpha1.ContentGroupSpec{Network: "main", Claim: "data"}}
-	g.Status = contentgroup.Compute(g, true, []v1alpha1.VolumeRecord{*record()}, epoch)
+	g.Status = contentgroup.Compute(g, true, []v1alpha1.VolumeRecord{*record()}, contentgroup.Asked{}, epoch)
 	if h := assess(t, g, "ContentGroup"); h.Status != healthy || !strings.Contains(h.Message, "Degraded: a part of the volume has 2 of 3 copies") {
 		t.Errorf("a group whose volume misses copies is %v", h)
 	}
-	g.Status = contentgroup.Compute(g, false, nil, epoch)
+	g.Status = contentgroup.Compute(g, false, nil, contentgroup.Asked{}, epoch)
 	if h := assess(t, g, "ContentGroup"); h.Status != degraded {
 		t.Errorf("a group of no network is %v", h)
 	}
