@@ -59,16 +59,7 @@ func (a *app) volumeModify() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printVolume(v, func(v volumeView) string {
-				line := fmt.Sprintf("volume %s: %d replicas, compression %s", v.Name, v.Replicas, v.Compression)
-				if b := v.bounds(); b != "" {
-					line += ", " + b
-				}
-				if l := limits(v.MaxIOPS, v.MaxRate); l != "" {
-					line += ", at most " + l
-				}
-				return line
-			})
+			return a.printVolume(v, modified)
 		})
 	})
 	f := cmd.Flags()
@@ -79,6 +70,18 @@ func (a *app) volumeModify() *cobra.Command {
 	f.Int64Var(&iops, "max-iops", 0, "most reads, writes and discards in a second; 0: no limit")
 	f.StringVar(&rate, "max-rate", "0", "most bytes read and written in a second, as 100MiB; 0: no limit")
 	return cmd
+}
+
+// modified says how a volume is now.
+func modified(v volumeView) string {
+	line := fmt.Sprintf("volume %s: %d replicas, compression %s", v.Name, v.Replicas, v.Compression)
+	if b := v.bounds(); b != "" {
+		line += ", " + b
+	}
+	if l := limits(v.MaxIOPS, v.MaxRate); l != "" {
+		line += ", at most " + l
+	}
+	return line
 }
 
 // orphanView is an orphan as JSON and YAML show it.

@@ -3,6 +3,7 @@ package inspect
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -88,14 +89,7 @@ func (f *Facts) copies(l *list, r *v1alpha1.VolumeRecord) {
 		}
 	}
 	want, have := int(r.Spec.Copies), int(r.State.Copies)
-	if least, most := r.Spec.MinCopies, r.Spec.MaxCopies; least > 0 && least < most {
-		last := "it has not changed by itself yet"
-		if why := r.State.CopiesReason; why != "" {
-			last = fmt.Sprintf("it last changed by itself %s ago: %s", ago(f.Now.Sub(r.State.CopiesChanged.Time)), why)
-		}
-		l.note("it follows how much the volume is read while it is attached; minCopies and maxCopies of its ContentGroup are the bounds, and end it if they are taken away",
-			"%d copies are wanted, of %d to %d; %s", want, least, most, last)
-	}
+	adapts(l, f.Now, r)
 	if have > 0 && have < want {
 		do := "copies are made again by themselves; nothing is in the way that is known"
 		if len(away)+len(full)+len(broken) > 0 || storage < want {
@@ -148,4 +142,16 @@ func (f *Facts) VolumeID(name, namespace string) (id, network string, err error)
 		return "", "", fmt.Errorf("%q in namespace %s: %w", name, namespace, ErrNotFound)
 	}
 	return r.Spec.VolumeID, r.Spec.Network, nil
+}
+
+// adapts says that the number of copies follows reads, and when it last did.
+func adapts(l *list, now time.Time, r *v1alpha1.VolumeRecord) {
+	if least, most := r.Spec.MinCopies, r.Spec.MaxCopies; least > 0 && least < most {
+		last := "it has not changed by itself yet"
+		if why := r.State.CopiesReason; why != "" {
+			last = fmt.Sprintf("it last changed by itself %s ago: %s", ago(now.Sub(r.State.CopiesChanged.Time)), why)
+		}
+		l.note("it follows how much the volume is read while it is attached; minCopies and maxCopies of its ContentGroup are the bounds, and end it if they are taken away",
+			"%d copies are wanted, of %d to %d; %s", r.Spec.Copies, least, most, last)
+	}
 }
