@@ -78,6 +78,16 @@ func placeable(free []int64, copies int) int64 {
 	return 0
 }
 
+// coarse rounds a capacity down, by less than a hundredth of it: the provisioner writes one object per StorageClass when it is told another
+// number, and every write to a volume changes the last digits.
+func coarse(capacity int64) int64 {
+	step := int64(request.Page)
+	for step <= capacity/256 {
+		step *= 2
+	}
+	return capacity / step * step
+}
+
 // room is the free space of each node of a network that has stores, in bytes.
 func room(states []*agentv1.StatusResponse) (free []int64) {
 	for _, s := range states {
@@ -141,5 +151,6 @@ func (d *Controller) GetCapacity(ctx context.Context, r *csi.GetCapacityRequest)
 		}
 		most = max(most, placeable(free, copies))
 	}
+	most = coarse(most)
 	return &csi.GetCapacityResponse{AvailableCapacity: most, MaximumVolumeSize: wrapperspb.Int64(most), MinimumVolumeSize: wrapperspb.Int64(request.Least(uses))}, nil
 }

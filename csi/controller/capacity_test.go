@@ -28,3 +28,21 @@ func TestPlaceable(t *testing.T) {
 		}
 	})
 }
+
+// TestCoarse: never more than there is, at least 99 of 100, and not moved by each write. A full network is full.
+func TestCoarse(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.Int64Range(0, 1<<50).Draw(t, "bytes")
+		got := coarse(n)
+		if got > n || n-got > max(n/100, 4095) || got%4096 != 0 {
+			t.Fatalf("coarse(%d) = %d", n, got)
+		}
+	})
+	seen := map[int64]bool{}
+	for used := int64(0); used < 1<<30; used += 1 << 20 { // of 1 TiB
+		seen[coarse(1<<40-used)] = true
+	}
+	if len(seen) > 2 {
+		t.Errorf("a GiB written in MiBs changes what is told %d times", len(seen))
+	}
+}
