@@ -152,6 +152,10 @@ type ClaimReference struct {
 	// name of the claim.
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name"`
+	// size is how many bytes the claim asks for, where the volume was made larger than that because sizes are rounded up.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Size int64 `json:"size,omitempty"`
 }
 
 // VolumeFact is (epoch, token, anchor): who may write, and from where the journal is followed to its end.

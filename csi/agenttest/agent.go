@@ -96,7 +96,8 @@ func (a *agent) CreateVolume(_ context.Context, r *agentv1.CreateVolumeRequest) 
 	n := a.n
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	m := &agentv1.Volume{Name: r.Name, Size: r.Size, Replicas: r.Replicas, Weak: r.Weak, ExtentSize: r.ExtentSize, Compression: r.Compression}
+	m := &agentv1.Volume{Name: r.Name, Size: r.Size, Replicas: r.Replicas, Weak: r.Weak, ExtentSize: r.ExtentSize, Compression: r.Compression,
+		ClaimSize: r.ClaimSize}
 	if m.Replicas == 0 {
 		m.Replicas = 3
 	}
@@ -206,7 +207,7 @@ func (a *agent) ResizeVolume(_ context.Context, r *agentv1.ResizeVolumeRequest) 
 		if err := a.n.devices.Resize(v.msg.Id, v.msg.Device, r.Size); err != nil {
 			return err
 		}
-		v.msg.Size = r.Size
+		v.msg.Size, v.msg.ClaimSize = r.Size, r.ClaimSize
 		out = a.n.view(v, a.node)
 		return nil
 	})
@@ -291,7 +292,8 @@ func (a *agent) CloneVolume(_ context.Context, r *agentv1.CloneVolumeRequest) (*
 			return status.Errorf(codes.InvalidArgument, "clone of %d bytes, the snapshot has %d", size, s.Size)
 		}
 		p := v.msg
-		m := &agentv1.Volume{Name: r.Name, Size: size, Replicas: p.Replicas, Weak: p.Weak, ExtentSize: p.ExtentSize, Compression: p.Compression, Parent: p.Id, ParentSnapshot: s.Id}
+		m := &agentv1.Volume{Name: r.Name, Size: size, Replicas: p.Replicas, Weak: p.Weak, ExtentSize: p.ExtentSize, Compression: p.Compression, Parent: p.Id, ParentSnapshot: s.Id,
+			ClaimSize: r.ClaimSize}
 		before := len(n.volumes)
 		c, err := n.add(m, v.key, func(have *volume) bool {
 			return have.msg.Parent == m.Parent && have.msg.ParentSnapshot == m.ParentSnapshot && have.msg.Size == m.Size

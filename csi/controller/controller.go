@@ -292,7 +292,8 @@ func (d *Controller) ControllerExpandVolume(ctx context.Context, r *csi.Controll
 		return nil, fmt.Errorf("volume %s has %d bytes already, asked for at most %d: %w", h, v.Size, limit, request.ErrRange)
 	}
 	if v.Size < size {
-		if v, err = a.ResizeVolume(ctx, &agentv1.ResizeVolumeRequest{Volume: h.ID, Size: size, EncryptionKey: key}); err != nil {
+		if v, err = a.ResizeVolume(ctx, &agentv1.ResizeVolumeRequest{Volume: h.ID, Size: size, EncryptionKey: key,
+			ClaimSize: fewer(r.CapacityRange.RequiredBytes, size)}); err != nil {
 			return nil, fmt.Errorf("expand volume %s: %w", h, err)
 		}
 	}

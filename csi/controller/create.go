@@ -24,6 +24,7 @@ type plan struct {
 	size    int64  // bytes, without a source
 	least   int64  // what is required, rounded up
 	limit   int64  // 0: none
+	asked   int64  // what is required, as it was said; 0: nothing, or nobody says for which claim
 	key     []byte
 	from    *csi.VolumeContentSource
 	many    bool // it is to be read on many nodes
@@ -100,6 +101,9 @@ func (d *Controller) planCreate(ctx context.Context, r *csi.CreateVolumeRequest)
 		return p, err
 	}
 	p.limit = r.CapacityRange.GetLimitBytes()
+	if p.Claim.Name != "" {
+		p.asked = r.CapacityRange.GetRequiredBytes()
+	}
 	p.name, p.from = handle.Name(r.Name), r.VolumeContentSource
 	p.size = p.least
 	if r.CapacityRange.GetRequiredBytes() == 0 {
@@ -131,6 +135,14 @@ func (p *plan) fits(size int64) bool {
 	return size >= p.least && (p.limit == 0 || size <= p.limit)
 }
 
+// fewer is what agents are told that a claim asks for: nothing, where its volume is not larger.
+func fewer(asked, size int64) int64 {
+	if asked < size {
+		return asked
+	}
+	return 0
+}
+
 // settle runs make for the size wanted. If there is such a volume with another size that fits as well, it runs make for
 // that, so that the agent is the one who judges whether everything else is equal.
 func (p *plan) settle(ctx context.Context, a agentv1.AgentClient, size int64, make func(size int64) (*agentv1.Volume, error)) (*agentv1.Volume, error) {
@@ -154,7 +166,7 @@ func (d *Controller) createNew(ctx context.Context, p *plan) (*agentv1.Volume, e
 	}
 	return p.settle(ctx, a, p.size, func(size int64) (*agentv1.Volume, error) {
 		req := &agentv1.CreateVolumeRequest{Name: p.name, Size: size, ExtentSize: p.Extent, EncryptionKey: p.key,
-			ClaimNamespace: p.Claim.Namespace, ClaimName: p.Claim.Name}
+			ClaimNamespace: p.Claim.Namespace, ClaimName: p.Claim.Name, ClaimSize: fewer(p.asked, size)}
 		if p.Copies != nil {
 			req.Replicas = *p.Copies
 		}
@@ -223,7 +235,7 @@ func (d *Controller) createFrom(ctx context.Context, p *plan) (*agentv1.Volume, 
 	}
 	return p.settle(ctx, a, size, func(size int64) (*agentv1.Volume, error) {
 		return a.CloneVolume(ctx, &agentv1.CloneVolumeRequest{Volume: v.Id, Snapshot: snapshot, Name: p.name, Size: size, EncryptionKey: p.key,
-			ClaimNamespace: p.Claim.Namespace, ClaimName: p.Claim.Name})
+			ClaimNamespace: p.Claim.Namespace, ClaimName: p.Claim.Name, ClaimSize: fewer(p.asked, size)})
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
 	"mynetwork.io/mynetwork/csi/handle"
 	"mynetwork.io/mynetwork/csi/request"
 )
@@ -115,6 +116,12 @@ func (d *Controller) takeGroup(ctx context.Context, g handle.Group, sources []ha
 			return nil, fmt.Errorf("remains of an attempt before: %w", err)
 		}
 	}
+	of := make([]*agentv1.Volume, len(sources))
+	for i, s := range sources {
+		if _, of[i], err = request.Find(ctx, d.cfg.Agents, s); err != nil {
+			return nil, err
+		}
+	}
 	tokens := make([]string, len(sources))
 	defer func() {
 		if broken := d.release(ctx, sources, tokens, out, key); broken != nil {
@@ -131,7 +138,7 @@ func (d *Controller) takeGroup(ctx context.Context, g handle.Group, sources []ha
 		if err != nil {
 			return out, fmt.Errorf("snapshot of volume %s in the group: %w", s, err)
 		}
-		out = append(out, keep(s, snap))
+		out = append(out, keep(s, of[i], snap))
 	}
 	return out, nil
 }

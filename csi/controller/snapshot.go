@@ -19,12 +19,13 @@ import (
 type kept struct {
 	handle handle.Snapshot
 	*agentv1.Snapshot
+	least int64 // bytes that a claim must ask for, see restore
 }
 
 func (k kept) key() string { return k.handle.String() }
 
 func (k kept) message() *csi.Snapshot {
-	out := &csi.Snapshot{SnapshotId: k.key(), SourceVolumeId: k.handle.Volume.String(), SizeBytes: k.Size, ReadyToUse: true,
+	out := &csi.Snapshot{SnapshotId: k.key(), SourceVolumeId: k.handle.Volume.String(), SizeBytes: k.least, ReadyToUse: true,
 		CreationTime: &timestamppb.Timestamp{Seconds: k.CreatedUnix}}
 	if g, ok := handle.GroupNamed(k.handle.Network, k.Name); ok {
 		out.GroupSnapshotId = g.String()
@@ -32,8 +33,20 @@ func (k kept) message() *csi.Snapshot {
 	return out
 }
 
-func keep(v handle.Volume, s *agentv1.Snapshot) kept {
-	return kept{handle.Snapshot{Volume: v, Snapshot: s.Id}, s}
+// keep is a snapshot of the volume v.
+func keep(h handle.Volume, v *agentv1.Volume, s *agentv1.Snapshot) kept {
+	return kept{handle.Snapshot{Volume: h, Snapshot: s.Id}, s, restore(v, s)}
+}
+
+// restore is the size in bytes that a snapshot is told to have: Kubernetes refuses a claim of less that is to be restored from it.
+// A volume may be larger than its claim asked for, as sizes are rounded up, and a claim like that one must do for the restored volume
+// too, which is made as large as the snapshot whatever it asks for. What the claim asks for is known for the volume's present size; a
+// snapshot from before it grew has less than that, and is told as it is.
+func restore(v *agentv1.Volume, s *agentv1.Snapshot) int64 {
+	if v.ClaimSize > 0 && v.ClaimSize < s.Size {
+		return v.ClaimSize
+	}
+	return s.Size
 }
 
 // snapshots lists those of a network, of all networks if none is given, ascending by handle.
@@ -45,7 +58,7 @@ func (d *Controller) snapshots(ctx context.Context, network string) (out []kept,
 	for _, h := range hs {
 		for _, s := range vs[h].Snapshots {
 			if !handle.IsClone(s.Name) {
-				out = append(out, keep(h, s))
+				out = append(out, keep(h, vs[h], s))
 			}
 		}
 	}
@@ -100,7 +113,7 @@ func (d *Controller) CreateSnapshot(ctx context.Context, r *csi.CreateSnapshotRe
 	if err != nil {
 		return nil, fmt.Errorf("snapshot %q of volume %s: %w", r.Name, h, err)
 	}
-	return &csi.CreateSnapshotResponse{Snapshot: keep(h, s).message()}, nil
+	return &csi.CreateSnapshotResponse{Snapshot: keep(h, v, s).message()}, nil
 }
 
 // DeleteSnapshot implements csi.ControllerServer.
@@ -161,7 +174,7 @@ func (d *Controller) getSnapshot(ctx context.Context, id string) (kept, error) {
 	if s == nil {
 		return kept{}, fmt.Errorf("snapshot %s: %w", h, request.ErrNotFound)
 	}
-	return kept{h, s}, nil
+	return kept{h, s, restore(v, s)}, nil
 }
 
 // GetSnapshot implements csi.ControllerServer.

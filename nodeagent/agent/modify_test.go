@@ -64,6 +64,40 @@ func TestModify(t *testing.T) {
 	want("a", 0, 8*mib, 3)
 }
 
+// TestClaimSize: what a claim asks for is kept, follows the volume's growth, is a clone's own, and is of no use without a claim.
+func TestClaimSize(t *testing.T) {
+	c := newCluster(t, 3, false)
+	api, ctx := c.node["a"].api, t.Context()
+	_, err := api.CreateVolume(ctx, &agentv1.CreateVolumeRequest{Name: "vol", Size: 4 * mib, ClaimNamespace: "shop", ClaimName: "db", ClaimSize: 4_000_000})
+	check(t, err)
+	want := func(name string, size, claim int64) {
+		t.Helper()
+		v, err := c.node["b"].api.InspectVolume(ctx, &agentv1.InspectVolumeRequest{Volume: name})
+		check(t, err)
+		if v.Size != size || v.ClaimSize != claim {
+			t.Fatalf("%s has %d bytes for a claim of %d, want %d and %d", name, v.Size, v.ClaimSize, size, claim)
+		}
+	}
+	want("vol", 4*mib, 4_000_000)
+	_, err = api.CreateSnapshot(ctx, &agentv1.CreateSnapshotRequest{Volume: "vol", Name: "s"})
+	check(t, err)
+	_, err = api.CloneVolume(ctx, &agentv1.CloneVolumeRequest{Volume: "vol", Snapshot: "s", Name: "twin", ClaimNamespace: "shop", ClaimName: "twin", ClaimSize: 3_000_000})
+	check(t, err)
+	want("twin", 4*mib, 3_000_000)
+	for _, claim := range []int64{6_000_000, 0} {
+		_, err = api.ResizeVolume(ctx, &agentv1.ResizeVolumeRequest{Volume: "vol", Size: 6 * mib, ClaimSize: claim})
+		check(t, err)
+		want("vol", 6*mib, claim)
+	}
+	_, err = api.CreateVolume(ctx, &agentv1.CreateVolumeRequest{Name: "bad", Size: 4 * mib, ClaimNamespace: "shop", ClaimName: "db", ClaimSize: -1})
+	wantCode(t, err, codes.InvalidArgument, "-1 bytes")
+	_, err = api.CreateVolume(ctx, &agentv1.CreateVolumeRequest{Name: "unclaimed", Size: 4 * mib})
+	check(t, err)
+	_, err = api.ResizeVolume(ctx, &agentv1.ResizeVolumeRequest{Volume: "unclaimed", Size: 6 * mib, ClaimSize: 6_000_000})
+	check(t, err)
+	want("unclaimed", 6*mib, 0)
+}
+
 // TestModifyReplicas: a volume of one copy gets two more of all that is in it, while it is in use, and then survives the loss of the first; with
 // fewer it goes on too.
 func TestModifyReplicas(t *testing.T) {

@@ -58,10 +58,13 @@ type Record struct {
 	Deletion    *Deletion  // set once the volume is deleted
 }
 
-// Claim names a PersistentVolumeClaim. Both are empty for a volume that was made for none.
+// Claim names a PersistentVolumeClaim. All is zero for a volume that was made for none.
 type Claim struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
+	// Size is how many bytes it asks for where the volume was made larger than that, because sizes are rounded up; 0: not known, or as
+	// many as the volume has. A version that does not know it leaves it out when it writes the record, and nothing but this is lost.
+	Size int64 `json:"size,omitempty"`
 }
 
 // Limits bound what a volume's device may do in a second; 0: no limit.
@@ -152,6 +155,8 @@ func (r *Record) Validate() error {
 		return bad("a reason of %d bytes for the number of copies, at most %d", len(r.Adaptive.Why), maxWhy)
 	case len(r.Claim.Namespace) > maxNamespace || len(r.Claim.Name) > maxClaim:
 		return bad("claim %s/%s: names of at most %d and %d bytes", r.Claim.Namespace, r.Claim.Name, maxNamespace, maxClaim)
+	case r.Claim.Size < 0:
+		return bad("claim %s/%s asks for %d bytes", r.Claim.Namespace, r.Claim.Name, r.Claim.Size)
 	}
 	return nil
 }

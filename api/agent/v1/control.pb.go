@@ -688,7 +688,8 @@ type Volume struct {
 	DeviceTransport   string                 `protobuf:"bytes,20,opt,name=device_transport,json=deviceTransport,proto3" json:"device_transport,omitempty"` // how the device's requests travel, and why so, for people; empty where there is no choice
 	ClaimNamespace    string                 `protobuf:"bytes,21,opt,name=claim_namespace,json=claimNamespace,proto3" json:"claim_namespace,omitempty"`    // of the PersistentVolumeClaim that it was made for; empty: none
 	ClaimName         string                 `protobuf:"bytes,22,opt,name=claim_name,json=claimName,proto3" json:"claim_name,omitempty"`
-	MaxIops           int64                  `protobuf:"varint,23,opt,name=max_iops,json=maxIops,proto3" json:"max_iops,omitempty"` // 0: no limit
+	ClaimSize         int64                  `protobuf:"varint,34,opt,name=claim_size,json=claimSize,proto3" json:"claim_size,omitempty"` // bytes that the claim asks for, if the volume was made larger than that; 0: not known, or as many as it has
+	MaxIops           int64                  `protobuf:"varint,23,opt,name=max_iops,json=maxIops,proto3" json:"max_iops,omitempty"`       // 0: no limit
 	MaxBytesPerSecond int64                  `protobuf:"varint,24,opt,name=max_bytes_per_second,json=maxBytesPerSecond,proto3" json:"max_bytes_per_second,omitempty"`
 	Used              int64                  `protobuf:"varint,25,opt,name=used,proto3" json:"used,omitempty"`     // bytes stored, counted once, as far as is known; 0: not known
 	Copies            int32                  `protobuf:"varint,26,opt,name=copies,proto3" json:"copies,omitempty"` // the fewest good copies that any part has, as far as is known; 0: not known
@@ -887,6 +888,13 @@ func (x *Volume) GetClaimName() string {
 		return x.ClaimName
 	}
 	return ""
+}
+
+func (x *Volume) GetClaimSize() int64 {
+	if x != nil {
+		return x.ClaimSize
+	}
+	return 0
 }
 
 func (x *Volume) GetMaxIops() int64 {
@@ -1238,6 +1246,7 @@ type CreateVolumeRequest struct {
 	EncryptionKey  []byte                 `protobuf:"bytes,7,opt,name=encryption_key,json=encryptionKey,proto3" json:"encryption_key,omitempty"`    // 32 bytes; empty: not encrypted. Never stored or logged; needed again at each attach.
 	ClaimNamespace string                 `protobuf:"bytes,8,opt,name=claim_namespace,json=claimNamespace,proto3" json:"claim_namespace,omitempty"` // of the PersistentVolumeClaim that the volume is for; empty: none
 	ClaimName      string                 `protobuf:"bytes,9,opt,name=claim_name,json=claimName,proto3" json:"claim_name,omitempty"`
+	ClaimSize      int64                  `protobuf:"varint,10,opt,name=claim_size,json=claimSize,proto3" json:"claim_size,omitempty"` // bytes that the claim asks for, if fewer than size; else 0
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1333,6 +1342,13 @@ func (x *CreateVolumeRequest) GetClaimName() string {
 		return x.ClaimName
 	}
 	return ""
+}
+
+func (x *CreateVolumeRequest) GetClaimSize() int64 {
+	if x != nil {
+		return x.ClaimSize
+	}
+	return 0
 }
 
 type ListVolumesRequest struct {
@@ -1688,6 +1704,7 @@ type ResizeVolumeRequest struct {
 	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
 	Size          int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
 	EncryptionKey []byte                 `protobuf:"bytes,3,opt,name=encryption_key,json=encryptionKey,proto3" json:"encryption_key,omitempty"` // if it is not attached and encrypted
+	ClaimSize     int64                  `protobuf:"varint,4,opt,name=claim_size,json=claimSize,proto3" json:"claim_size,omitempty"`            // bytes that its claim asks for now, if fewer than size; else 0
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1741,6 +1758,13 @@ func (x *ResizeVolumeRequest) GetEncryptionKey() []byte {
 		return x.EncryptionKey
 	}
 	return nil
+}
+
+func (x *ResizeVolumeRequest) GetClaimSize() int64 {
+	if x != nil {
+		return x.ClaimSize
+	}
+	return 0
 }
 
 type CreateSnapshotRequest struct {
@@ -1976,6 +2000,7 @@ type CloneVolumeRequest struct {
 	EncryptionKey  []byte                 `protobuf:"bytes,5,opt,name=encryption_key,json=encryptionKey,proto3" json:"encryption_key,omitempty"`
 	ClaimNamespace string                 `protobuf:"bytes,6,opt,name=claim_namespace,json=claimNamespace,proto3" json:"claim_namespace,omitempty"`
 	ClaimName      string                 `protobuf:"bytes,7,opt,name=claim_name,json=claimName,proto3" json:"claim_name,omitempty"`
+	ClaimSize      int64                  `protobuf:"varint,8,opt,name=claim_size,json=claimSize,proto3" json:"claim_size,omitempty"` // bytes that the claim asks for, if fewer than size; else 0
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2057,6 +2082,13 @@ func (x *CloneVolumeRequest) GetClaimName() string {
 		return x.ClaimName
 	}
 	return ""
+}
+
+func (x *CloneVolumeRequest) GetClaimSize() int64 {
+	if x != nil {
+		return x.ClaimSize
+	}
+	return 0
 }
 
 type DeleteVolumeRequest struct {
@@ -4500,7 +4532,7 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"rtt_micros\x18\x05 \x01(\x03R\trttMicros\x12\x1c\n" +
 	"\tbandwidth\x18\x06 \x01(\x01R\tbandwidth\x12\x1a\n" +
 	"\bfailures\x18\a \x01(\x04R\bfailures\x12\x16\n" +
-	"\x06stores\x18\b \x03(\tR\x06stores\"\xa6\t\n" +
+	"\x06stores\x18\b \x03(\tR\x06stores\"\xc5\t\n" +
 	"\x06Volume\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -4528,7 +4560,9 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x10device_transport\x18\x14 \x01(\tR\x0fdeviceTransport\x12'\n" +
 	"\x0fclaim_namespace\x18\x15 \x01(\tR\x0eclaimNamespace\x12\x1d\n" +
 	"\n" +
-	"claim_name\x18\x16 \x01(\tR\tclaimName\x12\x19\n" +
+	"claim_name\x18\x16 \x01(\tR\tclaimName\x12\x1d\n" +
+	"\n" +
+	"claim_size\x18\" \x01(\x03R\tclaimSize\x12\x19\n" +
 	"\bmax_iops\x18\x17 \x01(\x03R\amaxIops\x12/\n" +
 	"\x14max_bytes_per_second\x18\x18 \x01(\x03R\x11maxBytesPerSecond\x12\x12\n" +
 	"\x04used\x18\x19 \x01(\x03R\x04used\x12\x16\n" +
@@ -4566,7 +4600,7 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
 	"\x06volume\x18\x03 \x01(\tR\x06volume\x12!\n" +
 	"\fcreated_unix\x18\x04 \x01(\x03R\vcreatedUnix\x12\x12\n" +
-	"\x04size\x18\x05 \x01(\x03R\x04size\"\xc0\x02\n" +
+	"\x04size\x18\x05 \x01(\x03R\x04size\"\xdf\x02\n" +
 	"\x13CreateVolumeRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x1a\n" +
@@ -4578,7 +4612,10 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x0eencryption_key\x18\a \x01(\fR\rencryptionKey\x12'\n" +
 	"\x0fclaim_namespace\x18\b \x01(\tR\x0eclaimNamespace\x12\x1d\n" +
 	"\n" +
-	"claim_name\x18\t \x01(\tR\tclaimName\".\n" +
+	"claim_name\x18\t \x01(\tR\tclaimName\x12\x1d\n" +
+	"\n" +
+	"claim_size\x18\n" +
+	" \x01(\x03R\tclaimSize\".\n" +
 	"\x12ListVolumesRequest\x12\x18\n" +
 	"\adeleted\x18\x01 \x01(\bR\adeleted\"K\n" +
 	"\x13ListVolumesResponse\x124\n" +
@@ -4597,11 +4634,13 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x13DetachVolumeRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"\x16\n" +
-	"\x14DetachVolumeResponse\"h\n" +
+	"\x14DetachVolumeResponse\"\x87\x01\n" +
 	"\x13ResizeVolumeRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12%\n" +
-	"\x0eencryption_key\x18\x03 \x01(\fR\rencryptionKey\"~\n" +
+	"\x0eencryption_key\x18\x03 \x01(\fR\rencryptionKey\x12\x1d\n" +
+	"\n" +
+	"claim_size\x18\x04 \x01(\x03R\tclaimSize\"~\n" +
 	"\x15CreateSnapshotRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12%\n" +
@@ -4615,7 +4654,7 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x15RollbackVolumeRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x1a\n" +
 	"\bsnapshot\x18\x02 \x01(\tR\bsnapshot\x12%\n" +
-	"\x0eencryption_key\x18\x03 \x01(\fR\rencryptionKey\"\xdf\x01\n" +
+	"\x0eencryption_key\x18\x03 \x01(\fR\rencryptionKey\"\xfe\x01\n" +
 	"\x12CloneVolumeRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x1a\n" +
 	"\bsnapshot\x18\x02 \x01(\tR\bsnapshot\x12\x12\n" +
@@ -4624,7 +4663,9 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x0eencryption_key\x18\x05 \x01(\fR\rencryptionKey\x12'\n" +
 	"\x0fclaim_namespace\x18\x06 \x01(\tR\x0eclaimNamespace\x12\x1d\n" +
 	"\n" +
-	"claim_name\x18\a \x01(\tR\tclaimName\"-\n" +
+	"claim_name\x18\a \x01(\tR\tclaimName\x12\x1d\n" +
+	"\n" +
+	"claim_size\x18\b \x01(\x03R\tclaimSize\"-\n" +
 	"\x13DeleteVolumeRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\"\x16\n" +
 	"\x14DeleteVolumeResponse\"S\n" +

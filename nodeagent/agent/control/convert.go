@@ -58,7 +58,7 @@ func (s *Server) volume(i *volumes.Info) *agentv1.Volume {
 		Id: i.ID.String(), Name: i.Name, Size: i.Size, Replicas: int32(i.Replicas), Weak: i.Weak, ExtentSize: i.Extent,
 		Compression: agentv1.Compression(i.Compression), Encrypted: i.Encrypted, State: fromState(i.State), HolderNode: i.Holder,
 		Device: i.Device, DeviceKind: fromKind(i.Kind), DeviceTransport: i.Transport, Epoch: i.Fact.Epoch.String(), CreatedUnix: i.Created,
-		ClaimNamespace: i.Claim.Namespace, ClaimName: i.Claim.Name, MaxIops: i.Limits.IOPS, MaxBytesPerSecond: i.Limits.BytesPerSecond,
+		ClaimNamespace: i.Claim.Namespace, ClaimName: i.Claim.Name, ClaimSize: i.Claim.Size, MaxIops: i.Limits.IOPS, MaxBytesPerSecond: i.Limits.BytesPerSecond,
 		Used: i.Used, Copies: int32(i.Copies), DataLossPossible: i.Lost,
 		MinReplicas: int32(i.Adaptive.Least), MaxReplicas: int32(i.Adaptive.Most), ReplicasReason: i.Adaptive.Why, ReplicasChangedUnix: i.Adaptive.Changed,
 	}

@@ -164,7 +164,7 @@ func (s *Server) CreateVolume(_ context.Context, r *agentv1.CreateVolumeRequest)
 		return nil, status.Errorf(codes.InvalidArgument, "volume %q: %d replicas, compression %d", r.Name, r.Replicas, r.Compression)
 	}
 	i, err := s.parts.Volumes.Create(volumes.CreateRequest{Name: r.Name, Size: r.Size, Replicas: int(r.Replicas), Weak: r.Weak, Extent: r.ExtentSize,
-		Compression: block.Compression(r.Compression), Key: r.EncryptionKey, Claim: registry.Claim{Namespace: r.ClaimNamespace, Name: r.ClaimName}})
+		Compression: block.Compression(r.Compression), Key: r.EncryptionKey, Claim: registry.Claim{Namespace: r.ClaimNamespace, Name: r.ClaimName, Size: r.ClaimSize}})
 	return s.reply(&i, err)
 }
 
@@ -190,7 +190,7 @@ func (s *Server) ListVolumes(_ context.Context, r *agentv1.ListVolumesRequest) (
 
 // ResizeVolume implements agentv1.AgentServer.
 func (s *Server) ResizeVolume(ctx context.Context, r *agentv1.ResizeVolumeRequest) (*agentv1.Volume, error) {
-	i, err := s.parts.Volumes.Resize(ctx, r.Volume, r.Size, r.EncryptionKey)
+	i, err := s.parts.Volumes.Resize(ctx, r.Volume, r.Size, r.ClaimSize, r.EncryptionKey)
 	return s.reply(&i, err)
 }
 
@@ -217,7 +217,7 @@ func (s *Server) RollbackVolume(ctx context.Context, r *agentv1.RollbackVolumeRe
 // CloneVolume implements agentv1.AgentServer.
 func (s *Server) CloneVolume(_ context.Context, r *agentv1.CloneVolumeRequest) (*agentv1.Volume, error) {
 	i, err := s.parts.Volumes.Clone(volumes.CloneRequest{Parent: r.Volume, Snapshot: r.Snapshot, Name: r.Name, Size: r.Size, Key: r.EncryptionKey,
-		Claim: registry.Claim{Namespace: r.ClaimNamespace, Name: r.ClaimName}})
+		Claim: registry.Claim{Namespace: r.ClaimNamespace, Name: r.ClaimName, Size: r.ClaimSize}})
 	return s.reply(&i, err)
 }
 

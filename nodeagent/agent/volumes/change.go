@@ -129,13 +129,16 @@ func (m *Manager) Clone(req CloneRequest) (out Info, err error) {
 	return out, err
 }
 
-// Resize grows a volume, and its device if it is attached here.
-func (m *Manager) Resize(ctx context.Context, name string, size int64, key []byte) (out Info, err error) {
+// Resize grows a volume, and its device if it is attached here. claim is how many bytes its claim asks for now, if fewer than size; else 0.
+func (m *Manager) Resize(ctx context.Context, name string, size, claim int64, key []byte) (out Info, err error) {
 	err = m.locked(name, func(r *registry.Record, s *slot) error {
 		if size <= 0 || size%block.PageSize != 0 {
 			return fmt.Errorf("volume %q: resize to %d bytes, want a positive multiple of %d: %w", r.Name, size, block.PageSize, ErrInvalid)
 		}
 		if err := writable(r); err != nil {
+			return err
+		}
+		if err := m.claimed(r, size, claim); err != nil {
 			return err
 		}
 		err := m.withEngine(ctx, r, s, key, func(e *volume.Engine) error {
@@ -159,6 +162,19 @@ func (m *Manager) Resize(ctx context.Context, name string, size int64, key []byt
 		return err
 	})
 	return out, err
+}
+
+// claimed keeps how many bytes the claim asks for of a volume that is to have size bytes. It comes before the volume grows: until then
+// that is more than it has, which says nothing, and if it never grows, nothing wrong is said.
+func (m *Manager) claimed(r *registry.Record, size, claim int64) error {
+	if r.Claim.Name == "" || r.Claim.Size == claim || size < r.Size {
+		return nil
+	}
+	_, err := m.opt.Registry.Update(r.ID, func(r *registry.Record) error {
+		r.Claim.Size = claim
+		return nil
+	})
+	return err
 }
 
 // CreateSnapshot keeps the volume's content as it is now. Repeating it with a name that is there gives that snapshot.

@@ -53,7 +53,7 @@ func roundTrip(t *testing.T, a, b registry.Store) {
 	r := Record(1)
 	r.Encrypted, r.KeyCheck, r.Holder, r.HolderEpoch, r.Weak = true, []byte{1, 2}, "n1", 3, true
 	r.Snapshots = []registry.Snapshot{{ID: [16]byte{9}, Name: "s", Created: 4, Size: 4096}}
-	r.Claim, r.Limits = registry.Claim{Namespace: "shop", Name: "db"}, registry.Limits{IOPS: 100, BytesPerSecond: 1 << 20}
+	r.Claim, r.Limits = registry.Claim{Namespace: "shop", Name: "db", Size: 4000}, registry.Limits{IOPS: 100, BytesPerSecond: 1 << 20}
 	r.Used, r.Copies, r.Lost = 8192, 3, 7
 	r.Adaptive = registry.Adaptive{Least: 3, Most: 5, Why: "ReadHot", Changed: 6}
 	ok(t, a.Create(r))

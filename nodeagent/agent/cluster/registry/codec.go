@@ -49,9 +49,6 @@ func (s *Store) object(r *base.Record) *v1alpha1.VolumeRecord {
 		o.Spec.Parent = &v1alpha1.VolumeParent{VolumeID: r.Parent.String(), SnapshotID: hex.EncodeToString(r.Snapshot[:])}
 		o.Labels[v1alpha1.LabelParent] = r.Parent.String()
 	}
-	if r.Claim != (base.Claim{}) {
-		o.Spec.Claim = &v1alpha1.ClaimReference{Namespace: r.Claim.Namespace, Name: r.Claim.Name}
-	}
 	s.encode(r, o)
 	o.Labels[v1alpha1.LabelState] = v1alpha1.StateMaking
 	return o
@@ -64,6 +61,10 @@ func (s *Store) encode(r *base.Record, o *v1alpha1.VolumeRecord) {
 	o.Spec.Compression = v1alpha1.CompressionNone
 	if r.Compression == block.CompressionZstd {
 		o.Spec.Compression = v1alpha1.CompressionZstd
+	}
+	o.Spec.Claim = nil
+	if c := r.Claim; c != (base.Claim{}) {
+		o.Spec.Claim = &v1alpha1.ClaimReference{Namespace: c.Namespace, Name: c.Name, Size: c.Size}
 	}
 	o.Spec.Limits = nil
 	if r.Limits != (base.Limits{}) {
@@ -126,7 +127,7 @@ func (s *Store) decode(o *v1alpha1.VolumeRecord) (base.Record, error) {
 		r.Parent, r.Snapshot = p.id(c.VolumeID), p.id(c.SnapshotID)
 	}
 	if c := o.Spec.Claim; c != nil {
-		r.Claim = base.Claim{Namespace: c.Namespace, Name: c.Name}
+		r.Claim = base.Claim{Namespace: c.Namespace, Name: c.Name, Size: c.Size}
 	}
 	if l := o.Spec.Limits; l != nil {
 		r.Limits = base.Limits{IOPS: l.MaxIOPS, BytesPerSecond: l.MaxBytesPerSecond}
