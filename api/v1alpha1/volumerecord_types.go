@@ -244,6 +244,9 @@ type VolumeSnapshot struct {
 	// dying tells that it is being deleted: no clone may be made of it.
 	// +optional
 	Dying bool `json:"dying,omitempty"`
+	// kept tells that its user has deleted it, and that it is there for the clones alone that start from it.
+	// +optional
+	Kept bool `json:"kept,omitempty"`
 }
 
 // VolumeDeletion says that, and on whose word, a volume is deleted.

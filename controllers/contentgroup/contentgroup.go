@@ -111,7 +111,7 @@ func Compute(g *v1alpha1.ContentGroup, network bool, records []v1alpha1.VolumeRe
 	if rec != nil {
 		st.Volume, st.Copies, st.Used = rec.Name, rec.Spec.Copies, rec.State.Used
 		st.CopiesReason, st.CopiesChanged = rec.State.CopiesReason, rec.State.CopiesChanged
-		st.StateCount, st.States = int32(len(rec.State.Snapshots))+1, states(rec)
+		st.StateCount, st.States = states(rec)
 	}
 	o := outcome(g, network, rec, asked)
 	status.Set(&st.Conditions, g.Generation, o, now)
@@ -134,20 +134,20 @@ func Compute(g *v1alpha1.ContentGroup, network bool, records []v1alpha1.VolumeRe
 // maxStates is how many states a group lists.
 const maxStates = 64
 
-// states lists the volume and its newest snapshots.
-func states(rec *v1alpha1.VolumeRecord) []v1alpha1.State {
+// states lists the volume and its newest snapshots, and counts all. What is kept for clones alone is nobody's any more.
+func states(rec *v1alpha1.VolumeRecord) (int32, []v1alpha1.State) {
 	kind := v1alpha1.StateVolume
 	if rec.Spec.Parent != nil {
 		kind = v1alpha1.StateClone
 	}
-	snaps := slices.Clone(rec.State.Snapshots)
+	snaps := slices.DeleteFunc(slices.Clone(rec.State.Snapshots), func(s v1alpha1.VolumeSnapshot) bool { return s.Kept })
 	slices.SortStableFunc(snaps, func(a, b v1alpha1.VolumeSnapshot) int { return b.Created.Compare(a.Created.Time) })
 	size := rec.Spec.Capacity.DeepCopy()
 	out := []v1alpha1.State{{ID: rec.Spec.VolumeID, Kind: kind, Name: rec.Spec.Name, Size: &size, Created: rec.Spec.Created}}
 	for _, s := range snaps[:min(len(snaps), maxStates-1)] {
 		out = append(out, v1alpha1.State{ID: s.ID, Kind: v1alpha1.StateSnapshot, Name: s.Name, Size: resource.NewQuantity(s.Size, resource.BinarySI), Created: s.Created})
 	}
-	return out
+	return int32(len(snaps)) + 1, out
 }
 
 // recordOf finds the record that was made for the group's claim, in the group's own namespace.

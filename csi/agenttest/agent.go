@@ -232,6 +232,9 @@ func (n *Network) snapshot(v *volume, name string) (*agentv1.Snapshot, error) {
 		return nil, status.Errorf(codes.InvalidArgument, "snapshot name %q", name)
 	}
 	for _, s := range v.msg.Snapshots {
+		if s.Name == name && s.Kept {
+			return nil, status.Errorf(codes.AlreadyExists, "snapshot %q is kept for its clones", name)
+		}
 		if s.Name == name {
 			return s, nil
 		}
@@ -264,7 +267,12 @@ func (a *agent) DeleteSnapshot(_ context.Context, r *agentv1.DeleteSnapshotReque
 		if i < 0 {
 			return nil
 		}
-		if c := a.n.clones(v.msg.Id, v.msg.Snapshots[i].Id); len(c) > 0 {
+		c := a.n.clones(v.msg.Id, v.msg.Snapshots[i].Id)
+		if r.Keep && len(c) > 0 {
+			v.msg.Snapshots[i].Kept = true
+			return nil
+		}
+		if len(c) > 0 {
 			return status.Errorf(codes.FailedPrecondition, "snapshot %q has the clones %q", r.Snapshot, c)
 		}
 		v.msg.Snapshots = slices.Delete(v.msg.Snapshots, i, i+1)
@@ -284,6 +292,9 @@ func (a *agent) CloneVolume(_ context.Context, r *agentv1.CloneVolumeRequest) (*
 			return status.Errorf(codes.NotFound, "snapshot %q of volume %q", r.Snapshot, v.msg.Name)
 		}
 		s := v.msg.Snapshots[i]
+		if s.Kept {
+			return status.Errorf(codes.NotFound, "snapshot %q of volume %q is kept for its clones", r.Snapshot, v.msg.Name)
+		}
 		size := max(r.Size, 0)
 		if size == 0 {
 			size = s.Size

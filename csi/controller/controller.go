@@ -71,7 +71,7 @@ func (d *Controller) DeleteVolume(ctx context.Context, r *csi.DeleteVolumeReques
 	if err != nil {
 		return nil, fmt.Errorf("inspect volume %s: %w", h, err)
 	}
-	if n := slices.IndexFunc(v.Snapshots, func(s *agentv1.Snapshot) bool { return !handle.IsClone(s.Name) }); n >= 0 && v.State != agentv1.VolumeState_VOLUME_STATE_DELETED {
+	if n := slices.IndexFunc(v.Snapshots, visible); n >= 0 && v.State != agentv1.VolumeState_VOLUME_STATE_DELETED {
 		return nil, fmt.Errorf("volume %s has the snapshot %q, which would be lost with it; delete that first: %w", h, v.Snapshots[n].Name, request.ErrPrecondition)
 	}
 	_, err = a.DeleteVolume(ctx, &agentv1.DeleteVolumeRequest{Volume: h.ID})
@@ -86,8 +86,8 @@ func (d *Controller) DeleteVolume(ctx context.Context, r *csi.DeleteVolumeReques
 	return &csi.DeleteVolumeResponse{}, nil
 }
 
-// dropOrigin deletes the snapshot that a clone was made from, if it was made for it alone. If that fails it stays until
-// its volume is deleted, which it does not hinder.
+// dropOrigin deletes the snapshot that a clone was made from, if it was made for it alone or is kept for clones alone. If that fails it stays
+// until its volume is deleted, which it does not hinder.
 func (d *Controller) dropOrigin(ctx context.Context, h handle.Volume, v *agentv1.Volume, key []byte) {
 	if v.Parent == "" {
 		return
@@ -95,10 +95,11 @@ func (d *Controller) dropOrigin(ctx context.Context, h handle.Volume, v *agentv1
 	parent := handle.Volume{Network: h.Network, ID: v.Parent}
 	a, p, err := request.Find(ctx, d.cfg.Agents, parent)
 	if err == nil {
-		if s := snapshotOf(p, v.ParentSnapshot); s == nil || s.Name != handle.CloneName(v.Name) {
+		n := slices.IndexFunc(p.Snapshots, func(s *agentv1.Snapshot) bool { return s.Id == v.ParentSnapshot })
+		if n < 0 || !p.Snapshots[n].Kept && p.Snapshots[n].Name != handle.CloneName(v.Name) {
 			return
 		}
-		_, err = a.DeleteSnapshot(ctx, &agentv1.DeleteSnapshotRequest{Volume: p.Id, Snapshot: v.ParentSnapshot, EncryptionKey: key})
+		_, err = a.DeleteSnapshot(ctx, &agentv1.DeleteSnapshotRequest{Volume: p.Id, Snapshot: v.ParentSnapshot, Keep: true, EncryptionKey: key})
 	}
 	if err != nil && !errors.Is(err, request.ErrNotFound) {
 		d.cfg.Log.Info("the snapshot that a deleted clone was made from stays until its volume is deleted", "volume", parent.String(), "err", err)

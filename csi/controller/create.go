@@ -268,10 +268,10 @@ func (p *plan) inherits(v *agentv1.Volume) error {
 	return nil
 }
 
-// snapshotOf finds a snapshot of v by id.
+// snapshotOf finds a snapshot of v by id, unless it is kept for its clones alone.
 func snapshotOf(v *agentv1.Volume, id string) *agentv1.Snapshot {
 	for _, s := range v.Snapshots {
-		if s.Id == id {
+		if s.Id == id && !s.Kept {
 			return s
 		}
 	}

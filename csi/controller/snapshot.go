@@ -49,6 +49,9 @@ func restore(v *agentv1.Volume, s *agentv1.Snapshot) int64 {
 	return s.Size
 }
 
+// visible tells whether Kubernetes may see a snapshot: not what was made for a clone, or deleted and kept for clones.
+func visible(s *agentv1.Snapshot) bool { return !s.Kept && !handle.IsClone(s.Name) }
+
 // snapshots lists those of a network, of all networks if none is given, ascending by handle.
 func (d *Controller) snapshots(ctx context.Context, network string) (out []kept, err error) {
 	hs, vs, err := d.volumes(ctx, network)
@@ -57,7 +60,7 @@ func (d *Controller) snapshots(ctx context.Context, network string) (out []kept,
 	}
 	for _, h := range hs {
 		for _, s := range vs[h].Snapshots {
-			if !handle.IsClone(s.Name) {
+			if visible(s) {
 				out = append(out, keep(h, vs[h], s))
 			}
 		}
@@ -137,7 +140,8 @@ func (d *Controller) DeleteSnapshot(ctx context.Context, r *csi.DeleteSnapshotRe
 	return &csi.DeleteSnapshotResponse{}, d.dropSnapshot(ctx, h, key, false)
 }
 
-// dropSnapshot deletes a snapshot; one of a group only if the group is what is being deleted. It may be gone.
+// dropSnapshot deletes a snapshot; one of a group only if the group is what is being deleted. It may be gone. Volumes that were restored from it do
+// not hold it up: its agent keeps it for them, and the last of them takes it along, see dropOrigin.
 func (d *Controller) dropSnapshot(ctx context.Context, h handle.Snapshot, key []byte, ofGroup bool) error {
 	a, v, err := request.Find(ctx, d.cfg.Agents, h.Volume)
 	if request.Code(err) == codes.NotFound {
@@ -153,7 +157,7 @@ func (d *Controller) dropSnapshot(ctx context.Context, h handle.Snapshot, key []
 	if g, is := handle.GroupNamed(h.Network, s.Name); is && !ofGroup {
 		return fmt.Errorf("snapshot %s belongs to the group snapshot %s; delete that: %w", h, g, request.ErrPrecondition)
 	}
-	_, err = a.DeleteSnapshot(ctx, &agentv1.DeleteSnapshotRequest{Volume: v.Id, Snapshot: s.Id, EncryptionKey: key})
+	_, err = a.DeleteSnapshot(ctx, &agentv1.DeleteSnapshotRequest{Volume: v.Id, Snapshot: s.Id, Keep: true, EncryptionKey: key})
 	if err != nil && !request.IsCode(err, codes.NotFound) {
 		return fmt.Errorf("delete snapshot %s: %w", h, err)
 	}

@@ -100,6 +100,52 @@ func TestClones(t *testing.T) {
 	}
 }
 
+// TestSnapshotOutlived: a snapshot is deleted although volumes were restored from it: nobody sees it any more, no volume is made of it, and the last
+// that was takes it along.
+func TestSnapshotOutlived(t *testing.T) {
+	c := dial(t, nil)
+	id := c.create("v")
+	snap := c.snapshot(id, "s")
+	r := creation("", false)
+	r.VolumeContentSource = fromSnapshot(snap)
+	var restored []string
+	for _, r.Name = range []string{"one", "two"} {
+		v, err := c.CreateVolume(c.ctx, r)
+		c.must(err)
+		restored = append(restored, v.Volume.VolumeId)
+	}
+	for range 2 {
+		_, err := c.DeleteSnapshot(c.ctx, &csi.DeleteSnapshotRequest{SnapshotId: snap})
+		c.must(err)
+	}
+	list, err := c.ListSnapshots(c.ctx, &csi.ListSnapshotsRequest{})
+	c.must(err)
+	if len(list.Entries) != 0 {
+		t.Errorf("a deleted snapshot is listed: %v", list.Entries)
+	}
+	_, err = c.GetSnapshot(c.ctx, &csi.GetSnapshotRequest{SnapshotId: snap})
+	c.want(codes.NotFound, "", err)
+	r.Name = "three"
+	_, err = c.CreateVolume(c.ctx, r)
+	c.want(codes.NotFound, "", err)
+	_, err = c.CreateSnapshot(c.ctx, &csi.CreateSnapshotRequest{SourceVolumeId: id, Name: "s"})
+	c.want(codes.AlreadyExists, "kept", err) // not the old content for a new snapshot
+	for i, v := range restored {
+		if n := len(c.inspect(id).Snapshots); n != 1 {
+			t.Errorf("%d snapshots under %d volumes that start from it", n, len(restored)-i)
+		}
+		_, err = c.DeleteVolume(c.ctx, &csi.DeleteVolumeRequest{VolumeId: id})
+		c.want(codes.FailedPrecondition, "clones", err)
+		_, err = c.DeleteVolume(c.ctx, &csi.DeleteVolumeRequest{VolumeId: v})
+		c.must(err)
+	}
+	if left := c.inspect(id).Snapshots; len(left) != 0 {
+		t.Errorf("left when its last clone was deleted: %v", left)
+	}
+	_, err = c.DeleteVolume(c.ctx, &csi.DeleteVolumeRequest{VolumeId: id})
+	c.must(err)
+}
+
 // TestSizes: a size is rounded up where that is allowed, kept on repetition, and never outside its limits.
 func TestSizes(t *testing.T) {
 	c := dial(t, nil)

@@ -105,6 +105,7 @@ type snapshot struct {
 	Created int64  `json:"created"`
 	Size    int64  `json:"size"`
 	Dying   bool   `json:"dying,omitempty"`
+	Kept    bool   `json:"kept,omitempty"`
 }
 
 type deletion struct {
@@ -136,7 +137,7 @@ func Encode(r *Record) ([]byte, error) {
 	out.Fact.Members = storeNames(a.Members)
 	out.Fact.Revision, _ = strconv.ParseUint(r.Fact.Revision, 10, 64) // ours alone; empty is 0
 	for _, s := range r.Snapshots {
-		out.Snapshots = append(out.Snapshots, snapshot{hex.EncodeToString(s.ID[:]), s.Name, s.Created, s.Size, s.Dying})
+		out.Snapshots = append(out.Snapshots, snapshot{hex.EncodeToString(s.ID[:]), s.Name, s.Created, s.Size, s.Dying, s.Kept})
 	}
 	if d := r.Deletion; d != nil {
 		out.Deletion = &deletion{At: d.At, Signed: d.Signed, Confirmed: storeNames(d.Confirmed)}
@@ -213,7 +214,7 @@ func (in *record) record() (r Record, err error) {
 		Anchor:   journal.Position{Extent: p.extent(in.Fact.Anchor), LogOff: in.Fact.LogOff, Seq: in.Fact.Seq, Members: p.stores(in.Fact.Members)},
 		Revision: strconv.FormatUint(in.Fact.Revision, 10)}
 	for _, s := range in.Snapshots {
-		r.Snapshots = append(r.Snapshots, Snapshot{p.id(s.ID), s.Name, s.Created, s.Size, s.Dying})
+		r.Snapshots = append(r.Snapshots, Snapshot{p.id(s.ID), s.Name, s.Created, s.Size, s.Dying, s.Kept})
 	}
 	if d := in.Deletion; d != nil {
 		r.Deletion = &Deletion{At: d.At, Signed: d.Signed, Confirmed: p.stores(d.Confirmed)}

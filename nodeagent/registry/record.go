@@ -88,6 +88,9 @@ type Snapshot struct {
 	Created int64
 	Size    int64
 	Dying   bool // being deleted: no clone may be made of it
+	// Kept is a snapshot that its user has deleted and that is there for the clones alone that start from it: no new one may be made. A version
+	// that does not know this writes the record without it, and the snapshot is to be deleted again.
+	Kept bool
 }
 
 // Deletion says that, and on whose word, a volume is deleted.
@@ -279,7 +282,7 @@ func CheckParent(r, parent *Record) error {
 	if !ok {
 		return fmt.Errorf("snapshot %x of volume %q: %w", r.Snapshot, parent.Name, ErrNotFound)
 	}
-	if s.Dying {
+	if s.Dying || s.Kept {
 		return fmt.Errorf("snapshot %q of volume %q is being deleted: %w", s.Name, parent.Name, ErrDeleted)
 	}
 	return nil

@@ -1166,6 +1166,7 @@ type Snapshot struct {
 	Volume        string                 `protobuf:"bytes,3,opt,name=volume,proto3" json:"volume,omitempty"` // id
 	CreatedUnix   int64                  `protobuf:"varint,4,opt,name=created_unix,json=createdUnix,proto3" json:"created_unix,omitempty"`
 	Size          int64                  `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`
+	Kept          bool                   `protobuf:"varint,6,opt,name=kept,proto3" json:"kept,omitempty"` // its user has deleted it, it is there for the clones alone that start from it: see DeleteSnapshotRequest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1233,6 +1234,13 @@ func (x *Snapshot) GetSize() int64 {
 		return x.Size
 	}
 	return 0
+}
+
+func (x *Snapshot) GetKept() bool {
+	if x != nil {
+		return x.Kept
+	}
+	return false
 }
 
 type CreateVolumeRequest struct {
@@ -1840,6 +1848,9 @@ type DeleteSnapshotRequest struct {
 	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
 	Snapshot      string                 `protobuf:"bytes,2,opt,name=snapshot,proto3" json:"snapshot,omitempty"` // name or id
 	EncryptionKey []byte                 `protobuf:"bytes,3,opt,name=encryption_key,json=encryptionKey,proto3" json:"encryption_key,omitempty"`
+	// A snapshot from which clones start is refused, or, with this, kept for them alone: none can be made of it any more, nor another snapshot of
+	// its name. It is deleted by repeating the request when they are gone, or with its volume.
+	Keep          bool `protobuf:"varint,4,opt,name=keep,proto3" json:"keep,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1893,6 +1904,13 @@ func (x *DeleteSnapshotRequest) GetEncryptionKey() []byte {
 		return x.EncryptionKey
 	}
 	return nil
+}
+
+func (x *DeleteSnapshotRequest) GetKeep() bool {
+	if x != nil {
+		return x.Keep
+	}
+	return false
 }
 
 type DeleteSnapshotResponse struct {
@@ -4594,13 +4612,14 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x05store\x18\x01 \x01(\tR\x05store\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x18\n" +
 	"\adurable\x18\x03 \x01(\x04R\adurable\x12\x16\n" +
-	"\x06failed\x18\x04 \x01(\bR\x06failed\"}\n" +
+	"\x06failed\x18\x04 \x01(\bR\x06failed\"\x91\x01\n" +
 	"\bSnapshot\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
 	"\x06volume\x18\x03 \x01(\tR\x06volume\x12!\n" +
 	"\fcreated_unix\x18\x04 \x01(\x03R\vcreatedUnix\x12\x12\n" +
-	"\x04size\x18\x05 \x01(\x03R\x04size\"\xdf\x02\n" +
+	"\x04size\x18\x05 \x01(\x03R\x04size\x12\x12\n" +
+	"\x04kept\x18\x06 \x01(\bR\x04kept\"\xdf\x02\n" +
 	"\x13CreateVolumeRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x1a\n" +
@@ -4645,11 +4664,12 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12%\n" +
 	"\x0eencryption_key\x18\x03 \x01(\fR\rencryptionKey\x12\x12\n" +
-	"\x04hold\x18\x04 \x01(\tR\x04hold\"r\n" +
+	"\x04hold\x18\x04 \x01(\tR\x04hold\"\x86\x01\n" +
 	"\x15DeleteSnapshotRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x1a\n" +
 	"\bsnapshot\x18\x02 \x01(\tR\bsnapshot\x12%\n" +
-	"\x0eencryption_key\x18\x03 \x01(\fR\rencryptionKey\"\x18\n" +
+	"\x0eencryption_key\x18\x03 \x01(\fR\rencryptionKey\x12\x12\n" +
+	"\x04keep\x18\x04 \x01(\bR\x04keep\"\x18\n" +
 	"\x16DeleteSnapshotResponse\"r\n" +
 	"\x15RollbackVolumeRequest\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x12\x1a\n" +

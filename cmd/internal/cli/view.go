@@ -51,6 +51,7 @@ type snapshotView struct {
 	Name    string `json:"name"`
 	Size    int64  `json:"size"`
 	Created string `json:"created,omitempty"`
+	Kept    bool   `json:"kept,omitempty"` // deleted, there for its clones alone
 }
 
 type openView struct {
@@ -115,7 +116,7 @@ func viewVolume(v *agentv1.Volume) volumeView {
 }
 
 func viewSnapshot(s *agentv1.Snapshot) snapshotView {
-	return snapshotView{ID: s.GetId(), Name: s.GetName(), Size: s.GetSize(), Created: when(s.GetCreatedUnix())}
+	return snapshotView{ID: s.GetId(), Name: s.GetName(), Size: s.GetSize(), Created: when(s.GetCreatedUnix()), Kept: s.GetKept()}
 }
 
 func volumeRows(list []volumeView) func(*show.Rows) {
@@ -159,7 +160,11 @@ func (v *volumeView) details(r *show.Rows) {
 		}
 	}
 	for _, s := range v.Snapshots {
-		r.Add("snapshot", s.Name, size.Format(s.Size), s.Created)
+		kept := ""
+		if s.Kept {
+			kept = "deleted, kept for its clones"
+		}
+		r.Add("snapshot", s.Name, size.Format(s.Size), s.Created, kept)
 	}
 	if o := v.Open; o != nil {
 		r.Add("journal", fmt.Sprintf("%d appended, %d committed", o.Appended, o.Committed))

@@ -76,7 +76,7 @@ func (s *Server) volume(i *volumes.Info) *agentv1.Volume {
 		if n.Name == registry.SealName {
 			continue // it is how the volume is, and nobody's snapshot
 		}
-		v.Snapshots = append(v.Snapshots, &agentv1.Snapshot{Id: fmt.Sprintf("%x", n.ID), Name: n.Name, Volume: v.Id, CreatedUnix: n.Created, Size: n.Size})
+		v.Snapshots = append(v.Snapshots, &agentv1.Snapshot{Id: fmt.Sprintf("%x", n.ID), Name: n.Name, Volume: v.Id, CreatedUnix: n.Created, Size: n.Size, Kept: n.Kept})
 	}
 	if st := i.Status; st != nil {
 		v.HolderNode = s.parts.Node
@@ -86,7 +86,11 @@ func (s *Server) volume(i *volumes.Info) *agentv1.Volume {
 			if st.Snapshots[j].Name == registry.SealName {
 				continue
 			}
-			v.Snapshots = append(v.Snapshots, snapshot(&st.Snapshots[j], i.ID))
+			n := snapshot(&st.Snapshots[j], i.ID)
+			if known, ok := i.FindSnapshot(n.Id); ok {
+				n.Kept = known.Kept
+			}
+			v.Snapshots = append(v.Snapshots, n)
 		}
 		v.Open = s.open(st)
 	}

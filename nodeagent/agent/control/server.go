@@ -205,7 +205,7 @@ func (s *Server) CreateSnapshot(ctx context.Context, r *agentv1.CreateSnapshotRe
 
 // DeleteSnapshot implements agentv1.AgentServer.
 func (s *Server) DeleteSnapshot(ctx context.Context, r *agentv1.DeleteSnapshotRequest) (*agentv1.DeleteSnapshotResponse, error) {
-	return &agentv1.DeleteSnapshotResponse{}, s.parts.Volumes.DeleteSnapshot(ctx, r.Volume, r.Snapshot, r.EncryptionKey)
+	return &agentv1.DeleteSnapshotResponse{}, s.parts.Volumes.DeleteSnapshot(ctx, r.Volume, r.Snapshot, r.Keep, r.EncryptionKey)
 }
 
 // RollbackVolume implements agentv1.AgentServer.

@@ -70,7 +70,7 @@ func (rs *Readers) Blocks(ctx context.Context, q BlocksRequest, begin func(size 
 
 func snapshotOf(rec *registry.Record, nameOrID string) (*registry.Snapshot, error) {
 	s, ok := rec.FindSnapshot(nameOrID)
-	if !ok || s.Dying {
+	if !ok || s.Dying || s.Kept {
 		return nil, fmt.Errorf("snapshot %q of volume %q: %w", nameOrID, rec.Name, registry.ErrNotFound)
 	}
 	return s, nil

@@ -359,7 +359,7 @@ func (m *Manager) note(r *registry.Record, e *volume.Engine) {
 		for _, s := range snaps {
 			n := registry.Snapshot{ID: s.ID, Name: s.Name, Created: s.Created, Size: int64(s.Pages) * 4096}
 			if old, ok := r.FindSnapshot(fmt.Sprintf("%x", s.ID)); ok {
-				n.Dying = old.Dying
+				n.Dying, n.Kept = old.Dying, old.Kept
 			}
 			list = append(list, n)
 		}

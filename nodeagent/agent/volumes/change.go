@@ -188,6 +188,9 @@ func (m *Manager) CreateSnapshot(ctx context.Context, name, snapshot, hold strin
 		return m.withEngine(ctx, r, s, key, func(e *volume.Engine) error {
 			var ok bool
 			if out, ok = snapshotNamed(e, snapshot); ok {
+				if known, is := r.FindSnapshot(fmt.Sprintf("%x", out.ID)); is && known.Kept {
+					return fmt.Errorf("snapshot %q of volume %q was deleted and is kept for its clones; take another name: %w", snapshot, r.Name, registry.ErrExists)
+				}
 				return s.sameMoment(r, snapshot, hold)
 			}
 			if hold == "" { // what is held cannot be written back
@@ -207,8 +210,8 @@ func (m *Manager) CreateSnapshot(ctx context.Context, name, snapshot, hold strin
 	return out, id, err
 }
 
-// DeleteSnapshot ends a snapshot that has no clones. Repeating it succeeds.
-func (m *Manager) DeleteSnapshot(ctx context.Context, name, snapshot string, key []byte) error {
+// DeleteSnapshot ends a snapshot that has no clones. Repeating it succeeds. One that has is refused, or, with keep, kept for them alone.
+func (m *Manager) DeleteSnapshot(ctx context.Context, name, snapshot string, keep bool, key []byte) error {
 	return m.locked(name, func(r *registry.Record, s *slot) error {
 		return m.withEngine(ctx, r, s, key, func(e *volume.Engine) error {
 			snap, ok := snapshotNamed(e, snapshot)
@@ -219,7 +222,12 @@ func (m *Manager) DeleteSnapshot(ctx context.Context, name, snapshot string, key
 				return fmt.Errorf("snapshot %q of volume %q is what its readers show; delete the volume: %w", snapshot, r.Name, ErrSealed)
 			}
 			m.note(r, e) // the registry knows it, so that it can be marked
-			if err := m.markDying(r, snap.ID); err != nil {
+			err := m.mark(r, snap.ID, func(s *registry.Snapshot) { s.Dying = true })
+			if keep && errors.Is(err, registry.ErrClones) {
+				m.opt.Events.Info("SnapshotKept", r.Name, "snapshot %q is deleted, and kept until the clones are gone that start from it", snap.Name)
+				return m.mark(r, snap.ID, func(s *registry.Snapshot) { s.Kept = true })
+			}
+			if err != nil {
 				return err
 			}
 			if err := e.DeleteSnapshot(snap.ID); err != nil && !errors.Is(err, volume.ErrNotFound) {
@@ -231,11 +239,11 @@ func (m *Manager) DeleteSnapshot(ctx context.Context, name, snapshot string, key
 	})
 }
 
-// markDying keeps others from cloning a snapshot, unless somebody has.
-func (m *Manager) markDying(r *registry.Record, id [16]byte) error {
+// mark changes what the registry says of a snapshot. One that dies is cloned by nobody, and one that somebody has cloned does not: ErrClones.
+func (m *Manager) mark(r *registry.Record, id [16]byte, change func(s *registry.Snapshot)) error {
 	_, err := m.opt.Registry.Update(r.ID, func(r *registry.Record) error {
 		if s, ok := r.FindSnapshot(fmt.Sprintf("%x", id)); ok {
-			s.Dying = true
+			change(s)
 		}
 		return nil
 	})
@@ -256,6 +264,9 @@ func (m *Manager) Rollback(ctx context.Context, name, snapshot string, key []byt
 			snap, ok := snapshotNamed(e, snapshot)
 			if !ok {
 				return fmt.Errorf("snapshot %q of volume %q: %w", snapshot, r.Name, registry.ErrNotFound)
+			}
+			if known, is := r.FindSnapshot(fmt.Sprintf("%x", snap.ID)); is && known.Kept {
+				return fmt.Errorf("snapshot %q of volume %q was deleted and is kept for its clones alone: %w", snapshot, r.Name, registry.ErrNotFound)
 			}
 			return e.Rollback(snap.ID)
 		})

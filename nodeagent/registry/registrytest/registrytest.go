@@ -52,7 +52,7 @@ func want(t *testing.T, err, target error) {
 func roundTrip(t *testing.T, a, b registry.Store) {
 	r := Record(1)
 	r.Encrypted, r.KeyCheck, r.Holder, r.HolderEpoch, r.Weak = true, []byte{1, 2}, "n1", 3, true
-	r.Snapshots = []registry.Snapshot{{ID: [16]byte{9}, Name: "s", Created: 4, Size: 4096}}
+	r.Snapshots = []registry.Snapshot{{ID: [16]byte{9}, Name: "s", Created: 4, Size: 4096, Kept: true}}
 	r.Claim, r.Limits = registry.Claim{Namespace: "shop", Name: "db", Size: 4000}, registry.Limits{IOPS: 100, BytesPerSecond: 1 << 20}
 	r.Used, r.Copies, r.Lost = 8192, 3, 7
 	r.Adaptive = registry.Adaptive{Least: 3, Most: 5, Why: "ReadHot", Changed: 6}
@@ -174,13 +174,15 @@ func names(t *testing.T, a, b registry.Store) {
 
 func clones(t *testing.T, a, b registry.Store) {
 	parent := Record(1)
-	parent.Snapshots = []registry.Snapshot{{ID: [16]byte{9}, Name: "s"}, {ID: [16]byte{8}, Name: "dying", Dying: true}}
+	parent.Snapshots = []registry.Snapshot{{ID: [16]byte{9}, Name: "s"}, {ID: [16]byte{8}, Name: "dying", Dying: true}, {ID: [16]byte{6}, Name: "kept", Kept: true}}
 	ok(t, a.Create(parent))
 	c := Record(2)
 	c.Parent, c.Snapshot = parent.ID, [16]byte{9}
 	ok(t, b.Create(c))
 	c = Record(3)
 	c.Parent, c.Snapshot = parent.ID, [16]byte{8}
+	want(t, b.Create(c), registry.ErrDeleted)
+	c.Snapshot = [16]byte{6}
 	want(t, b.Create(c), registry.ErrDeleted)
 	c.Snapshot = [16]byte{7}
 	want(t, b.Create(c), registry.ErrNotFound)

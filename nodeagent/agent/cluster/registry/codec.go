@@ -85,7 +85,7 @@ func (s *Store) encode(r *base.Record, o *v1alpha1.VolumeRecord) {
 		st.Used = resource.NewQuantity(r.Used, resource.BinarySI)
 	}
 	for _, n := range r.Snapshots {
-		st.Snapshots = append(st.Snapshots, v1alpha1.VolumeSnapshot{ID: hex.EncodeToString(n.ID[:]), Name: n.Name, Size: n.Size, Created: toTime(n.Created), Dying: n.Dying})
+		st.Snapshots = append(st.Snapshots, v1alpha1.VolumeSnapshot{ID: hex.EncodeToString(n.ID[:]), Name: n.Name, Size: n.Size, Created: toTime(n.Created), Dying: n.Dying, Kept: n.Kept})
 	}
 	if d := r.Deletion; d != nil {
 		st.Deletion = &v1alpha1.VolumeDeletion{At: toTime(d.At), Signed: d.Signed}
@@ -138,7 +138,7 @@ func (s *Store) decode(o *v1alpha1.VolumeRecord) (base.Record, error) {
 	}
 	r.Fact = p.fact(&o.Fact)
 	for _, n := range o.State.Snapshots {
-		r.Snapshots = append(r.Snapshots, base.Snapshot{ID: p.id(n.ID), Name: n.Name, Created: fromTime(n.Created), Size: n.Size, Dying: n.Dying})
+		r.Snapshots = append(r.Snapshots, base.Snapshot{ID: p.id(n.ID), Name: n.Name, Created: fromTime(n.Created), Size: n.Size, Dying: n.Dying, Kept: n.Kept})
 	}
 	if d := o.State.Deletion; d != nil {
 		r.Deletion = &base.Deletion{At: fromTime(d.At), Signed: d.Signed}
