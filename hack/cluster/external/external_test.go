@@ -79,6 +79,10 @@ func TestDriverIsDeclaredWithKnownKeys(t *testing.T) {
 			SupportedFsType      map[string]struct{}
 			SupportedMountOption map[string]struct{}
 			Capabilities         map[string]bool
+
+			StressTestOptions                                                     struct{ NumPods, NumRestarts int }
+			VolumeSnapshotStressTestOptions, VolumeGroupSnapshotStressTestOptions struct{ NumPods, NumSnapshots int }
+			VolumeModifyStressTestOptions                                         struct{ NumPods int }
 		}
 	}
 	if err := yaml.UnmarshalStrict([]byte(driver), &d); err != nil {
