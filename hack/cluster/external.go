@@ -14,17 +14,23 @@ import (
 	"mynetwork.io/mynetwork/hack/cluster/record"
 )
 
-// onXFS is a StorageClass like the one of that name, for XFS, where the machine cannot grow a mounted ext4; empty where it can.
-func onXFS(ctx context.Context, r *record.Record, class string) (string, error) {
-	grows, err := external.GrowsExt4()
-	if err != nil || grows {
-		return "", err
-	}
+// apart are the specs that need another StorageClass than the one of that name: those that grow a mounted file system where the machine cannot
+// grow a mounted ext4, and those that cannot wait for a pod.
+func apart(ctx context.Context, r *record.Record, class string) ([]external.Apart, error) {
 	text, err := kubectlCommand(ctx, r, "get", "storageclass", class, "-o", "json").Output()
 	if err != nil {
-		return "", fmt.Errorf("read the StorageClass %s: %w", class, err)
+		return nil, fmt.Errorf("read the StorageClass %s: %w", class, err)
 	}
-	return external.XFS(text)
+	immediate, err := external.OnImmediate(text)
+	if err != nil {
+		return nil, err
+	}
+	grows, err := external.GrowsExt4()
+	if err != nil || grows {
+		return []external.Apart{immediate}, err
+	}
+	xfs, err := external.OnXFS(text)
+	return []external.Apart{immediate, xfs}, err
 }
 
 func (a *app) external() *cobra.Command {
@@ -60,7 +66,7 @@ func (a *app) external() *cobra.Command {
 			if out, err := kubectlCommand(cmd.Context(), r, "get", "storageclass", o.Class, "-o", "name").CombinedOutput(); err != nil {
 				return fmt.Errorf("the StorageClass %s: %s: install the chart and apply a MyNetwork first, or name another by --class", o.Class, strings.TrimSpace(string(out)))
 			}
-			if o.OnXFS, err = onXFS(cmd.Context(), r, o.Class); err != nil {
+			if o.Apart, err = apart(cmd.Context(), r, o.Class); err != nil {
 				return err
 			}
 			return load(o.Out, r, filepath.Join(r.Dir().Images(), "agnhost.tar"))

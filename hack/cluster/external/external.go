@@ -40,15 +40,20 @@ type Options struct {
 	Timeout    time.Duration
 	Report     string // directory of the results
 	DryRun     bool   // run nothing, list all
-	// OnXFS is a StorageClass as YAML, for XFS. With it, specs that grow a mounted file system of the default type run on it, in a run
-	// of their own after the others: for machines that cannot grow a mounted ext4, see GrowsExt4. Empty: they run with the others.
-	OnXFS string
-	Out   io.Writer
+	Apart      []Apart
+	Out        io.Writer
+}
+
+// Apart are specs that need a StorageClass of their own: they run on it after the others, in a run of their own.
+type Apart struct {
+	Name  string // of the run: it has its report in a directory of that name, and is told beside the spec
+	Specs string // regular expression on their names
+	Class string // the StorageClass, as YAML or JSON
 }
 
 // inapplicable are specs that no driver's declaration leaves out and that cannot run here: their reasons stand in README.md.
 func inapplicable() []string {
-	return []string{`\[Feature:Windows\]`, `ntfs`, `\[Disruptive\]`, `SELinux`, `\[Feature:snapshotmetadata\]`}
+	return []string{`\[Feature:Windows\]`, `ntfs`, `\[Disruptive\]`, `SELinux`, `\[Feature:snapshotmetadata\]`, `any volume data source`}
 }
 
 // ErrFailed is the error of a suite that ran and in which specs failed, or none ran.
@@ -61,10 +66,10 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	rest := o
-	if o.OnXFS != "" {
-		rest.Skip = either(o.Skip, growing)
+	for _, a := range o.Apart {
+		rest.Skip = either(rest.Skip, a.Specs)
 	}
-	specs, ran, err := pass(ctx, rest, report, "FromExistingClassName: "+o.Class)
+	specs, ran, err := pass(ctx, rest, report, "FromExistingClassName: "+o.Class, "")
 	if err != nil {
 		return err
 	}
@@ -72,23 +77,23 @@ func Run(ctx context.Context, o Options) error {
 		_, err := fmt.Fprintf(o.Out, "%d specs would run, %d are not chosen; none has run\n", len(specs)-unchosen(specs), unchosen(specs))
 		return errors.Join(err, ran)
 	}
-	if o.OnXFS != "" {
-		more, err := grow(ctx, o, report, specs)
+	for _, a := range o.Apart {
+		more, err := apart(ctx, o, a, report, specs)
 		if err != nil {
 			return errors.Join(err, ran)
 		}
-		specs = together(specs, more)
+		specs = together(specs, more, a.Name)
 	}
 	return conclude(o.Out, report, specs, ran)
 }
 
-// pass runs ginkgo once, with a driver whose StorageClass comes from where class says. ran is how ginkgo ended.
-func pass(ctx context.Context, o Options, report, class string) (specs []spec, ran, err error) {
+// pass runs ginkgo once, with a driver whose StorageClass comes from where from says; class is what class.yaml is to hold. ran is how ginkgo ended.
+func pass(ctx context.Context, o Options, report, from, class string) (specs []spec, ran, err error) {
 	if err := os.MkdirAll(report, 0o755); err != nil {
 		return nil, nil, err
 	}
-	files := map[string]string{"attributes.yaml": attributes, "class.yaml": o.OnXFS,
-		"driver.yaml": strings.NewReplacer("ATTRIBUTES", filepath.Join(report, "attributes.yaml"), existing, "StorageClass: {"+class+"}", "CLASS", o.Class).Replace(driver)}
+	files := map[string]string{"attributes.yaml": attributes, "class.yaml": class,
+		"driver.yaml": strings.NewReplacer("ATTRIBUTES", filepath.Join(report, "attributes.yaml"), existing, "StorageClass: {"+from+"}", "CLASS", o.Class).Replace(driver)}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(report, name), []byte(text), 0o644); err != nil {
 			return nil, nil, err

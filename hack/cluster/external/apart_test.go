@@ -42,39 +42,57 @@ func TestGrowing(t *testing.T) {
 	}
 }
 
-func TestXFS(t *testing.T) {
+func TestClasses(t *testing.T) {
 	for in, want := range map[string]string{
 		`{"kind":"StorageClass","metadata":{"name":"a","uid":"u"},"parameters":{"network":"main"},"provisioner":"p"}`: `"csi.storage.k8s.io/fstype":"xfs","network":"main"`,
 		`{"kind":"StorageClass","provisioner":"p"}`: `"parameters":{"csi.storage.k8s.io/fstype":"xfs"}`,
 	} {
-		got, err := XFS([]byte(in))
-		if err != nil || !strings.Contains(got, want) || !strings.Contains(got, `"provisioner":"p"`) || strings.Contains(got, "uid") {
-			t.Errorf("%s: %s, %v", in, got, err)
+		a, err := OnXFS([]byte(in))
+		if err != nil || !strings.Contains(a.Class, want) || !strings.Contains(a.Class, `"provisioner":"p"`) || strings.Contains(a.Class, "uid") {
+			t.Errorf("%s: %s, %v", in, a.Class, err)
 		}
 	}
-	if _, err := XFS([]byte("no")); err == nil {
+	a, err := OnImmediate([]byte(`{"provisioner":"p","volumeBindingMode":"WaitForFirstConsumer"}`))
+	if err != nil || !strings.Contains(a.Class, `"volumeBindingMode":"Immediate"`) || strings.Contains(a.Class, "Wait") {
+		t.Errorf("%s, %v", a.Class, err)
+	}
+	if _, err := OnXFS([]byte("no")); err == nil {
 		t.Error("no JSON was accepted")
 	}
 }
 
-// A spec that was left out and ran on XFS counts once, as what it came to there.
+// What changes a claim before a pod uses it is run apart, and no other spec of that suite.
+func TestUnbound(t *testing.T) {
+	re := regexp.MustCompile(unbound)
+	for name, want := range map[string]bool{
+		"volume-modify-stress [FeatureGate:VolumeAttributesClass] [Feature:VolumeAttributesClass] multiple pods should modify volumes with a different volumeAttributesClass": true,
+		"volume-modify-stress [FeatureGate:VolumeAttributesClass] [Feature:VolumeAttributesClass] multiple pods should provision volumes with volumeAttributesClass":          false,
+		"volume-modify [FeatureGate:VolumeAttributesClass] [Feature:VolumeAttributesClass] should modify volume with no VAC":                                                  false,
+	} {
+		if re.MatchString(name) != want {
+			t.Errorf("%s: %t", name, !want)
+		}
+	}
+}
+
+// A spec that was left out and ran apart counts once, as what it came to there.
 func TestTogether(t *testing.T) {
 	ran := specs(t)
 	out := *ran[2].Skipped
 	out.Message = "skipped"
 	left := spec{Name: ran[0].Name, Status: "skipped", Skipped: &out}
-	got := together([]spec{left, ran[1]}, []spec{ran[0], {Name: ran[1].Name, Status: "skipped", Skipped: &out}})
-	if len(got) != 2 || got[0].Name != ran[1].Name || got[1].Name != ran[0].Name+" (on XFS)" || got[1].Status != "passed" {
+	got := together([]spec{left, ran[1]}, []spec{ran[0], {Name: ran[1].Name, Status: "skipped", Skipped: &out}}, "xfs")
+	if len(got) != 2 || got[0].Name != ran[1].Name || got[1].Name != ran[0].Name+" (on xfs)" || got[1].Status != "passed" {
 		t.Errorf("%+v", got)
 	}
 }
 
-// The run on XFS has the class in a file, the others the cluster's own; the rest of the driver is the same.
+// A run apart has the class in a file, the others the cluster's own; the rest of the driver is the same.
 func TestPassNamesTheClass(t *testing.T) {
 	dir := t.TempDir()
 	for i, class := range []string{"FromExistingClassName: mine", "FromFile: /x"} {
 		report := filepath.Join(dir, string(rune('a'+i)))
-		if _, _, err := pass(t.Context(), Options{Bin: dir, Class: "mine", Out: &strings.Builder{}}, report, class); err == nil {
+		if _, _, err := pass(t.Context(), Options{Bin: dir, Class: "mine", Out: &strings.Builder{}}, report, class, ""); err == nil {
 			t.Error("there is no ginkgo, and no error")
 		}
 		text, err := os.ReadFile(filepath.Join(report, "driver.yaml"))

@@ -17,6 +17,9 @@ import (
 // growing names the specs that grow a mounted file system of the StorageClass's default type.
 const growing = `default fs.*(should resize volume when PVC is edited while pod is using it|should support expansion of pvcs created for ephemeral pvcs)`
 
+// unbound names the specs that change a claim before a pod uses it.
+const unbound = `volume-modify-stress.*should modify volumes`
+
 // GrowsExt4 tells whether a privileged pod of this machine can grow a mounted ext4: the kernel asks for CAP_SYS_RESOURCE, which no
 // container has that the machine itself was not given.
 func GrowsExt4() (bool, error) {
@@ -43,54 +46,70 @@ func either(a, b string) string {
 	return strings.Trim(a+"|"+b, "|")
 }
 
-// grow runs the growing specs on XFS if the focus of the suite, whose specs are all given, chooses one of them.
-func grow(ctx context.Context, o Options, report string, all []spec) ([]spec, error) {
+// apart runs specs on a class of their own if the focus of the suite, whose specs are all given, chooses one of them.
+func apart(ctx context.Context, o Options, a Apart, report string, all []spec) ([]spec, error) {
 	focus, err := regexp.Compile(o.Focus)
 	if err != nil {
 		return nil, fmt.Errorf("focus: %w", err)
 	}
-	mine := regexp.MustCompile(growing)
+	mine := regexp.MustCompile(a.Specs)
 	if !slices.ContainsFunc(all, func(s spec) bool { return mine.MatchString(s.Name) && focus.MatchString(s.Name) }) {
 		return nil, nil
 	}
-	report = filepath.Join(report, "xfs")
-	o.Focus = "External.Storage.*" + growing
-	more, ran, err := pass(ctx, o, report, "FromFile: "+filepath.Join(report, "class.yaml"))
+	report = filepath.Join(report, a.Name)
+	o.Focus = "External.Storage.*" + a.Specs
+	more, ran, err := pass(ctx, o, report, "FromFile: "+filepath.Join(report, "class.yaml"), a.Class)
 	if err != nil {
 		return nil, err
 	}
 	if ran != nil && !slices.ContainsFunc(more, func(s spec) bool { return s.Failure != nil }) {
-		return nil, fmt.Errorf("%w: on XFS: ginkgo: %w", ErrFailed, ran)
+		return nil, fmt.Errorf("%w: on %s: ginkgo: %w", ErrFailed, a.Name, ran)
 	}
 	return more, nil
 }
 
-// together are the specs of a suite and what those that ran on XFS came to.
-func together(all, onXFS []spec) []spec {
+// together are the specs of a suite and what those that ran apart came to.
+func together(all, apart []spec, on string) []spec {
 	ran := map[string]bool{}
-	for i := range onXFS {
-		if s := onXFS[i]; s.chosen() {
+	for i := range apart {
+		if s := apart[i]; s.chosen() {
 			ran[s.Name] = true
-			s.Name += " (on XFS)"
+			s.Name += " (on " + on + ")"
 			all = append(all, s)
 		}
 	}
 	return slices.DeleteFunc(all, func(s spec) bool { return ran[s.Name] && !s.chosen() })
 }
 
-// XFS makes of a StorageClass as JSON one for XFS, as the suite reads it from a file. Its name and metadata are left out: the suite gives
-// it a name.
-func XFS(class []byte) (string, error) {
+// OnXFS runs the specs that grow a mounted file system of the default type on XFS, given the suite's StorageClass as JSON: for machines that
+// cannot grow a mounted ext4, see GrowsExt4.
+func OnXFS(class []byte) (Apart, error) {
+	text, err := changed(class, func(c map[string]any) {
+		parameters, ok := c["parameters"].(map[string]any)
+		if !ok {
+			parameters = map[string]any{}
+		}
+		parameters["csi.storage.k8s.io/fstype"] = "xfs"
+		c["parameters"] = parameters
+	})
+	return Apart{"xfs", growing, text}, err
+}
+
+// OnImmediate runs those that change the VolumeAttributesClass of a claim before a pod uses it on a class that does not wait for one: the API
+// refuses the change of a claim that is not bound.
+func OnImmediate(class []byte) (Apart, error) {
+	text, err := changed(class, func(c map[string]any) { c["volumeBindingMode"] = "Immediate" })
+	return Apart{"immediate", unbound, text}, err
+}
+
+// changed makes of a StorageClass as JSON another one. Its name and metadata are left out: the suite gives it a name.
+func changed(class []byte, change func(c map[string]any)) (string, error) {
 	var c map[string]any
 	if err := json.Unmarshal(class, &c); err != nil {
 		return "", fmt.Errorf("StorageClass: %w", err)
 	}
-	parameters, ok := c["parameters"].(map[string]any)
-	if !ok {
-		parameters = map[string]any{}
-	}
-	parameters["csi.storage.k8s.io/fstype"] = "xfs"
-	c["parameters"], c["metadata"] = parameters, map[string]any{"name": "xfs"}
+	change(c)
+	c["metadata"] = map[string]any{"name": "apart"}
 	text, err := json.Marshal(c)
 	return string(text), err
 }
