@@ -125,6 +125,11 @@ const (
 	ReasonAboveWarning = "AboveWarning"
 	// ReasonAboveCritical: used space passed 1.2 times the warning threshold, at most 95 %. Writes are refused from 92 % of a disk.
 	ReasonAboveCritical = "AboveCritical"
+	// ReasonClearingSpace: less than 10 % of a disk is free, and it gets back what deleted volumes have left, then what nothing refers to, then copies
+	// beyond the least that are wanted.
+	ReasonClearingSpace = "ClearingSpace"
+	// ReasonSpaceExhausted: less than 12 % of a disk is free, and nothing more is found that could be freed.
+	ReasonSpaceExhausted = "SpaceExhausted"
 	// ReasonStoreFull: a disk takes no more writes.
 	ReasonStoreFull = "StoreFull"
 	// ReasonClockAhead and ReasonClockBehind: a node's clock differs from the API server's by 10 seconds or more.

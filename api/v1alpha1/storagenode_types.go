@@ -261,6 +261,11 @@ type StoreStatus struct {
 	// used bytes.
 	// +optional
 	Used *resource.Quantity `json:"used,omitempty"`
+	// clearing says in one word what the store gets back because less than 10 % of it is free: Deleted (what deleted volumes have left), then
+	// Unreferenced (blocks that nothing refers to), then Surplus (copies beyond minCopies); Exhausted: nothing more is found. Absent: there is room.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Clearing string `json:"clearing,omitempty"`
 	// lastScrubbed is when every byte of it had been read and checked, the last time. Absent: not yet.
 	// +optional
 	LastScrubbed metav1.Time `json:"lastScrubbed,omitzero"`

@@ -132,6 +132,17 @@ func (r *report) full(st *v1alpha1.StorageNodeStatus) {
 			return
 		}
 	}
+	for _, d := range r.node.Status.Agent.Stores {
+		if d.Clearing == "" {
+			continue
+		}
+		reason, why := v1alpha1.ReasonClearingSpace, "the store in %s is short of space, and gets some back (now: %s). Nothing has to be done yet"
+		if d.Clearing == "Exhausted" {
+			reason, why = v1alpha1.ReasonSpaceExhausted, "the store in %s is short of space, and nothing more is found that could be freed (%s). Add disks or nodes, or delete volumes and snapshots"
+		}
+		status.Bool(&st.Conditions, r.node.Generation, v1alpha1.ConditionCapacityLow, true, reason, fmt.Sprintf(why, d.Path, d.Clearing), r.state.Now)
+		return
+	}
 	status.Bool(&st.Conditions, r.node.Generation, v1alpha1.ConditionCapacityLow, false, v1alpha1.ReasonEnoughSpace, "no disk is full", r.state.Now)
 }
 

@@ -409,6 +409,20 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 	}
 }
 
+// TestClearing: a store that gets space back is short of it, and its condition says whether somebody has to do something.
+func TestClearing(t *testing.T) {
+	w := newWorld(t)
+	for _, c := range []struct{ clearing, reason, text string }{{"", v1alpha1.ReasonEnoughSpace, ""}, {"Unreferenced", v1alpha1.ReasonClearingSpace, "Unreferenced"},
+		{"Exhausted", v1alpha1.ReasonSpaceExhausted, "Add disks"}, {"", v1alpha1.ReasonEnoughSpace, ""}} {
+		w.edit("a", func(n *v1alpha1.StorageNode) { n.Status.Agent.Stores[0].Clearing = c.clearing })
+		w.settle()
+		k := meta.FindStatusCondition(w.node("a").Status.Conditions, v1alpha1.ConditionCapacityLow)
+		if k == nil || (k.Status == metav1.ConditionTrue) != (c.clearing != "") || k.Reason != c.reason || !strings.Contains(k.Message, c.text) {
+			t.Errorf("%q: %+v", c.clearing, k)
+		}
+	}
+}
+
 // TestPressure: what the agent says is beyond its threshold is a condition, which ends with it.
 func TestPressure(t *testing.T) {
 	w := newWorld(t)

@@ -30,6 +30,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/metrics"
 	"mynetwork.io/mynetwork/nodeagent/agent/readers"
 	"mynetwork.io/mynetwork/nodeagent/agent/scrub"
+	"mynetwork.io/mynetwork/nodeagent/agent/space"
 	"mynetwork.io/mynetwork/nodeagent/agent/stores"
 	"mynetwork.io/mynetwork/nodeagent/agent/transport"
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
@@ -64,6 +65,7 @@ type Agent struct {
 	refused atomic.Uint64 // connections that the peer server refused
 	lost    atomic.Uint64 // times that a node was lost
 	back    chan struct{} // a node came back: deletions may go on
+	unswept atomic.Bool   // the last look at deletions has not brought all through
 	care    metrics.Care  // figures of those who look after data
 
 	// made by start, in this order
@@ -84,6 +86,7 @@ type Agent struct {
 	volumes   *volumes.Manager
 	readers   *readers.Readers
 	demand    *demand.Follower
+	space     *space.Keeper
 	control   *control.Server
 	listener  net.Listener // of the control socket
 	remote    net.Listener // of control over TLS; nil: none
@@ -136,6 +139,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	g.run(a.caretaker.Run)
 	g.run(a.demand.Run)
+	g.run(a.space.Run)
 	a.resume(ctx, g, cancel)
 	g.run(func(ctx context.Context) error { return a.control.Serve(ctx, a.listener, nil) })
 	if a.kube == nil && a.cfg.Layout != "" {
@@ -305,6 +309,7 @@ func (a *Agent) startVolumes() error {
 	}
 	a.volumes = volumes.New(opt)
 	a.startDemand()
+	a.startSpace()
 	a.readers = readers.New(readers.Options{Node: opt.Node, Registry: opt.Registry, Transport: opt.Transport, Members: opt.Members, Cache: opt.Cache,
 		Local: opt.Local, Grants: opt.Grants, Keeper: opt.Keeper, DeviceDir: opt.DeviceDir, Mounter: opt.Mounter, FuseTransport: opt.FuseTransport,
 		Events: opt.Events, Log: opt.Log, Checkpoint: a.volumes.Checkpoint})
@@ -386,7 +391,7 @@ func (a *Agent) ask(ctx context.Context, node string) ([]members.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp, err := conn.Call(ctx, members.TypeStores)
+	resp, err := conn.Call(ctx, members.TypeStores, members.Question())
 	if err != nil {
 		return nil, err
 	}
@@ -447,6 +452,7 @@ func (a *Agent) sweep(ctx context.Context) error {
 			continue
 		}
 		err := a.volumes.Sweep(ctx)
+		a.unswept.Store(err != nil)
 		if err != nil && ctx.Err() == nil {
 			a.cfg.Log.Warn("deletions are not through yet", "err", err)
 		}

@@ -17,6 +17,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/scrub"
 	"mynetwork.io/mynetwork/nodeagent/agent/stores"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/clearing"
 	"mynetwork.io/mynetwork/nodeagent/volume"
 )
 
@@ -161,6 +162,9 @@ func (a *Agent) storeStatus(s *stores.Status) v1alpha1.StoreStatus {
 	}
 	if s.Capacity > 0 {
 		out.Capacity, out.Used = resource.NewQuantity(s.Capacity, resource.BinarySI), resource.NewQuantity(s.Used, resource.BinarySI)
+	}
+	if stage := a.stores.Clearing(s.ID); stage != clearing.Idle {
+		out.Clearing = stage.String()
 	}
 	if sc, ok := a.scrubbed(s.ID); ok {
 		out.ErrorsFound, out.ErrorsRepaired = int64(sc.Found), int64(sc.Repaired)

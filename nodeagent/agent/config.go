@@ -16,6 +16,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/caretaker"
 	"mynetwork.io/mynetwork/nodeagent/agent/scrub"
 	"mynetwork.io/mynetwork/nodeagent/core/adaptive"
+	"mynetwork.io/mynetwork/nodeagent/core/clearing"
 	"mynetwork.io/mynetwork/nodeagent/export/fuse"
 	"mynetwork.io/mynetwork/nodeagent/peer/identity"
 )
@@ -92,6 +93,10 @@ type Config struct {
 	Adaptive adaptive.Rules
 	// AdaptiveEvery is how often that is looked at. 0 is demand.Every.
 	AdaptiveEvery time.Duration
+	// Clearing says when a store is short of space and gets it back sooner than usual. Zero is clearing.Default.
+	Clearing clearing.Rules
+	// ClearingEvery is how often that is looked at. 0 is space.Every.
+	ClearingEvery time.Duration
 	// NoCaretaker leaves volumes alone that nobody uses.
 	NoCaretaker bool
 	// Log takes what happens. Default: slog.Default().

@@ -63,7 +63,7 @@ func (a *Agent) collector() prometheus.Collector {
 		Node: a.cfg.Node, Version: a.cfg.Version, Volumes: a.volumes.Open, Stores: a.storeReadings, Pulls: a.stores.Pulls(), Peers: a.members.States,
 		Health: func(node string) peer.Report { return a.pool.Health(node).Report() }, Cache: a.cache.Metrics, CacheBytes: a.cfg.CacheBytes,
 		Layout: a.members.Version, Certificate: func() time.Time { return a.trust.creds.Self().NotAfter }, Refused: &a.refused, Lost: &a.lost,
-		Events: a.events.Count, Care: &a.care, Adapted: a.demand.Changes, Levels: a.health.Read, Now: time.Now,
+		Events: a.events.Count, Care: &a.care, Adapted: a.demand.Changes, Clearings: a.space.Begun, Levels: a.health.Read, Now: time.Now,
 	})
 }
 
@@ -76,7 +76,7 @@ func (a *Agent) storeReadings() (out []metrics.StoreReading) {
 			if s.ID != st.ID {
 				continue
 			}
-			r.Disk = s.Disk
+			r.Disk, r.Clearing, r.Freed = s.Disk, s.Clearing(), s.Load().Freed
 			r.Usage, _ = s.Usage() // a quarantined store says so in its state
 			for _, v := range s.Store.Volumes() {
 				r.Extents += v.Extents

@@ -49,7 +49,7 @@ var goldenFormats = map[string]format{
 	"device entry":      {file: "nodeagent/export/device/device.go", name: "metaVersion", why: "versions 1 and 2 are written, and read by TestTransportIsKept; make mixed runs it"},
 	"volume entry":      {file: "nodeagent/agent/volumes/front.go", name: "metaVersion", why: "a holder's entry, as JSON; make mixed runs it"},
 	"reader entry":      {file: "nodeagent/agent/readers/device.go", name: "metaVersion", why: "a holder's entry, as JSON"},
-	"members message":   {file: "nodeagent/agent/members/wire.go", name: "version", why: "a message; make mixed runs it"},
+	"members message":   {file: "nodeagent/agent/members/wire.go", name: "version", why: "a message, answered in the version that is asked for: TestVersions; make mixed runs it"},
 	"warden's word":     {file: "nodeagent/agent/caretaker/word.go", name: "wordVersion", why: "a message; who does not know it answers so, and nothing depends on it; make mixed runs it"},
 	"node's history":    {file: "nodeagent/agent/history/history.go", name: "format", why: "a day of figures: an unknown one is left out"},
 	"memory of stores":  {file: "nodeagent/agent/stores/grant.go", name: "memoryFormat", why: "four fields of JSON, refused by TestNewerIsRefused's words"},

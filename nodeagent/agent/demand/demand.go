@@ -210,7 +210,7 @@ func (f *Follower) Changes() map[Change]uint64 {
 }
 
 // GiveUp has the volume that is read least, of those that have copies on one of the stores and more than they need, want one copy fewer,
-// because the stores are short of space. It tells which one; false: there is none, or the copies of the last one are not gone yet.
+// because the stores are short of space. It tells which one; false: there is none.
 func (f *Follower) GiveUp(on []block.StoreID) (name string, ok bool) {
 	f.work.Lock()
 	defer f.work.Unlock()
@@ -221,7 +221,7 @@ func (f *Follower) GiveUp(on []block.StoreID) (name string, ok bool) {
 		v := &open[i]
 		least := min(max(v.Bounds.Least, floor(v, &n)), v.Bounds.Most)
 		here := slices.ContainsFunc(on, func(s block.StoreID) bool { return v.Held[s] > 0 })
-		if !v.Bounds.On() || v.Copies <= least || !here || v.Degraded || v.Moving {
+		if !v.Bounds.On() || v.Copies <= least || !here || v.Degraded {
 			continue
 		}
 		if d := (adaptive.Decision{Want: v.Copies - 1, Why: adaptive.LowSpace}); f.carry(v, d) {

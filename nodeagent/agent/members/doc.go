@@ -11,7 +11,8 @@
 //
 // Little endian.
 //
-//	0 version u8 = 1 · 1 count u16 · 3 then per store: id 16 · capacity u64 · used u64 · extents u32 · flags u8 (bit 0: quarantined)
+//	0 version u8 = 1 or 2, as was asked for · 1 count u16 · 3 then per store: id 16 · capacity u64 · used u64 · extents u32 ·
+//	flags u8 (bit 0: quarantined) · in version 2: clearing u8 (the stage, see core/clearing)
 //
 // # Invariants
 //

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/goleak"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/clearing"
 	"mynetwork.io/mynetwork/nodeagent/core/placement"
 )
 
@@ -115,7 +116,7 @@ func TestAlive(t *testing.T) {
 }
 
 func TestDecodeHostile(t *testing.T) {
-	good := Encode(stores(1, 2))
+	good := Encode(stores(1, 2), nil)
 	if got, err := Decode(good); err != nil || !slices.Equal(got, stores(1, 2)) {
 		t.Fatal(got, err)
 	}
@@ -124,7 +125,7 @@ func TestDecodeHostile(t *testing.T) {
 			t.Errorf("%d bytes: %v", i, err)
 		}
 	}
-	for _, b := range [][]byte{Encode(stores(1, 1)), Encode(stores(0)), append(good, 0), {2, 0, 0}, {1, 255, 255}} {
+	for _, b := range [][]byte{Encode(stores(1, 1), nil), Encode(stores(0), Question()), append(good, 0), {3, 0, 0}, {1, 255, 255}} {
 		if _, err := Decode(b); !errors.Is(err, ErrAnswer) {
 			t.Errorf("%x: %v", b, err)
 		}
@@ -132,9 +133,10 @@ func TestDecodeHostile(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add(Encode(stores(1, 2)))
+	f.Add(Encode(stores(1, 2), nil))
+	f.Add(Encode(stores(1, 2), Question()))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if s, err := Decode(b); err == nil && !slices.Equal(Encode(s), b) {
+		if s, err := Decode(b); err == nil && !slices.Equal(Encode(s, b[:1]), b) {
 			t.Fatalf("%x is read as %+v", b, s)
 		}
 	})
@@ -169,4 +171,24 @@ func TestRun(t *testing.T) {
 	}
 	cancel()
 	<-done
+}
+
+// TestVersions: who asks as before is answered as before; the newer answer has what a store clears, and no stage that there is not.
+func TestVersions(t *testing.T) {
+	list := stores(1, 2)
+	list[1].Clearing = clearing.Surplus
+	old, now := Encode(list, nil), Encode(list, Question())
+	if got, err := Decode(now); err != nil || !slices.Equal(got, list) {
+		t.Errorf("%v %v", got, err)
+	}
+	if got, err := Decode(old); err != nil || !slices.Equal(got, stores(1, 2)) || old[0] != 1 || len(old) != len(now)-2 {
+		t.Errorf("%v %v", got, err)
+	}
+	if later := Encode(list, []byte{9}); !slices.Equal(later, now) {
+		t.Error("who understands a later version too is answered otherwise")
+	}
+	now[len(now)-1] = byte(clearing.Exhausted) + 1
+	if _, err := Decode(now); !errors.Is(err, ErrAnswer) {
+		t.Error(err)
+	}
 }

@@ -9,9 +9,11 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/demand"
 	"mynetwork.io/mynetwork/nodeagent/agent/health"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
+	"mynetwork.io/mynetwork/nodeagent/agent/space"
 	"mynetwork.io/mynetwork/nodeagent/agent/stores"
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
 	"mynetwork.io/mynetwork/nodeagent/cache"
+	"mynetwork.io/mynetwork/nodeagent/core/clearing"
 	"mynetwork.io/mynetwork/nodeagent/peer"
 	"mynetwork.io/mynetwork/nodeagent/store"
 )
@@ -40,6 +42,7 @@ type Parts struct {
 	Events        func() uint64
 	Care          *Care
 	Adapted       func() map[demand.Change]uint64
+	Clearings     func() map[space.Begin]uint64
 	Levels        func() map[string]health.Reading
 	Now           func() time.Time
 }
@@ -47,10 +50,12 @@ type Parts struct {
 // StoreReading is one store at one moment.
 type StoreReading struct {
 	stores.Status
-	Usage   store.Usage // zero unless it is open
-	Extents int
-	Volumes int
-	Disk    *stores.DiskMeter // nil: none is open
+	Usage    store.Usage // zero unless it is open
+	Extents  int
+	Volumes  int
+	Disk     *stores.DiskMeter // nil: none is open
+	Clearing clearing.Stage
+	Freed    uint64 // bytes
 }
 
 // New makes the collector.
@@ -71,6 +76,9 @@ func New(p Parts) *m.Collector {
 		}
 		for c, n := range p.Adapted() {
 			e.Put("volume_copies_adapted_total", float64(n), c.Volume, string(c.Why))
+		}
+		for b, n := range p.Clearings() {
+			e.Put("store_clearings_total", float64(n), b.Store.String(), b.Path, b.Stage.String())
 		}
 		p.replication(e)
 	})
@@ -169,6 +177,10 @@ func (s *StoreReading) put(e *m.Emitter) {
 	if s.Disk == nil {
 		return
 	}
+	for _, stage := range clearing.Stages() {
+		e.Flag("store_clearing", stage == s.Clearing, id, s.Path, stage.String())
+	}
+	e.Put("store_freed_bytes_total", float64(s.Freed), id, s.Path)
 	e.Put("store_extents", float64(s.Extents), id, s.Path)
 	e.Put("store_volumes", float64(s.Volumes), id, s.Path)
 	d := s.Disk

@@ -17,11 +17,13 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/demand"
 	"mynetwork.io/mynetwork/nodeagent/agent/health"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
+	"mynetwork.io/mynetwork/nodeagent/agent/space"
 	"mynetwork.io/mynetwork/nodeagent/agent/stores"
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
 	"mynetwork.io/mynetwork/nodeagent/cache"
 	"mynetwork.io/mynetwork/nodeagent/core/adaptive"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/clearing"
 	"mynetwork.io/mynetwork/nodeagent/export/metered"
 	"mynetwork.io/mynetwork/nodeagent/peer"
 	"mynetwork.io/mynetwork/nodeagent/registry"
@@ -55,7 +57,11 @@ func busy() Parts {
 		Health: func(string) peer.Report { return peer.Report{RTT: time.Millisecond, Reliability: 1, Reputation: 1} },
 		Cache:  func() cache.Metrics { return cache.Metrics{Hits: 3, Misses: 1, Bytes: 4096} }, CacheBytes: 1 << 20,
 		Layout: func() uint64 { return 7 }, Certificate: func() time.Time { return time.Unix(2000000000, 0) }, Refused: &atomic.Uint64{}, Lost: &atomic.Uint64{},
-		Events: func() uint64 { return 12 }, Care: care, Adapted: func() map[demand.Change]uint64 { return map[demand.Change]uint64{{Volume: "db", Why: adaptive.ReadHot}: 2} }, Levels: (&health.Judge{}).Read, Now: time.Now}
+		Events: func() uint64 { return 12 }, Care: care, Clearings: func() map[space.Begin]uint64 {
+			return map[space.Begin]uint64{{Store: block.StoreID{1}, Path: "/data", Stage: clearing.Deleted}: 1}
+		}, Adapted: func() map[demand.Change]uint64 {
+			return map[demand.Change]uint64{{Volume: "db", Why: adaptive.ReadHot}: 2}
+		}, Levels: (&health.Judge{}).Read, Now: time.Now}
 }
 
 // TestLint: names, types and helps are as Prometheus wants them. The control has a name that is not.

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/clearing"
 	"mynetwork.io/mynetwork/nodeagent/replica"
 	"mynetwork.io/mynetwork/nodeagent/store"
 	"mynetwork.io/mynetwork/nodeagent/volume"
@@ -15,10 +16,11 @@ type Load struct {
 	Requests uint64 // appends, and reads of writers and readers
 	Rebuilds uint64 // copies made here, or moved
 	Repairs  uint64 // damage that others found and mended here
+	Freed    uint64 // bytes of copies that were freed
 }
 
 // counters are the numbers of a Load while they grow.
-type counters struct{ requests, rebuilds, repairs atomic.Uint64 }
+type counters struct{ requests, rebuilds, repairs, freed atomic.Uint64 }
 
 // count notes a request.
 func (c *counters) count(typ replica.Type) {
@@ -34,7 +36,7 @@ func (c *counters) count(typ replica.Type) {
 
 // Load tells what the store was asked for.
 func (st *Store) Load() Load {
-	return Load{Requests: st.load.requests.Load(), Rebuilds: st.load.rebuilds.Load(), Repairs: st.load.repairs.Load()}
+	return Load{Requests: st.load.requests.Load(), Rebuilds: st.load.rebuilds.Load(), Repairs: st.load.repairs.Load(), Freed: st.load.freed.Load()}
 }
 
 // ownReads is a store that counts what is read of it without a message.
@@ -55,6 +57,22 @@ func (c ownReads) ReadLog(x block.ExtentID, off uint32, p []byte) error {
 func (c ownReads) ReadData(x block.ExtentID, off uint32, p []byte) error {
 	c.load.requests.Add(1)
 	return c.Store.ReadData(x, off, p)
+}
+
+// Clear says what the store gets back at the moment, because it is short of space: nodes that have volumes attached help with it.
+func (st *Store) Clear(s clearing.Stage) { st.clearing.Store(uint32(s)) }
+
+// Clearing tells what was said by Clear.
+func (st *Store) Clearing() clearing.Stage { return clearing.Stage(st.clearing.Load()) }
+
+// Clearing tells what a store of this node gets back at the moment; Idle if it is not open.
+func (s *Set) Clearing(id block.StoreID) clearing.Stage {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if st := s.byID[id]; st != nil {
+		return st.Clearing()
+	}
+	return clearing.Idle
 }
 
 // Suspect makes others move away what the store holds, because its disk is not trusted any more: it is announced as quarantined, nothing new

@@ -23,8 +23,16 @@ type Pull struct {
 // Pulls counts them.
 func (s *Set) Pulls() *meter.Operations { return &s.pulled }
 
-// counted counts a request that is a pull when it is answered.
+// counted counts a request that is a pull, or frees a copy, when it is answered.
 func (d *door) counted(typ replica.Type, body []byte, to replica.Replier) replica.Replier {
+	if typ == replica.TypeFree && len(body) >= headSize {
+		had := d.has(block.GetExtentID(body[volumeAt:]))
+		return pullReplier{to, func(st replica.Status) {
+			if st == replica.StatusOK {
+				d.load.freed.Add(uint64(had))
+			}
+		}}
+	}
 	if typ != replica.TypePull || len(body) < headSize {
 		return to
 	}
@@ -54,6 +62,7 @@ func (d *door) has(x block.ExtentID) int64 {
 	return int64(st.Chain.LogLen) + int64(st.Chain.DataLen)
 }
 
+// pullReplier tells how a request was answered.
 type pullReplier struct {
 	replica.Replier
 	ended func(replica.Status)

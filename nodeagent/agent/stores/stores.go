@@ -71,6 +71,7 @@ type Store struct {
 	local    volume.Local
 	load     counters
 	suspect  atomic.Pointer[string]
+	clearing atomic.Uint32
 }
 
 // Set is the stores of one node. The zero value is not usable: see Open.
@@ -310,7 +311,7 @@ func (s *Set) Local(id block.StoreID) volume.Local {
 func (s *Set) Announce() []members.Store {
 	var out []members.Store
 	for _, st := range s.All() {
-		m := members.Store{ID: st.ID, Quarantined: st.Quarantined() != nil || st.Suspected() != nil}
+		m := members.Store{ID: st.ID, Clearing: st.Clearing(), Quarantined: st.Quarantined() != nil || st.Suspected() != nil}
 		if u, err := st.Usage(); err == nil {
 			m.Capacity, m.Used = u.Total, u.Used
 		} else {
@@ -328,7 +329,7 @@ func (s *Set) Announce() []members.Store {
 func (s *Set) Serve(from peer.Identity, req *peer.Request) {
 	defer req.Release()
 	if req.Type == members.TypeStores {
-		req.Reply(replica.StatusOK, members.Encode(s.Announce()))
+		req.Reply(replica.StatusOK, members.Encode(s.Announce(), req.Body))
 		return
 	}
 	if req.Type == TypeDeleted {
