@@ -3,6 +3,8 @@ package agent
 import (
 	"mynetwork.io/mynetwork/nodeagent/agent/demand"
 	"mynetwork.io/mynetwork/nodeagent/core/adaptive"
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/volume"
 )
 
 // roomMark and lowMark are shares of a store in percent: one that is filled to less than the first has room for more copies of what is read much;
@@ -25,9 +27,24 @@ func (a *Agent) demanded() (out []demand.Volume) {
 			continue
 		}
 		up := e.Upkeep()
-		out = append(out, demand.Volume{ID: i.ID, Name: i.Name, Reads: i.Meter.Reads.Took.Read().Count, Bytes: i.Meter.Reads.Bytes.Load(), Copies: e.Replicas(), Weak: i.Weak,
+		v := demand.Volume{ID: i.ID, Name: i.Name, Reads: i.Meter.Reads.Took.Read().Count, Bytes: i.Meter.Reads.Bytes.Load(), Copies: e.Replicas(), Weak: i.Weak,
 			Bounds:   adaptive.Bounds{Least: i.Adaptive.Least, Most: i.Adaptive.Most},
-			Degraded: up.Below > 0 || e.Usage().Copies < e.Replicas(), Moving: up.Synced != a.members.Version(), Held: up.Held})
+			Degraded: up.Below > 0 || e.Usage().Copies < e.Replicas(), Moving: up.Synced != a.members.Version()}
+		if v.Bounds.On() {
+			v.Held = copiesOf(e)
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+// copiesOf counts the copies of closed extents that each store has, as the volume's directory names them.
+func copiesOf(e *volume.Engine) map[block.StoreID]int {
+	out := map[block.StoreID]int{}
+	for _, x := range e.Directory() {
+		for _, s := range x.Members {
+			out[s]++
+		}
 	}
 	return out
 }

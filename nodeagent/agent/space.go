@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"slices"
 
 	"mynetwork.io/mynetwork/nodeagent/agent/space"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -52,19 +53,15 @@ func (a *Agent) deletions(ctx context.Context) (waits bool) {
 	return err != nil
 }
 
-// compact makes a pass over each volume that is open here and has, as far as is known, copies on one of the stores.
+// compact makes a pass over each volume that is open here and has copies on one of the stores.
 func (a *Agent) compact(ctx context.Context, on []block.StoreID) (gained int64) {
 	for _, i := range a.volumes.Open() {
 		e := a.volumes.Engine(i.ID.String())
 		if e == nil || e.Err() != nil || ctx.Err() != nil {
 			continue
 		}
-		up := e.Upkeep()
-		here := up.Version == 0 // it was not looked at yet
-		for _, s := range on {
-			here = here || up.Held[s] > 0
-		}
-		if !here {
+		held := copiesOf(e)
+		if !slices.ContainsFunc(on, func(s block.StoreID) bool { return held[s] > 0 }) {
 			continue
 		}
 		n, err := e.Compact(on)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -56,7 +57,7 @@ func (a *app) nodeInspect() *cobra.Command {
 				if !d.LastScrubbed.IsZero() {
 					at = d.LastScrubbed.Format(time.RFC3339)
 				}
-				r.Add(d.ID, d.Path, size.Format(d.Used), size.Format(d.Capacity), at, fmt.Sprint(d.ErrorsFound), fmt.Sprint(d.ErrorsRepaired), d.Problem)
+				r.Add(d.ID, d.Path, size.Format(d.Used), size.Format(d.Capacity), at, fmt.Sprint(d.ErrorsFound), fmt.Sprint(d.ErrorsRepaired), cmp.Or(d.Problem, d.Clearing))
 			}
 		})
 	})

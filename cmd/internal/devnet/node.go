@@ -41,11 +41,12 @@ type Store struct {
 	ErrorsFound    uint64    `json:"errorsFound"`
 	ErrorsRepaired uint64    `json:"errorsRepaired"`
 	Problem        string    `json:"problem,omitempty"`
+	Clearing       string    `json:"clearing,omitempty"` // what it gets back because it is short of space
 }
 
 func storeOf(d *agentv1.Store) Store {
 	s := Store{ID: d.GetId(), Path: d.GetPath(), Capacity: d.GetCapacity(), Used: d.GetUsed(), ErrorsFound: d.GetErrorsFound(), ErrorsRepaired: d.GetErrorsRepaired(),
-		Problem: d.GetQuarantined()}
+		Problem: d.GetQuarantined(), Clearing: d.GetClearing()}
 	if at := d.GetLastScrubbedUnix(); at > 0 {
 		s.LastScrubbed = time.Unix(at, 0).UTC()
 	}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
+	"mynetwork.io/mynetwork/nodeagent/core/clearing"
 )
 
 // stores describes this node's stores.
@@ -28,6 +29,9 @@ func (s *Server) stores() (out []*agentv1.Store) {
 		if sc, ok := s.parts.Scrubbed(st.ID); ok {
 			m.ErrorsFound, m.ErrorsRepaired, m.ScrubBytes = sc.Found, sc.Repaired, sc.Done
 			m.LastScrubbedUnix, m.ScrubStartedUnix = unix(sc.Finished), unix(sc.Started)
+		}
+		if stage := st.Clearing(); stage != clearing.Idle {
+			m.Clearing = stage.Words()
 		}
 		for _, v := range st.Store.Volumes() {
 			m.Extents += int64(v.Extents)
