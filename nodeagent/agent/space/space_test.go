@@ -27,11 +27,12 @@ type world struct {
 	calls   []string
 	log     *events.Log
 	changed int
+	looked  chan struct{} // at stages
 	k       *Keeper
 }
 
 func newWorld() *world {
-	w := &world{log: events.New(100, slog.New(slog.DiscardHandler)), others: map[block.StoreID]clearing.Stage{}}
+	w := &world{log: events.New(100, slog.New(slog.DiscardHandler)), others: map[block.StoreID]clearing.Stage{}, looked: make(chan struct{}, 1)}
 	w.k = New(Options{Every: time.Millisecond, Pause: time.Nanosecond, Own: w.own, Stages: w.stages,
 		Deletions: func(context.Context) bool { w.call("deletions"); return w.waits },
 		Pending:   func() bool { return w.pending },
@@ -71,6 +72,10 @@ func (w *world) own() []Store {
 func (w *world) stages() map[block.StoreID]clearing.Stage {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	select {
+	case w.looked <- struct{}{}:
+	default:
+	}
 	out := map[block.StoreID]clearing.Stage{}
 	for id, s := range w.others {
 		out[id] = s
@@ -139,9 +144,10 @@ func TestHelp(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() { w.k.help(ctx) })
-		for done := false; !done; time.Sleep(time.Millisecond) {
+		for done, round := false, 0; !done; round++ {
+			<-w.looked
 			w.mu.Lock()
-			done = len(w.calls) >= calls
+			done = len(w.calls) >= calls && round >= 5
 			w.mu.Unlock()
 		}
 		cancel()
