@@ -29,8 +29,10 @@ type town struct {
 
 	mu     sync.Mutex
 	down   map[string]bool
-	whole  bool // c has its copy
-	writer bool // a store has heard of a writer
+	deaf   bool              // b and c take no word
+	heard  map[string][]byte // the last word of each
+	whole  bool              // c has its copy
+	writer bool              // a store has heard of a writer
 	err    error
 	tended []time.Time
 	asked  map[replica.Type]int
@@ -100,6 +102,16 @@ func (w *town) Send(s block.StoreID, typ replica.Type, done replica.Done, _ ...[
 	go done(replica.StatusOK, bytes.Clone(body), nil)
 }
 
+func (w *town) say(_ context.Context, node string, word []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.deaf {
+		return errors.New("it does not listen")
+	}
+	w.heard[node] = word
+	return nil
+}
+
 // Tend implements Tender: it never comes to anything.
 func (w *town) Tend(context.Context, block.VolumeID, string, func(context.Context, *volume.Engine) error) error {
 	w.mu.Lock()
@@ -136,12 +148,12 @@ func (w *town) questions(typ replica.Type) int {
 // live runs f beside a's caretaker, in a bubble of time.
 func live(t *testing.T, f func(w *town)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &town{down: map[string]bool{}, asked: map[replica.Type]int{}, err: errors.New("not enough replicas answer"),
+		w := &town{down: map[string]bool{}, heard: map[string][]byte{}, asked: map[replica.Type]int{}, err: errors.New("not enough replicas answer"),
 			record: registry.Record{}}
 		w.record.ID, w.record.Replicas, w.record.Name = testVolume, 3, "vol"
 		env := task.NewReal()
 		c := New(Options{Node: "a", Members: w, Client: &replica.Client{Env: env, Transport: w}, Registry: w, Tender: w,
-			Say: func(context.Context, string, []byte) error { return nil }, Changed: func() {}, Events: events.New(10, slog.New(slog.DiscardHandler)), Log: slog.New(slog.DiscardHandler)})
+			Say: w.say, Changed: func() {}, Events: events.New(10, slog.New(slog.DiscardHandler)), Log: slog.New(slog.DiscardHandler)})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() {
@@ -191,6 +203,32 @@ func TestBackOff(t *testing.T) {
 		}
 		if h, l := w.questions(replica.TypeHoldings), w.questions(replica.TypeLease); h > 3*9 || l > 0 { // a survey every 7.5 to 10 minutes, of three stores
 			t.Errorf("%d questions for copies, %d for writers in an hour of rest", h, l)
+		}
+	})
+}
+
+// TestToldAgain: a node that a warden's word did not reach, or that has forgotten it, hears it although nothing has changed. Until it does it takes
+// itself for a node that does not hold its share, and nobody may drain any.
+func TestToldAgain(t *testing.T) {
+	live(t, func(w *town) {
+		w.set(func() { w.deaf = true })
+		pass(time.Minute)
+		w.set(func() {
+			if len(w.heard) > 0 {
+				t.Errorf("deaf nodes heard %v", w.heard)
+			}
+			w.deaf = false
+		})
+		for _, what := range []string{"not reached", "started anew"} {
+			pass(repeat + 2*look)
+			w.set(func() {
+				for _, node := range []string{"b", "c"} {
+					if word, err := DecodeWord(w.heard[node]); err != nil || word.Layout != 1 {
+						t.Errorf("node %s, which was %s: heard %+v, %v", node, what, word, err)
+					}
+				}
+				clear(w.heard)
+			})
 		}
 	})
 }

@@ -30,6 +30,7 @@ const (
 	patience = 3 * time.Minute  // without anything getting better, an engine is closed
 	check    = 2 * time.Second  // how often is looked whether an engine is done
 	ask      = 15 * time.Second // how often stores are asked about it, while it says that it is not
+	repeat   = time.Minute      // how often every node is told again: one that was not reached, was started anew, or took this one for lost has no word
 )
 
 // Members is what is known of the network; *members.Table is it.
@@ -133,7 +134,7 @@ func (c *Caretaker) Figures(here map[block.VolumeID]int) Figures {
 // Run looks after volumes until ctx ends.
 func (c *Caretaker) Run(ctx context.Context) error {
 	var print, done string
-	var since, next time.Time
+	var since, next, again time.Time
 	_ = c.opt.Members.Ready(ctx) // without a layout there is nothing to look after; it comes
 	for wait(ctx, look) {
 		now := time.Now()
@@ -159,7 +160,12 @@ func (c *Caretaker) Run(ctx context.Context) error {
 					w.attempts, w.again, w.pause = 0, time.Time{}, 0
 				}
 			}
-			done, next = print, now.Add(c.opt.Every-rand.N(c.opt.Every/4+1))
+			done, next, again = print, now.Add(c.opt.Every-rand.N(c.opt.Every/4+1)), now.Add(repeat)
+		}
+		if print == done && now.After(again) {
+			again = now.Add(repeat)
+			clear(c.told)
+			c.tell(ctx, n)
 		}
 		c.tendDue(ctx)
 	}

@@ -170,7 +170,7 @@ func (c *Caretaker) tell(ctx context.Context, n *Network) {
 		if node == c.opt.Node {
 			c.words.put(node, *word)
 		} else if err := c.opt.Say(ctx, node, b); err != nil {
-			continue // it is told with the next word
+			continue // it is told with the next word, or when all are told again
 		}
 		c.told[node] = b
 	}
