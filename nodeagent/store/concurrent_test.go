@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -213,5 +215,64 @@ func TestFreeBesideARead(t *testing.T) {
 	}
 	if s.files.n != 0 {
 		t.Errorf("%d files are still open", s.files.n)
+	}
+}
+
+// TestSyncUnderWay: who wants a file synced while somebody else's sync of it is under way does not go on before that has ended, and is told if it
+// failed. Nobody else waits: another file is opened meanwhile.
+func TestSyncUnderWay(t *testing.T) {
+	for _, cause := range []error{nil, syscall.EIO} {
+		mem := disk.NewMem(0)
+		for _, name := range []string{"a", "b"} {
+			f, err := mem.Create(name)
+			if err = errors.Join(err, f.Close()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		begun, end := make(chan struct{}), make(chan struct{})
+		var ended atomic.Bool
+		faults := disk.NewFaults(mem, func(op disk.Op) (f disk.Fault) {
+			if op.Kind == disk.OpSync && op.Name == "a" && !ended.Load() {
+				f.Wait = func() {
+					close(begun)
+					<-end
+					ended.Store(true)
+				}
+				f.Err = cause
+			}
+			return f
+		})
+		var s fileSet
+		s.init(faults, 1, func(err error) error { return err })
+		var a, b file
+		open := func(f *file, name string) {
+			h, err := faults.Open(name)
+			if err = errors.Join(err, s.adopt(f, h)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		open(&a, "a")
+		s.wrote(&a)
+		first, second := make(chan error), make(chan error)
+		go func() { first <- s.sync(&a) }()
+		<-begun
+		go func() {
+			err := s.sync(&a)
+			if !ended.Load() {
+				err = errors.New("it went on while the sync was under way")
+			}
+			second <- err
+		}()
+		open(&b, "b")
+		s.put(&b)
+		for range 100 {
+			runtime.Gosched() // the second one waits, or is through: if it is not there yet, this run shows less
+		}
+		close(end)
+		for _, err := range []error{<-first, <-second} {
+			if !errors.Is(err, cause) {
+				t.Errorf("a sync that fails with %v: %v", cause, err)
+			}
+		}
 	}
 }

@@ -259,6 +259,12 @@ func (m *model) beside() {
 	}
 }
 
+// mayBeside tells whether something may happen beside a disk operation. What an append syncs is the file that makes room for its own: a commit
+// beside that waits for its end, which one goroutine can not.
+func (m *model) mayBeside(op disk.Op) bool {
+	return op.Kind == disk.OpWrite || op.Kind == disk.OpSync && m.outer != "append"
+}
+
 // explore runs workloads until it has checked count crash states, and returns the first that is wrong.
 func explore(seed uint64, count int, lose func(disk.Op) bool) error {
 	for checked := 0; checked < count; seed++ {
@@ -300,7 +306,7 @@ func exploreOne(seed uint64, count int, lose func(disk.Op) bool) (checked int, f
 		if (op.Kind == disk.OpSync || op.Kind == disk.OpSyncDir) && lose(op) {
 			f.Action = disk.Lose
 		}
-		if beside > 0 && m.outer != "" && (op.Kind == disk.OpWrite || op.Kind == disk.OpSync) && crashes.IntN(beside) == 0 {
+		if beside > 0 && m.outer != "" && m.mayBeside(op) && crashes.IntN(beside) == 0 {
 			f.Wait = m.beside
 		}
 		if failed != nil || checked >= count || op.Kind == disk.OpRead || crashes.IntN(every) != 0 {

@@ -350,12 +350,7 @@ func (s *Store) makeFiles(x *extent) error {
 		} else if err != nil {
 			return fmt.Errorf("open of %s: %w: %w", x.id, ErrIO, err)
 		}
-		s.files.mu.Lock()
-		if err = s.files.adopt(p.f, f); err == nil {
-			p.f.refs++
-		}
-		s.files.mu.Unlock()
-		if err != nil {
+		if err := s.files.adopt(p.f, f); err != nil {
 			return err
 		}
 		err = f.Allocate(p.size)

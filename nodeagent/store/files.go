@@ -15,7 +15,8 @@ type file struct {
 	past       disk.File // the same file past the page cache; nil until it is asked for, and where there is no such way
 	only       bool      // there is none
 	refs       int
-	dirty      bool // written since the last sync
+	dirty      bool // written since the last sync began
+	syncing    bool // a sync has begun and not ended
 	doomed     bool // to be closed when nobody uses it
 	prev, next *file
 }
@@ -27,13 +28,16 @@ type fileSet struct {
 	max  int
 	fail func(error) error // quarantines
 
-	mu   sync.Mutex
-	n    int
-	root file // ring of open files, most recent first
+	mu     sync.Mutex
+	synced sync.Cond // a sync has ended
+	broken error     // one has failed: what was written before it may be lost, whatever a later one says
+	n      int
+	root   file // ring of open files, most recent first
 }
 
 func (s *fileSet) init(d disk.FS, limit int, fail func(error) error) {
 	s.fs, s.max, s.fail = d, limit, fail
+	s.synced.L = &s.mu
 	s.root.prev, s.root.next = &s.root, &s.root
 }
 
@@ -52,13 +56,16 @@ func (s *fileSet) get(f *file, x *extent, suffix string) (disk.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f.f == nil {
+		if err := s.room(); err != nil {
+			return nil, err
+		}
+	}
+	if f.f == nil { // room may have let others in
 		opened, err := s.fs.Open(x.path(suffix))
 		if err != nil {
 			return nil, err
 		}
-		if err := s.adopt(f, opened); err != nil {
-			return nil, err
-		}
+		s.add(f, opened)
 	} else {
 		f.unlink()
 		s.front(f)
@@ -67,25 +74,40 @@ func (s *fileSet) get(f *file, x *extent, suffix string) (disk.File, error) {
 	return f.f, nil
 }
 
-// adopt takes an open descriptor into the set; mu is held.
+// adopt takes the open descriptor of a file that nobody else knows into the set, and holds it open like get.
 func (s *fileSet) adopt(f *file, opened disk.File) error {
-	for v := s.root.prev; s.n >= s.max && v != &s.root; {
-		victim := v
-		v = v.prev
-		if victim.refs > 0 {
-			continue
-		}
-		if victim.dirty {
-			if err := victim.f.Sync(); err != nil {
-				return errors.Join(s.fail(err), opened.Close())
-			}
-			victim.dirty = false
-		}
-		s.close(victim)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.room(); err != nil {
+		return errors.Join(err, opened.Close())
 	}
+	s.add(f, opened)
+	f.refs++
+	return nil
+}
+
+func (s *fileSet) add(f *file, opened disk.File) {
 	f.f = opened
 	s.n++
 	s.front(f)
+}
+
+// room closes files until another one may be opened; if all are in use, there is one more. It gives mu up while it waits for the disk.
+func (s *fileSet) room() error {
+	for v := s.root.prev; s.n >= s.max && v != &s.root; {
+		switch {
+		case v.refs > 0:
+			v = v.prev
+		case v.dirty:
+			if err := s.flush(v); err != nil {
+				return err
+			}
+			v = s.root.prev // others have been here
+		default:
+			s.close(v)
+			v = s.root.prev
+		}
+	}
 	return nil
 }
 
@@ -130,8 +152,12 @@ func (s *fileSet) wrote(f *file) { s.release(f, true) }
 func (s *fileSet) release(f *file, dirty bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f.refs--
 	f.dirty = f.dirty || dirty
+	s.letGo(f)
+}
+
+func (s *fileSet) letGo(f *file) {
+	f.refs--
 	if f.doomed && f.refs == 0 {
 		s.close(f)
 	}
@@ -150,23 +176,38 @@ func (s *fileSet) drop(f *file) {
 	}
 }
 
-// sync makes what was written to f durable.
+// sync makes durable what was written to f before. One that is under way may have begun before that, and what it began with is not durable
+// before it has ended: it is waited for.
 func (s *fileSet) sync(f *file) error {
 	s.mu.Lock()
-	if !f.dirty {
-		s.mu.Unlock()
-		return nil
+	defer s.mu.Unlock()
+	for f.syncing {
+		s.synced.Wait()
 	}
-	f.dirty = false
+	if !f.dirty {
+		return s.broken
+	}
+	return s.flush(f)
+}
+
+// flush syncs an open file that no sync is under way of; it gives mu up meanwhile.
+func (s *fileSet) flush(f *file) error {
+	f.dirty, f.syncing = false, true
 	f.refs++
 	opened := f.f
 	s.mu.Unlock()
 	err := opened.Sync()
-	s.put(f)
 	if err != nil {
-		return s.fail(err)
+		err = s.fail(err)
 	}
-	return nil
+	s.mu.Lock()
+	if err != nil {
+		s.broken = err
+	}
+	f.syncing = false
+	s.synced.Broadcast()
+	s.letGo(f)
+	return s.broken
 }
 
 func (s *fileSet) closeAll() {
