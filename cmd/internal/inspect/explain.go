@@ -218,6 +218,7 @@ func (f *Facts) explainRecord(r *v1alpha1.VolumeRecord) []Finding {
 	f.holder(l, r)
 	f.grants(l, r)
 	f.copies(l, r)
+	f.clearing(l, r)
 	l.events(f, f.about("VolumeRecord", "", r.Name))
 	if !slices.ContainsFunc(l.out, func(x Finding) bool { return x.Bad }) {
 		where := "detached"

@@ -186,6 +186,38 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// TestExplainNotes: what is not bad and worth to be known is said, and only where it is so.
+func TestExplainNotes(t *testing.T) {
+	spoil := map[string]func(w *world){
+		"3 copies are wanted, of 3 to 5; it has not changed by itself yet": func(w *world) { w.record.Spec.MinCopies, w.record.Spec.MaxCopies = 3, 5 },
+		"it last changed by itself 1m0s ago: ReadHot": func(w *world) {
+			w.record.Spec.MinCopies, w.record.Spec.MaxCopies, w.record.State.CopiesReason = 3, 5, "ReadHot"
+			w.record.State.CopiesChanged = metav1.NewTime(now().Add(-time.Minute))
+		},
+		"store /data of node n3 is short of space, and gets some back: Unreferenced": func(w *world) { w.nodes[2].Status.Agent.Stores[0].Clearing = "Unreferenced" },
+	}
+	for want, f := range spoil {
+		said := func(w *world) (found bool) {
+			list, err := w.facts(t).Explain("pvc-1", "shop")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, x := range list {
+				found = found || strings.Contains(x.What, want)
+				if x.Bad {
+					t.Errorf("%q: %+v", want, x)
+				}
+			}
+			return found
+		}
+		w := healthy()
+		f(w)
+		if said(healthy()) || !said(w) {
+			t.Errorf("%q is not said, or also where it is not so", want)
+		}
+	}
+}
+
 // TestNames: a volume is found by all of its names, and what is not there is said to be not there.
 func TestNames(t *testing.T) {
 	f := healthy().facts(t)

@@ -144,6 +144,22 @@ func (f *Facts) VolumeID(name, namespace string) (id, network string, err error)
 	return r.Spec.VolumeID, r.Spec.Network, nil
 }
 
+// clearing says which stores of the network get space back.
+func (f *Facts) clearing(l *list, r *v1alpha1.VolumeRecord) {
+	for i := range f.Nodes {
+		n := &f.Nodes[i]
+		if n.Spec.Network != r.Spec.Network || n.Status.Agent == nil {
+			continue
+		}
+		for _, s := range n.Status.Agent.Stores {
+			if s.Clearing != "" {
+				l.note("it goes on by itself: Deleted, Unreferenced, Surplus; after Exhausted add nodes or disks, or delete volumes and snapshots",
+					"store %s of node %s is short of space, and gets some back: %s", s.Path, n.Spec.NodeName, s.Clearing)
+			}
+		}
+	}
+}
+
 // adapts says that the number of copies follows reads, and when it last did.
 func adapts(l *list, now time.Time, r *v1alpha1.VolumeRecord) {
 	if least, most := r.Spec.MinCopies, r.Spec.MaxCopies; least > 0 && least < most {

@@ -5,7 +5,7 @@
 //
 //   - Deleted: the store's own agent brings deletions through that had not reached it.
 //   - Unreferenced: each agent that has volumes attached with copies on the store cleans them, one pass after the other, and also of what is
-//     only a tenth garbage (volume.Compact). One volume at a time.
+//     only a tenth garbage (volume.Compact). One volume at a time; after a pass that gained nothing not again for a while.
 //   - Surplus: each such agent lets a volume that has bounds, and more copies than it needs, want one copy fewer: the one that is read
 //     least, one every GiveUpPause, so that what comes of it is seen first.
 //

@@ -34,6 +34,9 @@ type Options struct {
 	Rules clearing.Rules // zero: clearing.Default
 	Every time.Duration  // 0: Every
 	Pause time.Duration  // 0: GiveUpPause
+	// Vain is how long volumes are left alone after a pass over all of them that gained nothing: each begins with a checkpoint, and reads the volume's
+	// table of blocks. 0: half of what a stage lasts without anything freed.
+	Vain time.Duration
 	// Own lists the stores of this node that serve.
 	Own func() []Store
 	// Stages gives the stage of each store of the network, as last heard, this node's too.
@@ -82,6 +85,9 @@ func New(o Options) *Keeper {
 	}
 	if o.Pause == 0 {
 		o.Pause = GiveUpPause
+	}
+	if o.Vain == 0 {
+		o.Vain = time.Duration(o.Rules.Patience) * time.Second / 2
 	}
 	return &Keeper{opt: o, start: time.Now(), states: map[block.StoreID]*clearing.State{}, begun: map[Begin]uint64{}}
 }
@@ -171,14 +177,16 @@ func (k *Keeper) Begun() map[Begin]uint64 {
 
 // help does for stores of any node what the volumes that are open here can do.
 func (k *Keeper) help(ctx context.Context) {
-	var gaveUp time.Time
+	var gaveUp, vain time.Time
 	for wait(ctx, k.opt.Every) {
 		garbage, surplus := k.wanted()
-		if len(garbage) > 0 {
-			for ctx.Err() == nil && k.opt.Compact(ctx, garbage) > 0 {
-				if garbage, _ = k.wanted(); len(garbage) == 0 {
+		if len(garbage) > 0 && time.Since(vain) >= k.opt.Vain {
+			for ctx.Err() == nil && len(garbage) > 0 {
+				if k.opt.Compact(ctx, garbage) == 0 {
+					vain = time.Now()
 					break
 				}
+				garbage, _ = k.wanted()
 			}
 		}
 		if len(surplus) > 0 && time.Since(gaveUp) >= k.opt.Pause {

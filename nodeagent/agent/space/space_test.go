@@ -33,7 +33,7 @@ type world struct {
 
 func newWorld() *world {
 	w := &world{log: events.New(100, slog.New(slog.DiscardHandler)), others: map[block.StoreID]clearing.Stage{}, looked: make(chan struct{}, 1)}
-	w.k = New(Options{Every: time.Millisecond, Pause: time.Nanosecond, Own: w.own, Stages: w.stages,
+	w.k = New(Options{Every: time.Millisecond, Pause: time.Nanosecond, Vain: time.Hour, Own: w.own, Stages: w.stages,
 		Deletions: func(context.Context) bool { w.call("deletions"); return w.waits },
 		Pending:   func() bool { return w.pending },
 		Compact: func(_ context.Context, on []block.StoreID) (gained int64) {
@@ -156,13 +156,8 @@ func TestHelp(t *testing.T) {
 	}
 	a, b := block.StoreID{1}, block.StoreID{2}
 	got := play(map[block.StoreID]clearing.Stage{a: clearing.Unreferenced, b: clearing.Unreferenced}, []int64{5, 5, 0}, 3, 3)
-	if fmt.Sprint(got[:3]) != "[compact 2 compact 2 compact 2]" {
+	if fmt.Sprint(got) != "[compact 2 compact 2 compact 2]" { // and not again at once, nor is a copy given up for a store that may have garbage
 		t.Errorf("%q", got)
-	}
-	for _, c := range got {
-		if c == "give up 1" || c == "give up 2" {
-			t.Errorf("a copy was given up for a store that has garbage: %q", got)
-		}
 	}
 	if got := play(map[block.StoreID]clearing.Stage{a: clearing.Surplus, b: clearing.Deleted}, nil, 2, 2); fmt.Sprint(got) != "[give up 1 give up 1]" {
 		t.Errorf("%q", got)
