@@ -129,3 +129,44 @@ func TestClearing(t *testing.T) {
 		models[name].verify(c.engine("a", name))
 	}
 }
+
+// TestClearingUnused: volumes that nobody uses are cleaned, and give up a copy, for a node that is short of space; before it is, none is opened.
+func TestClearingUnused(t *testing.T) {
+	c := newClusterWith(t, 4, false, func(cfg *Config) { cfg.ClearingEvery, cfg.Quiet = 100*time.Millisecond, time.Second })
+	ids, models := map[string]block.VolumeID{}, map[string]*model{}
+	for _, name := range []string{"thin", "extra"} {
+		made, err := c.node["a"].api.CreateVolume(t.Context(), &agentv1.CreateVolumeRequest{Name: name, Size: 12 * mib, Replicas: 4, ExtentSize: 2 * mib})
+		check(t, err)
+		ids[name], err = block.ParseVolumeID(made.Id)
+		check(t, err)
+		models[name] = newModel(t, 72, 12*mib)
+		models[name].thin(c.attach("a", name))
+		if name == "extra" {
+			c.modify("a", &agentv1.ModifyVolumeRequest{Volume: name, MinReplicas: ptr(int32(3)), MaxReplicas: ptr(int32(4))})
+		}
+		c.detach("a", name)
+	}
+	before := c.bytesOn("c", ids["thin"])
+	record := func(name string) *agentv1.Volume {
+		v, err := c.node["a"].api.InspectVolume(t.Context(), &agentv1.InspectVolumeRequest{Volume: name})
+		check(t, err)
+		return v
+	}
+	epoch := record("thin").Epoch
+	c.stop("d") // for good: others look at all volumes again, as they do every ten minutes
+	c.stop("c")
+	c.node["c"].cfg.Clearing = clearing.Rules{Begin: 99, End: 100, Patience: 30, Again: 1}
+	if record("thin").Epoch != epoch || record("extra").Replicas != 4 {
+		t.Error("a volume was opened, or gave a copy up, while nobody was short of space")
+	}
+	c.start("c")
+	within(t, 3*time.Minute, "the volumes are smaller", func() error {
+		if now, v := c.bytesOn("c", ids["thin"]), record("extra"); now > before-mib || v.Replicas != 3 || v.ReplicasReason != "LowSpace" {
+			return fmt.Errorf("%d bytes after %d; %d copies", now, before, v.Replicas)
+		}
+		return nil
+	})
+	for name, m := range models {
+		m.verify(c.attach("b", name))
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/events"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/clearing"
 	"mynetwork.io/mynetwork/nodeagent/core/upkeep"
 	"mynetwork.io/mynetwork/nodeagent/registry"
 	"mynetwork.io/mynetwork/nodeagent/replica"
@@ -62,6 +63,8 @@ type Options struct {
 	// GiveUp tells that stores which do not answer for Grace are given up. Where an operator makes the layout, it decides that.
 	GiveUp bool
 	Every  time.Duration // between surveys of a network that does not change; 0: DefaultEvery
+	// Stages gives the stores of the network that are short of space, and what they get back; nil: none ever is.
+	Stages func() map[block.StoreID]clearing.Stage
 	Quiet  time.Duration // a volume whose fact has changed within it is left alone; 0: DefaultQuiet
 	Events *events.Log
 	Log    *slog.Logger
@@ -99,6 +102,9 @@ type ward struct {
 	since    time.Time // since when it is that
 	silent   time.Time // since when no store has heard of a writer; zero: one has, or it was not asked
 	attempts int       // that came to nothing since the network changed
+
+	ask  time.Time                    // when it is asked next whether it may be opened for stores that are short of space
+	done map[clearing.Stage]time.Time // when it was opened for a stage of theirs
 }
 
 // New makes a caretaker.
@@ -168,6 +174,7 @@ func (c *Caretaker) Run(ctx context.Context) error {
 			c.tell(ctx, n)
 		}
 		c.tendDue(ctx)
+		c.clear(ctx)
 	}
 	return nil
 }

@@ -22,6 +22,9 @@
 // noted in its record, and an event tells that it waits to be attached; nodes that it keeps from leaving name it. (Copies of closed extents could be
 // made without the key, where all holders agree on their end, and be named by the next writer; that is not built.)
 //
+// While stores are short of space (core/clearing), volumes that nobody uses are opened for them in the same way, one at a time: to be cleaned, or, if
+// they have bounds and more copies than they need, to give one up. Encrypted ones are not, nor are sealed ones made to give up copies.
+//
 // # Invariants
 //
 //  1. A caretaker is in nobody's way: whoever attaches takes the volume at once, here and elsewhere. (agent TestCaretakerGivesWay)
@@ -31,6 +34,7 @@
 //  4. What no warden has spoken of counts as a last copy, after a minute. (TestFigures)
 //  5. What came to nothing is not tried again before the network has changed, or ever more slowly. (TestBackOff)
 //  6. An encrypted volume is never opened, and that it lacks copies is said. (TestSealed)
+//  7. For stores that have room no volume is opened, and none gives up a copy that it needs. (TestSpare, agent TestClearingUnused)
 //
 // # Word
 //

@@ -9,14 +9,14 @@
 // do not and there are two zones. What there is room for: the nodes that take new copies, answer, and are filled to less than RoomMark; where zones
 // are strict, not more than there are zones.
 //
-// A volume that nobody has attached keeps the number that it has. What its last user's node had counted is forgotten with the attachment.
+// A volume that nobody has attached keeps the number that it has, unless space runs out (package caretaker). What its last user's node had counted is forgotten with the attachment.
 //
 // # Invariants
 //
 //  1. Every decision of core/adaptive is carried out once, or not at all and is made again. (TestFailed)
 //  2. A volume without bounds is never touched. (TestWithoutBounds)
 //  3. A change that people made begins the count anew. (TestPeopleChange)
-//  4. Space that runs out takes copies from what is read least, one at a time, never below the least or what is safe. (TestGiveUp)
+//  4. Space that runs out takes copies from what is read least, one at a time, never below the least or what is safe, nor while copies of it are missing. (TestGiveUp)
 //
 // Concurrency: Run is a Runnable; Verdict and GiveUp may be called from any goroutine.
 package demand

@@ -9,7 +9,7 @@
 //   - Surplus: each such agent lets a volume that has bounds, and more copies than it needs, want one copy fewer: the one that is read
 //     least, one every GiveUpPause, so that what comes of it is seen first.
 //
-// What nobody refers to in volumes that nobody has attached is not collected: for that somebody has to open them.
+// Volumes that nobody has attached are opened for it by their wardens (package caretaker), but for encrypted ones: nobody has their key.
 //
 // # Invariants
 //
