@@ -170,6 +170,7 @@ func (c *Caretaker) tell(ctx context.Context, n *Network) {
 		if node == c.opt.Node {
 			c.words.put(node, *word)
 		} else if err := c.opt.Say(ctx, node, b); err != nil {
+			c.opt.Log.Info("a node is not told yet what was found of its stores", "node", node, "err", err)
 			continue // it is told with the next word, or when all are told again
 		}
 		c.told[node] = b

@@ -11,7 +11,7 @@ import (
 )
 
 // TypeWord is the type of the message by which a warden tells a node what it found of its stores; the answer is empty.
-const TypeWord = 0x82
+const TypeWord = 0x83
 
 // ErrWord is returned for a message that is none.
 var ErrWord = errors.New("malformed word of a warden")
