@@ -7,7 +7,8 @@
 //
 // The parts, each a package below this one: members (who is in the network, which stores they have, who answers: the engines' Placer),
 // transport (requests to stores here and elsewhere), stores (this node's), grants, deletion (the word on which a volume dies),
-// volumes (attach, detach and all that people ask), control (gRPC), fsck, events.
+// volumes (attach, detach and all that people ask), control (gRPC), fsck, events. What looks after data by itself: caretaker (volumes that nobody uses),
+// scrub (every byte), demand (copies by how much is read), space (stores that fill up).
 //
 // What is known of the node is served beside them: metrics (on a port of their own), history (a day of it, for reports), health (thresholds).
 //
