@@ -123,4 +123,19 @@ func TestModify(t *testing.T) {
 	if want := `ModifyVolumeRequest volume:"v" replicas:2 max_iops:0`; len(a.asked) != 1 || a.asked[0] != want {
 		t.Errorf("asked %q, want %q", a.asked, want)
 	}
+	bounds, err := request.ReadMutable(map[string]string{"minCopies": "3", "maxCopies": "5"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Modify(t.Context(), held, bounds); err != nil {
+		t.Fatal(err)
+	}
+	if want := `ModifyVolumeRequest volume:"v" min_replicas:3 max_replicas:5`; len(a.asked) != 2 || a.asked[1] != want {
+		t.Errorf("asked %q, want %q", a.asked, want)
+	}
+	for _, bad := range []string{"-1", "three", ""} {
+		if _, err := request.ReadMutable(map[string]string{"maxCopies": bad}); err == nil {
+			t.Errorf("maxCopies=%q is taken", bad)
+		}
+	}
 }
