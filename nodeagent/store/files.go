@@ -194,20 +194,23 @@ func (s *fileSet) sync(f *file) error {
 func (s *fileSet) flush(f *file) error {
 	f.dirty, f.syncing = false, true
 	f.refs++
-	opened := f.f
-	s.mu.Unlock()
-	err := opened.Sync()
-	if err != nil {
-		err = s.fail(err)
-	}
-	s.mu.Lock()
-	if err != nil {
+	if err := s.unlocked(f.f.Sync); err != nil {
 		s.broken = err
 	}
 	f.syncing = false
 	s.synced.Broadcast()
 	s.letGo(f)
 	return s.broken
+}
+
+// unlocked waits for the disk without mu, which is held again afterwards, however that ends.
+func (s *fileSet) unlocked(wait func() error) error {
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	if err := wait(); err != nil {
+		return s.fail(err)
+	}
+	return nil
 }
 
 func (s *fileSet) closeAll() {
