@@ -46,6 +46,15 @@ func TestFreedMark(t *testing.T) {
 	}
 	w.crash(s1)
 	check("restarted", 2, true)
+	for records, unknown := range []bool{1: true, 2: false} { // a fetch that breaks off, and one that does not
+		if records > 0 {
+			w.send(s1, x, records-1, records)
+			if st, err := w.c.Promise(s1, e5, x.x); err != nil || !st.Held || st.Unknown != unknown {
+				t.Errorf("%d records of what was freed are here again: %+v: %v", records, st, err)
+			}
+		}
+	}
+	free(x.x)
 	if err := w.c.Drop(s1, e5, vol, []byte("signed")); err != nil {
 		t.Fatal(err)
 	}

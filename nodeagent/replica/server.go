@@ -340,7 +340,8 @@ func (s *Server) wait(w waiting) {
 func (s *Server) state(x block.ExtentID) State {
 	st := State{Promised: s.store.Promised(x.Volume)}
 	if e, ok := s.store.Stat(x); ok {
-		st.Held, st.Unknown, st.Chain = true, e.Unknown, e.Durable
+		// Of what was freed here, whole, a part may be here again, as a fetch has broken off: that is less than was here.
+		st.Held, st.Unknown, st.Chain = true, e.Unknown || !e.Durable.Closed && (s.isPast(x) || s.mayHaveFreed(x)), e.Durable
 		if c := s.confirmed(x); st.Chain.Epoch.Less(c) {
 			st.Chain.Epoch = c
 		}
