@@ -216,7 +216,7 @@ func (e *Engine) longestLog(x block.ExtentID) (l extentLog, err error) {
 		case serr != nil:
 			err = worse(err, serr)
 			return
-		case st.Held:
+		case st.Held && st.Chain.LogLen > 0: // else its open record is not durable yet
 			copies = append(copies, copyOf{s, st.Chain})
 		}
 		freed = freed || st.Past
