@@ -199,7 +199,8 @@ func (s *Server) dropDivergence(h *Head, source block.StoreID, want *journal.Cha
 	for same < len(mine) && same < len(theirs) && mine[same] == theirs[same] {
 		same++
 	}
-	chosen := how.chosen && st.Chain.Epoch.Less(h.Epoch)
+	// An epoch above this one was never promised here (admit says so below): the last record, which none vouches for, has rotted.
+	chosen := how.chosen && st.Chain.Epoch != h.Epoch
 	switch {
 	case same == len(mine):
 		return nil
