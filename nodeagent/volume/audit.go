@@ -12,7 +12,7 @@ import (
 
 const (
 	auditPause = 15 * time.Second // how often an engine asks every store what it holds of the volume, while something is to be expected
-	restPause  = 2 * time.Minute // and while nothing is: what changes without a sign, as by a late order of a former writer, is noticed by then
+	restPause  = 2 * time.Minute  // and while nothing is: what changes without a sign, as by a late order of a former writer, is noticed by then
 	lookPause  = 3 * time.Second  // how often it asks those concerned while copies are missing
 )
 
