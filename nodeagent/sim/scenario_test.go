@@ -316,8 +316,7 @@ func TestRegistryOfYesterday(t *testing.T) {
 				yesterday = s.w.reg.facts[s.v.spec.ID]
 			}
 		}
-		yesterday.Revision = "restored"
-		s.w.reg.facts[s.v.spec.ID] = yesterday
+		s.restored(yesterday)
 		try := s.v.tryOpen(s.node(0), nil, true)
 		s.w.waitFor(func() bool { return try.done })
 		for try.err != nil { // refused: the number was taken; the next try begins above it
@@ -342,13 +341,7 @@ func TestRegistryFromBeforeCleaning(t *testing.T) {
 		s.wait(time.Second)
 		away := s.w.byStore[yesterday.Anchor.Members[0]]
 		away.end(false)
-		for range 12 {
-			a.write(0, 64)
-			a.write(0, 64)
-			_, _ = a.onSeat("clean", func() error { _, err := a.e.Clean(); return err })
-			s.wait(time.Second)
-		}
-		s.flush(a)
+		s.fill(a)
 		for _, m := range yesterday.Anchor.Members[1:] {
 			_, held := s.w.byStore[m].st.Stat(yesterday.Anchor.Extent)
 			s.require(!held, "the first extent is not freed")
@@ -358,8 +351,7 @@ func TestRegistryFromBeforeCleaning(t *testing.T) {
 		s.up(i)
 		_, held := away.st.Stat(yesterday.Anchor.Extent)
 		s.require(held, "nothing is left of the first extent")
-		yesterday.Revision = "restored"
-		s.w.reg.facts[s.v.spec.ID] = yesterday
+		s.restored(yesterday)
 		s.wait(5 * time.Second)
 		b := s.open((i + 1) % 4)
 		b.write(0, 4)

@@ -72,12 +72,13 @@ func (e *Engine) ownEnd(s block.StoreID, x block.ExtentID, st *replica.State) (o
 		return own, err
 	}
 	var c journal.Chain
-	return own, c.Walk(log, func(r *journal.Record, h block.Hash) error {
+	err = c.Walk(log, func(r *journal.Record, h block.Hash) error {
 		if own.LogLen == 0 || r.Epoch == own.Epoch {
 			own.Advance(r, h)
 		}
 		return nil
 	})
+	return own, err
 }
 
 // acknowledged is what this writer's present session has had acknowledged, by extent: how far each must reach. The caller holds mu.
