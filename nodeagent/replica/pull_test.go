@@ -192,3 +192,33 @@ func TestPullAnew(t *testing.T) {
 	}
 	w.same(s1, more)
 }
+
+// TestPullOverRottenEpoch: nothing vouches for the last record of a log, so what it says of its epoch may be rot. One above all that was promised
+// here goes for what a recovery has chosen; one of this very epoch stays, as TestPull has it.
+func TestPullOverRottenEpoch(t *testing.T) {
+	good := newWriter(e5, 1, s1, s2)
+	good.write(2)
+	rotten := good.fork()
+	rotten.epoch.Number += 1 << 24
+	rotten.write(1)
+	good.write(1)
+	w := newWorld(t, 2, small)
+	w.send(s2, good, 0, len(good.recs))
+	last := len(good.recs) - 1
+	w.send(s1, good, 0, last)
+	st := w.node[s1].srv.store
+	if _, err := st.Append(rotten.x, rotten.recs[last], rotten.data[last]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	w.same(s1, rotten)
+	if _, err := w.c.Pull(s1, e6, good.x, s2); !errors.Is(err, ErrGap) { // control: nobody has chosen
+		t.Errorf("a log that wins went: %v", err)
+	}
+	if _, err := w.c.PullChosen(s1, e6, good.x, s2); err != nil {
+		t.Fatal(err)
+	}
+	w.same(s1, good)
+}

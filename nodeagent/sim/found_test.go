@@ -281,7 +281,8 @@ func TestChosenLogCanNotBeRead(t *testing.T) {
 // without its open record was never mended), 12467 and 33400 (what a recovery that never came into force had appended won over what others held:
 // replication.TestWeakRecovery), 17510 (a snapshot was there twice after the deletion of another had failed on its way: volume.TestWithout),
 // 33386 (a copy with a rotten keyed hash was never mended: replica.TestPullAnew), 4568, 14340 and 27062 (see restored_test.go).
-// 1105 (what a former writer left came after the last audit), 6422 (a last record whose epoch had rotted was never replaced), 26340 (part of what a
+// 1105 (what a former writer left came after the last audit), 6422 (a last record whose epoch had rotted was never replaced:
+// replica.TestPullOverRottenEpoch), 26340 (part of what a
 // store had freed, fetched again, counted for all: replica.TestFreedMark), 48190 (a parent's extent was read before it was there).
 func TestFoundSeeds(t *testing.T) {
 	for _, seed := range []uint64{773, 1105, 1199, 1705, 1931, 3145, 4568, 5451, 6422, 7869, 10028, 10145, 10259, 12467, 14340, 17510, 26340, 27062, 33386, 33400, 48190} {
