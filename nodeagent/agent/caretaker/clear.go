@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -100,13 +101,8 @@ func (c *Caretaker) compact(ctx context.Context, w *ward, on []block.StoreID) er
 	return err
 }
 
-// unsafeBelow is how many copies a volume that nobody uses keeps, whatever its bounds say: 3 if its flushes wait for a majority, else 2.
-func unsafeBelow(r *registry.Record) int {
-	if r.Weak {
-		return 2
-	}
-	return 3
-}
+// anyZones is for what is asked where the failure domains are not known: a volume keeps what it needs with any number of them.
+const anyZones = math.MaxInt
 
 var errNothing = errors.New("it has no more copies than it needs, or somebody uses it")
 
@@ -136,7 +132,7 @@ func (c *Caretaker) lower(w *ward) bool {
 func spare(r *registry.Record, seen string) bool {
 	b := adaptive.Bounds{Least: r.Adaptive.Least, Most: r.Adaptive.Most}
 	_, sealed := r.Sealed()
-	return r.Live() && b.On() && !sealed && !r.Encrypted && r.Fact.Revision == seen && r.Replicas > max(b.Least, unsafeBelow(r))
+	return r.Live() && b.On() && !sealed && !r.Encrypted && r.Fact.Revision == seen && r.Replicas > max(b.Least, adaptive.Floor(r.Weak, anyZones))
 }
 
 // settle opens a volume until the copies that it does not want any more are gone.

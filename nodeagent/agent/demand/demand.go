@@ -18,9 +18,6 @@ const (
 	Every = time.Minute
 	// Unit is how many bytes one read has, at most.
 	Unit = 64 << 10
-
-	strongFloor = 3 // copies of which any one may be lost without a pause
-	zonesFloor  = 2 // copies of which one is left if a zone is lost
 )
 
 // Volume is what is known of a volume that is open here.
@@ -151,7 +148,7 @@ func (f *Follower) look(v *Volume, n *Network, at time.Duration) {
 		w.state.Changed(seconds)
 	}
 	before := w.state
-	d := w.state.Step(f.opt.Rules, adaptive.Seen{At: seconds, Reads: w.rate, Copies: v.Copies, Bounds: v.Bounds, Floor: floor(v, n), Room: n.Room, Calm: calm(v, n)})
+	d := w.state.Step(f.opt.Rules, adaptive.Seen{At: seconds, Reads: w.rate, Copies: v.Copies, Bounds: v.Bounds, Floor: adaptive.Floor(v.Weak, n.Zones), Room: n.Room, Calm: calm(v, n)})
 	if d.Want != v.Copies && !f.carry(v, d) {
 		w.state, d = before, adaptive.Decision{Want: v.Copies, Why: adaptive.Resting}
 	}
@@ -168,17 +165,6 @@ func (f *Follower) carry(v *Volume, d adaptive.Decision) bool {
 	defer f.mu.Unlock()
 	f.done[Change{v.Name, d.Why}]++
 	return true
-}
-
-// floor is how many copies a volume needs to be safe.
-func floor(v *Volume, n *Network) int {
-	switch {
-	case !v.Weak:
-		return strongFloor
-	case n.Zones >= zonesFloor:
-		return zonesFloor
-	}
-	return 1
 }
 
 // calm says what speaks against a change.
@@ -219,7 +205,7 @@ func (f *Follower) GiveUp(on []block.StoreID) (name string, ok bool) {
 	slices.SortStableFunc(open, func(a, b Volume) int { return cmp.Compare(f.rate(a.ID), f.rate(b.ID)) })
 	for i := range open {
 		v := &open[i]
-		least := min(max(v.Bounds.Least, floor(v, &n)), v.Bounds.Most)
+		least := min(max(v.Bounds.Least, adaptive.Floor(v.Weak, n.Zones)), v.Bounds.Most)
 		here := slices.ContainsFunc(on, func(s block.StoreID) bool { return v.Held[s] > 0 })
 		if !v.Bounds.On() || v.Copies <= least || !here || v.Degraded {
 			continue

@@ -41,6 +41,23 @@ func (b Bounds) On() bool { return b.Least > 0 && b.Least < b.Most }
 // Clamp gives the number within the bounds that is nearest to n.
 func (b Bounds) Clamp(n int) int { return min(max(n, b.Least), b.Most) }
 
+// Copies that it takes to be safe.
+const (
+	strongFloor = 3 // any one may be lost without a pause
+	zonesFloor  = 2 // one is left if a zone is lost
+)
+
+// Floor is how many copies a volume needs to be safe: a weak one, of which one copy answers a flush, or a strong one; with the failure domains that take copies.
+func Floor(weak bool, zones int) int {
+	switch {
+	case !weak:
+		return strongFloor
+	case zones >= zonesFloor:
+		return zonesFloor
+	}
+	return 1
+}
+
 // Seen is a volume at one moment.
 type Seen struct {
 	At     int64   // seconds, by a clock that does not jump
