@@ -194,7 +194,7 @@ func (e *Engine) peekChain(x block.ExtentID, sure bool) (logs []extentLog, doubt
 }
 
 // longestLog reads an extent's log from the replica that has most of it; if that one changes meanwhile or is damaged,
-// from the next.
+// from the next. If none that answers has it right, who does not answer may.
 func (e *Engine) longestLog(x block.ExtentID) (l extentLog, err error) {
 	type copyOf struct {
 		store block.StoreID
@@ -204,6 +204,7 @@ func (e *Engine) longestLog(x block.ExtentID) (l extentLog, err error) {
 	known := make(map[block.StoreID]journal.Chain) // what stores that answered have, be it nothing
 	freed := false
 	var mu sync.Mutex
+	var silent error
 	err = fmt.Errorf("extent %s: %w", x, replica.ErrNotHeld)
 	e.each(e.whoHolds(x), func(s block.StoreID) { // at once, and only who is alive: its writer may free it meanwhile
 		st, serr := replica.State{}, replica.ErrUnreachable
@@ -215,6 +216,9 @@ func (e *Engine) longestLog(x block.ExtentID) (l extentLog, err error) {
 		switch {
 		case serr != nil:
 			err = worse(err, serr)
+			if errors.Is(serr, replica.ErrUnreachable) {
+				silent = serr
+			}
 			return
 		case st.Held && st.Chain.LogLen > 0: // else its open record is not durable yet
 			copies = append(copies, copyOf{s, st.Chain})
@@ -236,7 +240,8 @@ func (e *Engine) longestLog(x block.ExtentID) (l extentLog, err error) {
 	for _, c := range copies {
 		var log []byte
 		if log, err = e.readChain(c.store, x, &c.chain); err != nil {
-			err = fmt.Errorf("store %s: %w: %w", c.store, err, replica.ErrBusy) // its writer may be at it: worth another try
+			// Its writer may be at it, or another has it right: worth another try.
+			err = errors.Join(fmt.Errorf("store %s: %w: %w", c.store, err, replica.ErrBusy), silent)
 			continue
 		}
 		r, _, err := journal.Parse(log)
