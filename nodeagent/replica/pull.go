@@ -9,9 +9,6 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/store"
 )
 
-// pullChunk is how much of the source's log is fetched at a time, in bytes.
-const pullChunk = MaxRead
-
 // pull starts a task that copies from another store what this one misses of an extent: bytes moved are bytes missed.
 func (s *Server) pull(h *Head, rest []byte, to Replier) error {
 	if len(rest) != 17 || rest[16] > 3 || h.Extent.IsAside() {
@@ -65,25 +62,45 @@ func (s *Server) pullFrom(h *Head, source block.StoreID, how pullHow) error {
 	if err != nil {
 		return err
 	}
-	for {
-		var at journal.Chain
-		if st, ok := s.store.Stat(h.Extent); ok {
-			at = st.Chain
+	var at journal.Chain
+	if st, ok := s.store.Stat(h.Extent); ok {
+		at = st.Chain
+	}
+	if at.LogLen < want.Chain.LogLen {
+		log, err := s.missing(h, source, at, &want.Chain)
+		if err == nil {
+			err = s.pullRecords(h, source, log)
 		}
-		if at.LogLen >= want.Chain.LogLen {
-			if !counts {
-				return nil
-			}
-			return s.settle(h)
-		}
-		log := make([]byte, min(pullChunk, int(want.Chain.LogLen-at.LogLen)))
-		if err := s.client.Read(source, TypeReadLog, h.Extent, at.LogLen, log); err != nil {
-			return err
-		}
-		if err := s.pullRecords(h, source, log); err != nil {
+		if err != nil {
 			return err
 		}
 	}
+	if !counts {
+		return nil
+	}
+	return s.settle(h)
+}
+
+// missing reads what the source's log has behind at. It must lead to the end that the source says it has: nothing else vouches for its last
+// record, which may have rotted where it is, and would be a record like others here.
+func (s *Server) missing(h *Head, source block.StoreID, at journal.Chain, want *journal.Chain) ([]byte, error) {
+	log := make([]byte, want.LogLen-at.LogLen)
+	if err := s.client.Read(source, TypeReadLog, h.Extent, at.LogLen, log); err != nil {
+		return nil, err
+	}
+	return log, leadsTo(log, at, want)
+}
+
+// leadsTo checks that log, behind at, ends as its source says.
+func leadsTo(log []byte, at journal.Chain, want *journal.Chain) error {
+	err := at.Walk(log, func(*journal.Record, block.Hash) error { return nil })
+	switch {
+	case err != nil: // not as an error of the log here
+		return fmt.Errorf("the source's log is damaged: %v: %w", err, block.ErrMismatch)
+	case at.Seq != want.Seq || at.Hash != want.Hash:
+		return fmt.Errorf("the source's log is damaged: its last record, seq %d, is not the one that it had: %w", want.Seq, block.ErrMismatch)
+	}
+	return nil
 }
 
 // errRotten is returned if this store can not read its own log.
@@ -104,6 +121,9 @@ func mayReplace(h *Head, have *store.ExtentStat, want *journal.Chain, how pullHo
 // pullWhole puts the source's extent in the place of one whose log is damaged: nothing can be compared with it, or appended to it.
 func (s *Server) pullWhole(h *Head, source block.StoreID, have, want *journal.Chain) error {
 	log, data, err := s.client.Whole(source, h.Extent, want)
+	if err == nil {
+		err = leadsTo(log, journal.Chain{}, want)
+	}
 	if err != nil {
 		return err
 	}
@@ -116,13 +136,10 @@ func (s *Server) pullWhole(h *Head, source block.StoreID, have, want *journal.Ch
 	return s.store.ReplaceExtent(h.Extent, *have, log, data)
 }
 
-// pullRecords appends the whole records at the start of log, with their payloads.
+// pullRecords appends the records of log, with their payloads.
 func (s *Server) pullRecords(h *Head, source block.StoreID, log []byte) error {
-	for first := true; len(log) > 0; first = false {
+	for len(log) > 0 {
 		r, n, err := journal.Parse(log)
-		if errors.Is(err, journal.ErrShort) && !first {
-			return nil // the rest comes with the next chunk
-		}
 		if err != nil {
 			return err
 		}
