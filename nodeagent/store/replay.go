@@ -324,8 +324,8 @@ func (x *extent) learn(rec *journal.Record) (err error) {
 }
 
 // stray decides about files that neither the state nor the log knows. If its log was trimmed to a closed record, the
-// extent lost its footer, and with it what vouches for that record: it does not count. Files of an open that was never
-// committed are removed; not if the log is damaged, because then the open may have been there, and not if there was a footer.
+// extent lost its footer, and with it what vouches for that record: it does not count, nor does the last one that can be read of what is damaged.
+// Files of an open that was never committed are removed; not if the log is damaged, because then the open may have been there, and not if there was a footer.
 func (r *recovery) stray(x *extent, has uint8) error {
 	var size int64
 	var before journal.Chain
@@ -345,7 +345,10 @@ func (r *recovery) stray(x *extent, has uint8) error {
 		x.chain, x.closed, x.unknown = before, nil, true
 	case has&hasFooter != 0 || r.damaged:
 		r.rep.damage("extent %s: found without its footer or its open record: %v", x.id, err)
-		x.unknown = true
+		x.chain, x.closed, x.unknown = before, nil, true
+		if before.LogLen == 0 {
+			x.open = journal.Open{}
+		}
 	default:
 		r.rep.Removed = append(r.rep.Removed, x.id)
 		r.s.removeFiles(x)
