@@ -238,3 +238,74 @@ func TestNumberThatTheRegistryForgot(t *testing.T) {
 		})
 	}
 }
+
+// Found by seeds (5266, 33645): a registry from before a node was removed led to an extent of two replicas, one of which had been on that node, and
+// the recovery waited for it for ever. Its copy had moved, which is done only once nothing can be added to an extent. Controls: the node is away, not
+// removed, so its store may have to be heard; and the copy that moved does not say that it is closed.
+func TestMemberWasRemoved(t *testing.T) {
+	for name, waits := range map[string]bool{"removed": false, "away": true, "open": true} {
+		var l lie
+		if name == "open" {
+			l = looksOpen{}
+		}
+		seed, r := playLie(5, 3, func() lie { return l }, func(s *script) {
+			s.v = s.w.newVol(volume.Spec{ID: s.w.volumeID(), Pages: 200, Replicas: 2, Extent: 1 << 20})
+			a := s.outsider()
+			first := s.w.reg.facts[s.v.spec.ID]
+			a.write(0, 8)
+			s.flush(a)
+			s.wait(time.Second)
+			a.n.end(false)
+			s.up(a.n.idx)
+			b := s.open(a.n.idx)
+			b.write(8, 8)
+			s.flush(b)
+			s.inPlace(b)
+			gone := s.w.byStore[first.Anchor.Members[0]]
+			gone.become(drained)
+			s.inPlace(b)
+			if name == "away" {
+				gone.end(false)
+			} else {
+				s.require(removeNode(s.w, gone), "%s can not be removed", gone.name)
+				s.up(gone.idx)
+			}
+			b.n.end(false)
+			s.up(b.n.idx)
+			s.restored(first)
+			s.wait(volume.Lease)
+			try := s.v.tryOpen(b.n, nil, true)
+			s.wait(30 * time.Second)
+			s.require(try.done != waits, "%s: the volume is open %v, %v", name, try.done, try.err)
+			if name == "away" {
+				s.up(gone.idx)
+				s.w.waitFor(func() bool { return try.done })
+			}
+			if name != "open" {
+				s.require(try.err == nil, "open: %v", try.err)
+				s.seated(try) // the model compares all content
+			}
+		})
+		if r.Failure != nil {
+			t.Errorf("%s: seed %d: %v", name, seed, r.Failure)
+		}
+	}
+}
+
+// looksOpen has replicas say, when they are asked for it, that what they have of an extent is not closed.
+type looksOpen struct{ honest }
+
+func (looksOpen) onSend(_ *World, _ *proc, _ *node, r *request) bool {
+	if r.typ != replica.TypeStat {
+		return false
+	}
+	done := r.done
+	r.done = func(st replica.Status, body []byte, err error) {
+		if s, derr := replica.DecodeState(body); err == nil && st == replica.StatusOK && derr == nil {
+			s.Chain.Closed = false
+			body = s.Encode()
+		}
+		done(st, body, err)
+	}
+	return false
+}

@@ -34,7 +34,7 @@ func (e *Engine) fetchCopy(a *upkeep.Action) bool {
 		e.turn(a)
 	}
 	ent, ok := e.closedEntry(a.Extent)
-	if !ok {
+	if !ok || !e.mayLeave(a, &ent) {
 		return false
 	}
 	for _, source := range a.Sources {
@@ -72,6 +72,18 @@ func (e *Engine) fetchCopy(a *upkeep.Action) bool {
 	}
 	e.holds(a.Store, a.Extent, &st)
 	return e.name(a)
+}
+
+// mayLeave tells whether a store may get a copy now: who is no member only once the extent's end is durable at a quorum of the members, as
+// recoveries take such a copy for the proof of that (invariant K8).
+func (e *Engine) mayLeave(a *upkeep.Action, ent *blockmap.ExtentEntry) bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if slices.Contains(e.membersLocked(a.Extent, ent), a.Store) {
+		return true
+	}
+	o, known := e.cat.byID[a.Extent]
+	return known && !e.reloading && e.cat.extents[o].LastHash == ent.LastHash && e.progress.Committed() >= ent.LastSeq
 }
 
 // endsAs tells whether a store's log is that of the directory, whole.

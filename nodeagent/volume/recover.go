@@ -40,7 +40,8 @@ func (e *Engine) each(stores []block.StoreID, f func(s block.StoreID), enough fu
 // the volume goes on from. It asks until that is possible or the engine is fenced.
 //
 // lost tells that the volume is weak, and that replicas that do not answer may hold more that was acknowledged. If best is not held,
-// the journal has to be looked for: no member has the extent, or some may have freed it, or they do not answer for long.
+// the journal has to be looked for: no member has the extent, or some may have freed it, or they do not answer for long; if it is known to be
+// part of the journal, where that goes on.
 func (e *Engine) promise(c *chase) (known *replication.Tails, best replication.Tail, lost bool, err error) {
 	x, members, damaged := c.x, c.members, c.damaged
 	var mu sync.Mutex
@@ -83,6 +84,8 @@ func (e *Engine) promise(c *chase) (known *replication.Tails, best replication.T
 		case e.Err() != nil:
 			return nil, best, false, e.Err()
 		case !c.sure && (round >= patience || granted >= replication.Majority(len(members)) && len(known.Freed()) > 0):
+			return known, replication.Tail{}, false, nil
+		case c.sure && !e.weak() && round >= 3*patience:
 			return known, replication.Tail{}, false, nil
 		case round%25 == 24:
 			e.Logf("volume %s: waiting for %s of extent %s: %d of %d replicas answer", e.spec.ID, e.wanted(), x, granted, len(members))

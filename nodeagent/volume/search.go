@@ -234,7 +234,10 @@ func (errMoved) Error() string { return "the journal goes on elsewhere" }
 // answer for long. errMoved says where the journal is found; errNoCopy: the extent is part of it, or it is not known yet; it is asked for again.
 func (e *Engine) refind(c *chase, tails *replication.Tails) error {
 	if c.sure {
-		return fmt.Errorf("extent %s: %w", c.x, ErrLost)
+		if _, ok := tails.Decide(); ok {
+			return fmt.Errorf("extent %s: %w", c.x, ErrLost)
+		}
+		return e.passed(c)
 	}
 	s := e.surveyStores(c.x.Volume, c.members)
 	for _, t := range tails.Freed() {
@@ -268,6 +271,50 @@ func (e *Engine) refind(c *chase, tails *replication.Tails) error {
 	}
 	c.sure = err == nil // else no open record was readable, this time
 	return errNoCopy
+}
+
+// passed is for an extent of the journal whose members do not answer: some may be gone for good, with a node that was removed once its copies
+// had moved, and the registry is older than that. errMoved: the extent is known to have been closed at a quorum, so nothing can be added to it by
+// anybody, and each recovery goes on behind it. errNoCopy: that is not known, and its members are asked again.
+func (e *Engine) passed(c *chase) error {
+	s := e.surveyStores(c.x.Volume, c.members)
+	if s.silent > 0 {
+		return errNoCopy
+	}
+	start, after, met, err := s.trace(c.x)
+	switch {
+	case err != nil || met && after.Extent.IsZero():
+		return errNoCopy
+	case !met:
+		return errMoved{start}
+	}
+	r, _, err := s.first(after.Extent)
+	if err != nil || !s.moved(c.x, &r) {
+		return errNoCopy
+	}
+	e.Logf("volume %s: too few members of extent %s answer, but it was closed before a copy of it was moved; the journal goes on at %s", e.spec.ID, c.x, after.Extent)
+	return errMoved{after}
+}
+
+// moved tells whether a store that is no member of an extent has all of it, up to where the open record behind it says that it ends. Such a copy is
+// made only once that end is durable at a quorum of the members (invariant K8).
+func (s *survey) moved(x block.ExtentID, behind *journal.Record) bool {
+	for _, id := range s.held[x] {
+		st, err := s.e.Client.Stat(id, x)
+		if err != nil || !st.Held || st.Unknown || !st.Chain.Closed || st.Chain.Seq != behind.Seq-1 || st.Chain.Hash != behind.Prev {
+			continue
+		}
+		log, err := s.e.readChain(id, x, &st.Chain)
+		if err != nil {
+			continue
+		}
+		if r, _, err := journal.Parse(log); err == nil {
+			if open, err := journal.DecodeOpen(r.Body); err == nil && !slices.Contains(open.Members, id) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // forgotten looks for the journal of a volume that was never opened, as the registry has it, although a store has promised it to a writer: the
