@@ -43,10 +43,9 @@ func rollingReboot(s *suite) (string, error) {
 			s.say("%s drained: the pod serves on %s after %.1f s", node, to, took.Seconds())
 			last, on, moves = next, to, moves+1
 		}
-		if err := s.machine("node", "poweroff", node); err != nil {
+		if err := s.powerOff(node); err != nil {
 			return "", err
 		}
-		s.later(func() { s.nodeBack(node) })
 		other := nodes.Items[(i+1)%len(nodes.Items)].Spec.NodeName
 		if err := s.guarded(other); err != nil {
 			return "", fmt.Errorf("while %s is away: %w", node, err)

@@ -157,10 +157,9 @@ func powerOff(s *suite) (string, error) {
 		return "", err
 	}
 	start := time.Now()
-	if err := s.machine("node", "poweroff", node); err != nil {
+	if err := s.powerOff(node); err != nil {
 		return "", err
 	}
-	s.later(func() { s.nodeBack(node) })
 	after, to, took, err := s.takenOver("failover", node, start)
 	if err != nil {
 		return "", err
@@ -192,6 +191,12 @@ func (s *suite) takenOver(name, from string, start time.Time) (after *writer, to
 	}
 	after, to, err = s.watchWriter(name)
 	return after, to, time.Since(start), err
+}
+
+// powerOff takes a node's power away until the case has ended. It comes back also if this fails: the node may be off by then.
+func (s *suite) powerOff(node string) error {
+	s.later(func() { s.nodeBack(node) })
+	return s.machine("node", "poweroff", node)
 }
 
 // nodeBack starts a node again and waits until the network is whole.

@@ -73,7 +73,7 @@ func run(ctx context.Context, o options, cases []testCase) int {
 			break // nothing after it can hold, or is to disturb it
 		}
 	}
-	failed := s.print()
+	failed := s.print(os.Stdout)
 	if failed == 0 || !o.keep {
 		s.leave()
 	}

@@ -71,10 +71,9 @@ func readerDies(s *suite) (string, error) {
 		return "", err
 	}
 	dead := nodes[len(nodes)-1]
-	if err := s.machine("node", "poweroff", dead); err != nil {
+	if err := s.powerOff(dead); err != nil {
 		return "", err
 	}
-	s.later(func() { s.nodeBack(dead) })
 	pods, err := s.kube.CoreV1().Pods(s.ns).List(s.ctx, metav1.ListOptions{LabelSelector: "readers=mourning"})
 	if err != nil {
 		return "", err

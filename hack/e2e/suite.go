@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -144,17 +145,18 @@ func (s *suite) say(format string, args ...any) {
 	fmt.Printf("%6.1f    %s\n", time.Since(s.start).Seconds(), fmt.Sprintf(format, args...))
 }
 
-// print prints the report and tells how many cases failed.
-func (s *suite) print() (failed int) {
-	fmt.Println()
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	defer w.Flush()
+// print prints the report and tells how many cases failed. Their whole errors are its last lines: the end of a log is what is kept of it.
+func (s *suite) print(out io.Writer) (failed int) {
+	fmt.Fprintln(out)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	skipped := 0
+	var why strings.Builder
 	fmt.Fprintln(w, "CASE\tSECONDS\tHOLDS\tRESULT")
 	for _, l := range s.lines {
 		switch l.state {
 		case broken:
 			failed++
+			fmt.Fprintf(&why, "\nFAILED: %s: %s\n", l.name, l.result)
 		case notRun:
 			skipped++
 		}
@@ -162,17 +164,27 @@ func (s *suite) print() (failed int) {
 		fmt.Fprintf(w, "%s\t%.1f\t%s\t%s\n", l.name, l.took.Seconds(), l.state, first)
 	}
 	fmt.Fprintf(w, "%d cases\t%.1f\t%d failed\t%d not run\n", len(s.lines), time.Since(s.start).Seconds(), failed, skipped)
+	w.Flush()
+	fmt.Fprint(out, why.String())
 	return failed
 }
 
-// command runs a program of this machine and gives what it printed.
+// command runs a program of this machine and gives what it printed. The last line of that is in the first line of an error, which is all
+// that a table shows: programs say there why they gave up.
 func (s *suite) command(name string, args ...string) (string, error) {
 	b, err := exec.CommandContext(s.ctx, name, args...).CombinedOutput()
 	out := strings.TrimSpace(string(b))
-	if err != nil {
-		return out, fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out)
+	if err == nil {
+		return out, nil
 	}
-	return out, nil
+	before, last := "", out
+	if i := strings.LastIndexByte(out, '\n'); i >= 0 {
+		before, last = "\nafter\n"+out[:i], out[i+1:]
+	}
+	if last == "" {
+		last = "it said nothing"
+	}
+	return out, fmt.Errorf("%s %s: %w: %s%s", name, strings.Join(args, " "), err, last, before)
 }
 
 // machine asks the cluster's program for a fault.
