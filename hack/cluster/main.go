@@ -27,14 +27,30 @@ func main() {
 	if errors.Is(err, errUnfit) {
 		os.Exit(exitUnfit)
 	}
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.Exited() { // a command that was run in a node, or kubectl: it has spoken
-		os.Exit(exit.ExitCode())
+	var code exitCode
+	if errors.As(err, &code) {
+		os.Exit(int(code))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "cluster:", err)
 		os.Exit(1)
 	}
+}
+
+// exitCode is the failure of a command that was run for the caller, in a node or as kubectl: it has spoken, and nothing is to be added.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit status %d", int(c)) }
+
+// forCaller runs a command with the caller's standard streams.
+func forCaller(c *exec.Cmd) error {
+	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
+	err := c.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Exited() {
+		return exitCode(exit.ExitCode())
+	}
+	return err
 }
 
 // app is what all commands share.

@@ -55,7 +55,7 @@ func (a *app) startNode() *cobra.Command {
 				return err
 			}
 			if wait {
-				if err := plane.WaitNodes(r, args, began, 2*time.Minute); err != nil {
+				if err := plane.WaitNodes(r, args, began, 4*time.Minute); err != nil {
 					return err
 				}
 			}
@@ -112,9 +112,7 @@ func (a *app) exec() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c := machine.Command(p, args[1:]...)
-			c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
-			return c.Run()
+			return forCaller(machine.Command(p, args[1:]...))
 		})
 	}
 	return cmd

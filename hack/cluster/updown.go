@@ -202,9 +202,7 @@ func (a *app) kubectl() *cobra.Command {
 		Use: "kubectl ARGUMENTS", Short: "run kubectl as the cluster's administrator", DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.look(func(r *record.Record) error {
-				c := kubectlCommand(cmd.Context(), r, args...)
-				c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
-				return c.Run()
+				return forCaller(kubectlCommand(cmd.Context(), r, args...))
 			})
 		},
 	}

@@ -195,12 +195,21 @@ func abortAlone(connections []int) error {
 	}
 	var errs error
 	for _, c := range connections {
-		err := os.WriteFile(filepath.Join(dir, strconv.Itoa(c), "abort"), []byte("1"), 0)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // its server's end has ended it
+		if err := poke(filepath.Join(dir, strconv.Itoa(c), "abort")); err != nil && !leaving(err) { // its last mount's end has ended it
 			errs = errors.Join(errs, fmt.Errorf("abort FUSE connection %d: %w", c, err))
 		}
 	}
 	return errs
+}
+
+// poke writes into a file of the kernel's. It makes none: where one has just gone, that would be refused, as if it were forbidden.
+func poke(name string) error {
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("1")
+	return errors.Join(err, f.Close())
 }
 
 // detach frees the loops that still have the files they had, and waits until they are free.

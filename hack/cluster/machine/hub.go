@@ -177,6 +177,9 @@ func wire(r *record.Record, node string, pid int) error {
 	}
 	hub, ns := r.Processes[hubRole], fmt.Sprintf("/proc/%d/ns/net", pid)
 	port, pods := "v-"+node, PodSubnet(number)
+	if err := unplug(netns(hub), port); err != nil {
+		return err
+	}
 	err = ip(netns(hub),
 		fmt.Sprintf("link add %s type veth peer name eth0 netns %d", port, pid),
 		"link set "+port+" master br0 up",
@@ -191,6 +194,15 @@ func wire(r *record.Record, node string, pid int) error {
 		}
 	}
 	return ip(ns, commands...)
+}
+
+// unplug removes a port of the bridge, if it is there. The kernel takes a dead node's network apart when it finds the time, and its
+// port stays until then: a node that starts at once would find its name taken.
+func unplug(hub, port string) error {
+	if err := ip(hub, "link del "+port); err != nil && !strings.Contains(err.Error(), "Cannot find device") {
+		return err
+	}
+	return nil
 }
 
 // Partition cuts a node's cable: its pods run on, but reach and are reached by nothing outside of the node.

@@ -50,15 +50,34 @@ func loops() ([]loop, error) {
 // lookAt reads what a loop is; fs.ErrNotExist says that it has no file.
 func lookAt(number int) (loop, error) {
 	dir := fmt.Sprintf("/sys/block/loop%d/", number)
-	path, err := os.ReadFile(dir + "loop/backing_file")
+	path, err := attribute(dir + "loop/backing_file")
 	if err != nil {
 		return loop{}, err
 	}
-	seq, err := os.ReadFile(dir + "diskseq")
+	if path == "" { // the file has been taken off already, the attribute not yet
+		return loop{}, fs.ErrNotExist
+	}
+	seq, err := attribute(dir + "diskseq")
 	if err != nil {
 		return loop{}, err
 	}
-	return loop{number, strings.TrimSpace(string(seq)), strings.TrimSuffix(strings.TrimSuffix(string(path), "\n"), " (deleted)")}, nil
+	return loop{number, seq, strings.TrimSuffix(path, " (deleted)")}, nil
+}
+
+// attribute reads a file of sysfs. One that is removed between its opening and the reading gives ENODEV or ENXIO, which are
+// fs.ErrNotExist here.
+func attribute(name string) (string, error) {
+	b, err := os.ReadFile(name)
+	if leaving(err) {
+		return "", fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
+	return strings.TrimSuffix(string(b), "\n"), err
+}
+
+// leaving tells whether the kernel says so of a device or attribute that it is just taking away. A loop can not be opened
+// (ENXIO) from its last user's end until its file is closed.
+func leaving(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO)
 }
 
 func (l loop) open() (*os.File, error) {
@@ -90,27 +109,35 @@ func (l loop) backing(most time.Duration) (device, inode uint64, known bool) {
 	return 0, 0, false
 }
 
-// detach frees the loop if it still has the file that it had, and waits until it is free.
+// detach frees the loop if it still has the file that it had, and waits until it is free. Others may be detaching it too: the
+// end of a node's last mount does.
 func (l loop) detach(most time.Duration) error {
 	for end := time.Now().Add(most); ; time.Sleep(20 * time.Millisecond) {
 		now, err := lookAt(l.number)
 		if errors.Is(err, fs.ErrNotExist) || (err == nil && now.seq != l.seq) {
 			return nil
 		}
-		if err != nil {
-			return err
+		if err == nil {
+			err = l.clear()
 		}
-		f, err := l.open()
-		if err != nil {
-			return err
+		if time.Now().Before(end) {
+			continue
 		}
-		err = unix.IoctlSetInt(int(f.Fd()), unix.LOOP_CLR_FD, 0)
-		f.Close()
-		if err != nil && !errors.Is(err, unix.ENXIO) && !errors.Is(err, unix.EBUSY) {
+		if err != nil {
 			return fmt.Errorf("detach /dev/loop%d: %w", l.number, err)
 		}
-		if time.Now().After(end) {
-			return fmt.Errorf("/dev/loop%d is still in use after its node has ended: something outside of the node has it open or mounted (fuser -vm /dev/loop%[1]d)", l.number)
-		}
+		return fmt.Errorf("/dev/loop%d is still in use after its node has ended: something outside of the node has it open or mounted (fuser -vm /dev/loop%[1]d)", l.number)
 	}
+}
+
+// clear asks the kernel to free the loop as soon as nobody uses it any more. One that is about to be freed is no error.
+func (l loop) clear() error {
+	f, err := l.open()
+	if err == nil {
+		err = errors.Join(unix.IoctlSetInt(int(f.Fd()), unix.LOOP_CLR_FD, 0), f.Close())
+	}
+	if leaving(err) || errors.Is(err, unix.EBUSY) {
+		return nil
+	}
+	return err
 }

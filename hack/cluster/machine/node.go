@@ -150,7 +150,7 @@ func off(r *record.Record, node string, end func(record.Process) error) error {
 		return err
 	}
 	errs := devices.abort() // before the wait: a process that waits for a dead FUSE server ends only then
-	if !p.Wait(20 * time.Second) {
+	if !p.Wait(time.Minute) {
 		return errors.Join(errs, fmt.Errorf("pid 1 of node %s (%d) does not end: a process of it waits in the kernel", node, p.PID))
 	}
 	errs = errors.Join(errs, devices.detach())
@@ -176,7 +176,7 @@ func clean(r *record.Record, node string) error {
 // removeEventually removes what is below a cgroup. The kernel lets go of the last processes a moment after their end.
 func removeEventually(dir string) error {
 	var err error
-	for range 100 {
+	for range 400 {
 		if err = removeCgroups(dir, false); err == nil {
 			return nil
 		}
