@@ -53,7 +53,7 @@ func attach(control string, file int, name string) (path string, err error) {
 			return "", fmt.Errorf("%w: %w", ErrNoDevice, err)
 		}
 		path, err = bind(n, file, name)
-		if errors.Is(err, unix.EBUSY) {
+		if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.ENXIO) { // ENXIO: and is just being given back
 			continue
 		}
 		return path, err
@@ -201,6 +201,9 @@ func (b *Bound) clear(flags int) error {
 	fd, err := unix.Open(b.Path, unix.O_RDWR|unix.O_CLOEXEC|flags, 0)
 	if errors.Is(err, unix.EBUSY) {
 		return fmt.Errorf("%w: %s", export.ErrBusy, b.Path)
+	}
+	if errors.Is(err, unix.ENXIO) { // it is being ended: its last user has gone, and its file is not closed yet
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("open %s: %w", b.Path, err)
