@@ -31,7 +31,8 @@ type node struct {
 	st   *store.Store
 	fs   *disk.Mem
 	down bool
-	in   chan func()
+	in   chan func() // what the store has been sent, in order
+	quit chan struct{}
 }
 
 func newWorld(t testing.TB, n int) *world {
@@ -47,16 +48,36 @@ func newWorld(t testing.TB, n int) *world {
 		if err != nil {
 			t.Fatal(err)
 		}
-		nd := &node{st: st, fs: fs, in: make(chan func(), 1<<16)}
+		nd := &node{st: st, fs: fs, in: make(chan func(), 1<<12), quit: make(chan struct{})}
 		nd.srv = replica.NewServer(w.env, st, id, allowAll{}, &replica.Client{Env: w.env, Transport: w})
 		w.node[id], w.ids = nd, append(w.ids, id)
-		go func() {
-			for f := range nd.in {
-				f()
-			}
-		}()
+		go nd.serve()
 	}
+	t.Cleanup(w.end)
 	return w
+}
+
+func (n *node) serve() {
+	for {
+		select {
+		case f := <-n.in:
+			f()
+		case <-n.quit:
+			return
+		}
+	}
+}
+
+// end lets go of the stores, so that the memory of one test's world is not kept until the last test has run. An engine that the
+// test has not closed finds nobody.
+func (w *world) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, n := range w.node {
+		close(n.quit)
+		n.srv.Stop()
+		n.down, n.srv, n.st, n.fs = true, nil, nil, nil
+	}
 }
 
 type allowAll struct{}
@@ -70,16 +91,33 @@ func (r reply) Reply(st replica.Status, parts ...[]byte) { r.done(st, bytes.Join
 func (w *world) Send(s block.StoreID, typ replica.Type, done replica.Done, parts ...[]byte) {
 	body := bytes.Join(parts, nil)
 	n := w.node[s]
-	n.in <- func() {
+	f := func() {
 		w.mu.Lock()
-		down := n.down
+		down, srv := n.down, n.srv
 		w.mu.Unlock()
 		if down {
 			go done(0, nil, replica.ErrUnreachable)
 			return
 		}
-		n.srv.Handle("test", typ, body, reply{done})
+		srv.Handle("test", typ, body, reply{done})
 	}
+	select {
+	case n.in <- f:
+	case <-n.quit:
+		go done(0, nil, replica.ErrUnreachable)
+	}
+}
+
+// logf is the test's log as long as the test runs.
+func (w *world) logf(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, n := range w.node {
+		if n.srv == nil {
+			return
+		}
+	}
+	w.t.Logf(format, args...)
 }
 
 func (w *world) setDown(s block.StoreID, down bool) {
@@ -139,7 +177,7 @@ func (noCache) Put(CacheKey, any, int)   {}
 
 func (w *world) deps() Deps {
 	return Deps{Env: w.env, Client: &replica.Client{Env: w.env, Transport: w}, Registry: w, Placer: w, Cache: noCache{},
-		Local: func(block.StoreID) Local { return nil }, Logf: w.t.Logf}
+		Local: func(block.StoreID) Local { return nil }, Logf: w.logf}
 }
 
 func (w *world) create(v byte) Spec {
