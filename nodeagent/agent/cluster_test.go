@@ -133,11 +133,20 @@ func (w testWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// freeAddress is an address that can be listened on, below those that the kernel gives to connections: while its agent is away, no
+// other test's connection takes it.
 func freeAddress(tb testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	check(tb, err)
-	defer l.Close()
-	return l.Addr().String()
+	tb.Helper()
+	var err error
+	for range 100 {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))); err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
+	}
+	tb.Fatal(err)
+	return ""
 }
 
 func (c *cluster) startHolder(path string) (stop func()) {
