@@ -1,6 +1,7 @@
 package task_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -52,6 +53,19 @@ func TestSuiteCatches(t *testing.T) {
 	} {
 		if tasktest.Check(wrap(task.NewReal())) == nil {
 			t.Errorf("%s: was not noticed", name)
+		}
+	}
+}
+
+func TestPause(t *testing.T) {
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for name, pause := range map[string]func(context.Context, time.Duration) bool{"Pause": task.Pause, "PauseAbout": task.PauseAbout} {
+		if !pause(t.Context(), time.Millisecond) {
+			t.Errorf("%s ended early", name)
+		}
+		if pause(ended, time.Hour) {
+			t.Errorf("%s says that an hour has passed", name)
 		}
 	}
 }

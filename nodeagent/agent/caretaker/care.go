@@ -9,6 +9,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
 	"mynetwork.io/mynetwork/nodeagent/core/replication"
 	"mynetwork.io/mynetwork/nodeagent/registry"
+	"mynetwork.io/mynetwork/nodeagent/task"
 	"mynetwork.io/mynetwork/nodeagent/volume"
 )
 
@@ -39,7 +40,7 @@ func (c *Caretaker) care(ctx context.Context, w *ward) {
 // that nothing is, and now and then, since where there are too few nodes it never says so.
 func (c *Caretaker) watch(ctx context.Context, w *ward, e *volume.Engine) error {
 	best, since, asked := math.MaxInt, time.Now(), time.Now()
-	for wait(ctx, check) {
+	for task.Pause(ctx, check) {
 		if err := e.Err(); err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/core/upkeep"
 	"mynetwork.io/mynetwork/nodeagent/registry"
 	"mynetwork.io/mynetwork/nodeagent/replica"
+	"mynetwork.io/mynetwork/nodeagent/task"
 	"mynetwork.io/mynetwork/nodeagent/volume"
 )
 
@@ -142,7 +143,7 @@ func (c *Caretaker) Run(ctx context.Context) error {
 	var print, done string
 	var since, next, again time.Time
 	_ = c.opt.Members.Ready(ctx) // without a layout there is nothing to look after; it comes
-	for wait(ctx, look) {
+	for task.Pause(ctx, look) {
 		now := time.Now()
 		n := c.network(now)
 		if n.print != print {
@@ -217,17 +218,6 @@ func (c *Caretaker) tendDue(ctx context.Context) {
 func (c *Caretaker) later(w *ward) {
 	w.pause = min(max(2*w.pause, min(firstTry, c.opt.Quiet)), lastTry)
 	w.again = time.Now().Add(w.pause)
-}
-
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }
 
 var errStalled = errors.New("nothing got better for a while")

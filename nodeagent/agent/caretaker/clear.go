@@ -13,6 +13,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/clearing"
 	"mynetwork.io/mynetwork/nodeagent/registry"
+	"mynetwork.io/mynetwork/nodeagent/task"
 	"mynetwork.io/mynetwork/nodeagent/volume"
 )
 
@@ -138,7 +139,7 @@ func spare(r *registry.Record, seen string) bool {
 // settle opens a volume until the copies that it does not want any more are gone.
 func (c *Caretaker) settle(ctx context.Context, w *ward) {
 	err := c.opt.Tender.Tend(ctx, w.id, w.seen, func(ctx context.Context, e *volume.Engine) error {
-		for end := time.Now().Add(settling); wait(ctx, check) && time.Now().Before(end); {
+		for end := time.Now().Add(settling); task.Pause(ctx, check) && time.Now().Before(end); {
 			if u := e.Upkeep(); e.Err() != nil || u.Version > 0 && u.Settled() {
 				return e.Err()
 			}

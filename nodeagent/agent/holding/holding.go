@@ -28,6 +28,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mynetwork.io/mynetwork/nodeagent/export/holder"
+	"mynetwork.io/mynetwork/nodeagent/task"
 )
 
 // ErrAway is returned while no holder runs.
@@ -89,7 +90,7 @@ func (h *Holding) Run(ctx context.Context, connected func(ctx context.Context)) 
 		if err := h.fill(c); err != nil {
 			h.log.Warn("the new holder can not be given what the former one had; it is tried again", "err", err)
 			_ = c.Close()
-			pause(ctx, dialPause)
+			task.Pause(ctx, dialPause)
 			continue
 		}
 		if connected != nil {
@@ -115,7 +116,7 @@ func (h *Holding) stays(ctx context.Context, c *holder.Client) error {
 		if _, err := c.List(context.WithoutCancel(ctx)); err != nil {
 			return err
 		}
-		if !pause(ctx, lookPause) {
+		if !task.Pause(ctx, lookPause) {
 			return ctx.Err()
 		}
 	}
@@ -135,7 +136,7 @@ func (h *Holding) dial(ctx context.Context) (*holder.Client, bool) {
 		if err == nil {
 			return c, true
 		}
-		if !pause(ctx, dialPause) {
+		if !task.Pause(ctx, dialPause) {
 			return nil, false
 		}
 	}
@@ -296,16 +297,4 @@ func (h *Holding) List(ctx context.Context) ([]holder.Listed, error) {
 	}
 	defer h.mu.Unlock()
 	return c.List(context.WithoutCancel(ctx))
-}
-
-// pause waits; false: ctx has ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -11,6 +11,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/events"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/clearing"
+	"mynetwork.io/mynetwork/nodeagent/task"
 )
 
 const (
@@ -97,21 +98,10 @@ func (k *Keeper) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { k.help(ctx) })
-	for wait(ctx, k.opt.Every) {
+	for task.Pause(ctx, k.opt.Every) {
 		k.Step(ctx, time.Since(k.start))
 	}
 	return nil
-}
-
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }
 
 // Step looks at the stores of this node once, at a moment of a clock that does not jump, and does what the first stage asks for.
@@ -178,7 +168,7 @@ func (k *Keeper) Begun() map[Begin]uint64 {
 // help does for stores of any node what the volumes that are open here can do.
 func (k *Keeper) help(ctx context.Context) {
 	var gaveUp, vain time.Time
-	for wait(ctx, k.opt.Every) {
+	for task.Pause(ctx, k.opt.Every) {
 		garbage, surplus := k.wanted()
 		if len(garbage) > 0 && time.Since(vain) >= k.opt.Vain {
 			for ctx.Err() == nil && len(garbage) > 0 {

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"mynetwork.io/mynetwork/nodeagent/peer/identity"
+	"mynetwork.io/mynetwork/nodeagent/task"
 )
 
 // ErrDenied is returned when the operator refuses a request for good.
@@ -97,7 +98,7 @@ func (e *Enrolment) First(ctx context.Context) (*identity.Credentials, error) {
 			e.opt.Log.Warn("this node has no certificate yet and serves nobody; it goes on asking", "node", e.opt.Node, "err", err)
 			said = text
 		}
-		pause(ctx, e.every(retryInterval))
+		task.Pause(ctx, e.every(retryInterval))
 	}
 }
 
@@ -138,7 +139,7 @@ func (e *Enrolment) use(p pair, ca []byte) error {
 func (e *Enrolment) Run(ctx context.Context) error {
 	jitter := rand.Float64() / 20 // so that a network's nodes do not all ask at once
 	for {
-		if !pause(ctx, e.every(lookInterval)) {
+		if !task.Pause(ctx, e.every(lookInterval)) {
 			return nil
 		}
 		e.authorities()
@@ -147,7 +148,7 @@ func (e *Enrolment) Run(ctx context.Context) error {
 		}
 		if err := e.renew(ctx); err != nil && ctx.Err() == nil {
 			e.opt.Log.Warn("the node's certificate is not renewed yet; the present one stays in use", "ends", e.creds.Self().NotAfter, "err", err)
-			pause(ctx, e.every(retryInterval))
+			task.Pause(ctx, e.every(retryInterval))
 		}
 	}
 }
@@ -205,16 +206,4 @@ func (e *Enrolment) renew(ctx context.Context) error {
 	e.opt.Log.Info("the node has a certificate", "node", e.opt.Node, "ends", e.creds.Self().NotAfter)
 	e.opt.Changed()
 	return nil
-}
-
-// pause waits; false: ctx has ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

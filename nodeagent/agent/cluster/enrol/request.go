@@ -15,6 +15,7 @@ import (
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
 	"mynetwork.io/mynetwork/nodeagent/peer/identity"
+	"mynetwork.io/mynetwork/nodeagent/task"
 )
 
 // newRequest makes a key and the request for its certificate, both in PEM.
@@ -51,7 +52,7 @@ func (e *Enrolment) ask(ctx context.Context, request []byte) ([]byte, error) {
 		return nil, fmt.Errorf("ask for a certificate: %w", err)
 	}
 	for {
-		if !pause(ctx, e.every(firstPoll)) {
+		if !task.Pause(ctx, e.every(firstPoll)) {
 			return nil, fmt.Errorf("certificate request %s: the operator does not answer: %w; see kubectl describe csr %s, and whether the operator runs", csr.Name, ctx.Err(), csr.Name)
 		}
 		if err := e.opt.API.Get(ctx, client.ObjectKeyFromObject(csr), csr); err != nil {

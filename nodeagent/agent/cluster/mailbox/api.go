@@ -3,7 +3,6 @@ package mailbox
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -15,6 +14,7 @@ import (
 	"mynetwork.io/mynetwork/api/v1alpha1"
 	"mynetwork.io/mynetwork/nodeagent/agent/grants"
 	"mynetwork.io/mynetwork/nodeagent/registry"
+	"mynetwork.io/mynetwork/nodeagent/task"
 )
 
 // call makes one request to the API.
@@ -22,18 +22,6 @@ func (b *Box) call(ctx context.Context, f func(ctx context.Context) error) error
 	ctx, cancel := context.WithTimeout(ctx, b.opt.CallLimit)
 	defer cancel()
 	return f(ctx)
-}
-
-// pause waits about d; false: ctx has ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d/2 + rand.N(d))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // final tells that an error of the API stays one, however often it is tried.
@@ -67,7 +55,7 @@ func (b *Box) post(ctx context.Context, name string, r v1alpha1.VolumeRequest) e
 			return nil
 		case final(err):
 			return said(name, err)
-		case !pause(ctx, wait):
+		case !task.PauseAbout(ctx, wait):
 			return fmt.Errorf("record %s: %w: %w", name, grants.ErrNoAnswer, err)
 		}
 	}
@@ -86,7 +74,7 @@ func (b *Box) await(ctx context.Context, name, id string) (v1alpha1.VolumeAnswer
 		case err != nil:
 			last = err
 		}
-		if !pause(ctx, wait) {
+		if !task.PauseAbout(ctx, wait) {
 			if last == nil {
 				last = ctx.Err()
 			}

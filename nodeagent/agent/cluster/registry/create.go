@@ -10,6 +10,7 @@ import (
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
 	base "mynetwork.io/mynetwork/nodeagent/registry"
+	"mynetwork.io/mynetwork/nodeagent/task"
 )
 
 // making tells that a record's maker is not done: it is no volume yet.
@@ -127,7 +128,7 @@ func (s *Store) settle(ctx context.Context, o *v1alpha1.VolumeRecord) error {
 		if err == nil {
 			return nil
 		}
-		if !(apierrors.IsConflict(err) || unsure(err)) || !pause(ctx, wait) {
+		if !(apierrors.IsConflict(err) || unsure(err)) || !task.PauseAbout(ctx, wait) {
 			return say(what, err)
 		}
 		got := &v1alpha1.VolumeRecord{}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"mynetwork.io/mynetwork/api/v1alpha1"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	base "mynetwork.io/mynetwork/nodeagent/registry"
+	"mynetwork.io/mynetwork/nodeagent/task"
 	"mynetwork.io/mynetwork/nodeagent/volume"
 )
 
@@ -181,21 +181,9 @@ func (s *Store) revise(v block.VolumeID, decide func(ctx context.Context, o *v1a
 			return r, nil
 		}
 		again := apierrors.IsConflict(err) || unsure(err)
-		if !again || !pause(ctx, wait) {
+		if !again || !task.PauseAbout(ctx, wait) {
 			return base.Record{}, say(fmt.Sprintf("volume %q", r.Name), err)
 		}
-	}
-}
-
-// pause waits about d; false: there is no time left.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d/2 + rand.N(d))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

@@ -35,6 +35,7 @@ import (
 	"mynetwork.io/mynetwork/api/v1alpha1"
 	"mynetwork.io/mynetwork/nodeagent/agent/cluster/follow"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/task"
 )
 
 // Times of reports.
@@ -181,7 +182,7 @@ func (r *Reporter) format(ctx context.Context) {
 // again formats once more after a while, if it is still granted.
 func (r *Reporter) again(ctx context.Context, id string) {
 	r.Changed()
-	if pause(ctx, formatPause) && r.present().Status.FormatGrant == id {
+	if task.Pause(ctx, formatPause) && r.present().Status.FormatGrant == id {
 		select {
 		case r.granted <- id:
 		default:
@@ -210,7 +211,7 @@ func (r *Reporter) report(ctx context.Context) {
 		case <-r.wake:
 			urgent = true
 		}
-		if urgent && !pause(ctx, Debounce) { // what changes with it is one report
+		if urgent && !task.Pause(ctx, Debounce) { // what changes with it is one report
 			return
 		}
 		n := r.present()
@@ -224,12 +225,12 @@ func (r *Reporter) report(ctx context.Context) {
 		if err := r.write(ctx, n.Name, &now); err != nil {
 			wait = min(max(2*wait, Debounce), retryMax)
 			r.opt.Log.Info("the node's report is not written yet", "err", err)
-			pause(ctx, wait/2+rand.N(wait))
+			task.Pause(ctx, wait/2+rand.N(wait))
 			continue
 		}
 		wait, sent = 0, &now
 		figures = time.Now().Add(Figures - rand.N(Figures/10))
-		pause(ctx, calm)
+		task.Pause(ctx, calm)
 	}
 }
 
@@ -300,16 +301,4 @@ func canonical(st *v1alpha1.AgentStatus) *v1alpha1.AgentStatus {
 	}
 	slices.SortFunc(out.Stores, func(a, b v1alpha1.StoreStatus) int { return cmp.Compare(a.ID, b.ID) })
 	return out
-}
-
-// pause waits; false: ctx has ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
