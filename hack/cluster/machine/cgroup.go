@@ -152,7 +152,7 @@ func RemoveCgroups(r *record.Record) error {
 	var errs error
 	var left []string
 	for _, dir := range r.Cgroups {
-		if err := removeCgroups(dir, true); err != nil {
+		if err := removeEventually(dir, true); err != nil {
 			errs = errors.Join(errs, err)
 			left = append(left, dir)
 		}

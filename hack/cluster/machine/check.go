@@ -35,7 +35,7 @@ func Check(r *record.Record) error {
 	cgroups, err := Cgroups(r, "check")
 	errs = append(errs, err)
 	if err == nil {
-		errs = append(errs, trial(string(r.Dir()), cgroups), removeEventually(cgroups[0]))
+		errs = append(errs, trial(string(r.Dir()), cgroups))
 	}
 	return errors.Join(errors.Join(errs...), RemoveCgroups(r))
 }

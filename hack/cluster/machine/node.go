@@ -167,17 +167,17 @@ func clean(r *record.Record, node string) error {
 	suffix := r.Name(node)
 	for _, dir := range r.Cgroups {
 		if filepath.Base(dir) == suffix {
-			errs = errors.Join(errs, removeEventually(dir))
+			errs = errors.Join(errs, removeEventually(dir, false))
 		}
 	}
 	return errors.Join(errs, r.Ended(node))
 }
 
-// removeEventually removes what is below a cgroup. The kernel lets go of the last processes a moment after their end.
-func removeEventually(dir string) error {
+// removeEventually is removeCgroups for processes that have just been ended: the kernel lets go of the last threads a moment later.
+func removeEventually(dir string, self bool) error {
 	var err error
 	for range 400 {
-		if err = removeCgroups(dir, false); err == nil {
+		if err = removeCgroups(dir, self); err == nil {
 			return nil
 		}
 		time.Sleep(50 * time.Millisecond)

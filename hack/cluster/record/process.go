@@ -17,7 +17,8 @@ type Process struct {
 	Start uint64 `json:"start"` // clock ticks since boot, the 22nd field of /proc/PID/stat
 }
 
-// Identify names the process that now has the pid. A zombie is no process.
+// Identify names the process that now has the pid. A zombie is no process, unless it is only the first thread that has ended: others
+// are still there then, with the process's files, mounts and cgroups.
 func Identify(pid int) (Process, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -26,14 +27,15 @@ func Identify(pid int) (Process, error) {
 	return parse(pid, string(b))
 }
 
-// parse reads proc(5)'s stat. The second field, the name, may itself hold blanks and brackets: the last bracket ends it.
+// parse reads proc(5)'s stat: the state is its 3rd field, the number of threads its 20th, the start its 22nd. The second field, the name, may itself hold blanks and brackets: the last bracket ends it.
 func parse(pid int, stat string) (Process, error) {
 	_, rest, ok := cutLast(stat, ") ")
 	fields := strings.Fields(rest)
 	if !ok || len(fields) < 20 {
 		return Process{}, fmt.Errorf("/proc/%d/stat is not understood: %q", pid, stat)
 	}
-	if fields[0] == "Z" || fields[0] == "X" {
+	threads := fields[17]
+	if fields[0] == "X" || (fields[0] == "Z" && (threads == "0" || threads == "1")) {
 		return Process{}, fmt.Errorf("process %d has ended", pid)
 	}
 	start, err := strconv.ParseUint(fields[19], 10, 64)
