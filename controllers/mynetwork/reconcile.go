@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -54,8 +55,8 @@ func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
 	})
 	return ctrl.NewControllerManagedBy(m).Named("mynetwork").For(&v1alpha1.MyNetwork{}).
 		Watches(&corev1.Node{}, all, builder.WithPredicates(NodeChanged())).
-		Watches(&v1alpha1.StorageNode{}, pace.Mapped(networkOf, urgent)).
-		Watches(&v1alpha1.VolumeRecord{}, pace.Mapped(networkOf, nil)).
+		Watches(&v1alpha1.StorageNode{}, pace.Mapped(networkOf, urgent, FiguresOnly)).
+		Watches(&v1alpha1.VolumeRecord{}, pace.Mapped(networkOf, nil, nil)).
 		Watches(&appsv1.DaemonSet{}, named).
 		Watches(&corev1.ConfigMap{}, named).
 		Watches(&corev1.Service{}, named).
@@ -80,6 +81,20 @@ func urgent(before, after client.Object) bool {
 	b, ok1 := before.(*v1alpha1.StorageNode)
 	a, ok2 := after.(*v1alpha1.StorageNode)
 	return !ok1 || !ok2 || b.Generation != a.Generation || (b.DeletionTimestamp == nil) != (a.DeletionTimestamp == nil) || (b.Status.Fencing == nil) != (a.Status.Fencing == nil)
+}
+
+// FiguresOnly tells of changes of a StorageNode that are but of figures: those of its agent's report, and the summary that the operator makes of them.
+func FiguresOnly(before, after client.Object) bool {
+	b, ok1 := before.(*v1alpha1.StorageNode)
+	a, ok2 := after.(*v1alpha1.StorageNode)
+	if !ok1 || !ok2 || b.UID != a.UID || b.Generation != a.Generation || !b.DeletionTimestamp.Equal(a.DeletionTimestamp) ||
+		!maps.Equal(b.Labels, a.Labels) || !maps.Equal(b.Annotations, a.Annotations) || !slices.Equal(b.Finalizers, a.Finalizers) {
+		return false
+	}
+	was, is := b.Status.DeepCopy(), a.Status.DeepCopy()
+	was.Agent, is.Agent = was.Agent.Facts(), is.Agent.Facts()
+	was.Summary, is.Summary = "", ""
+	return equality.Semantic.DeepEqual(was, is)
 }
 
 // FieldNode is the index of StorageNodes by the Kubernetes node that they stand for. The API server serves it as a field selector too.

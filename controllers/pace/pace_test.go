@@ -25,7 +25,7 @@ func TestMapped(t *testing.T) {
 		defer q.ShutDown()
 		h := pace.Mapped(func(client.Object) string { return "main" }, func(before, after client.Object) bool {
 			return before.GetLabels()["phase"] != after.GetLabels()["phase"]
-		})
+		}, func(_, after client.Object) bool { return after.GetName() == "figures" })
 		after := func(d time.Duration, want int, what string) {
 			t.Helper()
 			<-time.After(d) // by the bubble's clock
@@ -49,5 +49,14 @@ func TestMapped(t *testing.T) {
 		h.Create(t.Context(), event.CreateEvent{Object: node("b", "1")}, q)
 		h.Delete(t.Context(), event.DeleteEvent{Object: node("b", "1")}, q)
 		after(pace.Crowd, 1, "what comes or goes")
+		figures := event.UpdateEvent{ObjectOld: node("figures", "1"), ObjectNew: node("figures", "1")}
+		h.Update(t.Context(), figures, q)
+		after(pace.Figures-pace.Crowd, 0, "figures wait longer")
+		h.Update(t.Context(), figures, q)
+		after(pace.Crowd, 1, "and not for the last of them")
+		after(pace.Figures, 0, "and no other")
+		h.Update(t.Context(), figures, q)
+		h.Update(t.Context(), event.UpdateEvent{ObjectOld: node("a", "1"), ObjectNew: node("a", "1")}, q)
+		after(pace.Crowd, 1, "what else comes brings them forward")
 	})
 }

@@ -51,9 +51,9 @@ type Bodies interface {
 func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
 	network := func(o client.Object) string { return o.GetLabels()[v1alpha1.LabelNetwork] }
 	return ctrl.NewControllerManagedBy(m).Named("storagenode").For(&v1alpha1.MyNetwork{}).
-		Watches(&v1alpha1.StorageNode{}, pace.Mapped(func(o client.Object) string { return o.(*v1alpha1.StorageNode).Spec.Network }, urgent)).
-		Watches(&corev1.Pod{}, pace.Mapped(network, nil), builder.WithPredicates(predicate.NewPredicateFuncs(isGuard))).
-		Watches(&policyv1.PodDisruptionBudget{}, pace.Mapped(network, nil)).
+		Watches(&v1alpha1.StorageNode{}, pace.Mapped(func(o client.Object) string { return o.(*v1alpha1.StorageNode).Spec.Network }, urgent, mynetwork.FiguresOnly)).
+		Watches(&corev1.Pod{}, pace.Mapped(network, nil, nil), builder.WithPredicates(predicate.NewPredicateFuncs(isGuard))).
+		Watches(&policyv1.PodDisruptionBudget{}, pace.Mapped(network, nil, nil)).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.networksOf), builder.WithPredicates(mynetwork.NodeChanged())).
 		Complete(r)
 }

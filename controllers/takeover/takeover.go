@@ -55,7 +55,7 @@ type Reconciler struct {
 func (r *Reconciler) SetupWithManager(m ctrl.Manager) error {
 	network := func(o client.Object) string { return o.(*v1alpha1.StorageNode).Spec.Network }
 	return ctrl.NewControllerManagedBy(m).Named("takeover").For(&v1alpha1.MyNetwork{}).
-		Watches(&v1alpha1.StorageNode{}, pace.Mapped(network, urgent), builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool { return deaths(e.ObjectOld, e.ObjectNew) }})).
+		Watches(&v1alpha1.StorageNode{}, pace.Mapped(network, urgent, nil), builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool { return deaths(e.ObjectOld, e.ObjectNew) }})).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.networks), builder.WithPredicates(mynetwork.NodeChanged())).
 		Complete(r)
 }

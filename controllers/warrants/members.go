@@ -51,7 +51,7 @@ func (r *Members) SetupWithManager(m ctrl.Manager) error {
 		})
 	}
 	return ctrl.NewControllerManagedBy(m).Named("members").For(&v1alpha1.MyNetwork{}).
-		Watches(&v1alpha1.StorageNode{}, pace.Mapped(func(o client.Object) string { return o.(*v1alpha1.StorageNode).Spec.Network }, nil), builder.WithPredicates(grants())).
+		Watches(&v1alpha1.StorageNode{}, pace.Mapped(func(o client.Object) string { return o.(*v1alpha1.StorageNode).Spec.Network }, nil, nil), builder.WithPredicates(grants())).
 		Watches(&corev1.Secret{}, to(func(o client.Object) string { return o.GetLabels()[v1alpha1.LabelNetwork] })).
 		Complete(r)
 }

@@ -28,7 +28,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -246,27 +245,10 @@ func differs(sent, now, there *v1alpha1.AgentStatus, figures bool) bool {
 	if sent == nil || there == nil {
 		return true
 	}
-	if !equal(facts(sent), facts(now)) || !equal(facts(there), facts(now)) {
+	if !equal(sent.Facts(), now.Facts()) || !equal(there.Facts(), now.Facts()) {
 		return true
 	}
 	return figures && !equal(sent, now)
-}
-
-// facts is a report without its figures.
-func facts(st *v1alpha1.AgentStatus) *v1alpha1.AgentStatus {
-	out := st.DeepCopy()
-	out.Copies, out.MissingCopies, out.LastCopies = min(st.Copies, 1), min(st.MissingCopies, 1), min(st.LastCopies, 1) // that there are none is a fact
-	for _, list := range []*[]string{&out.LastVolumes, &out.LeavingVolumes, &out.UnplacedVolumes} {
-		*list = make([]string, min(len(*list), 1)) // which ones they are is a figure
-	}
-	for i := range out.Stores {
-		s := &out.Stores[i]
-		s.Used, s.LastScrubbed, s.ErrorsFound, s.ErrorsRepaired = nil, metav1.Time{}, 0, 0
-		if out.Stores[i].Capacity != nil { // that it is known is a fact
-			out.Stores[i].Capacity = resource.NewQuantity(1, resource.BinarySI)
-		}
-	}
-	return out
 }
 
 // equal compares as Kubernetes keeps it: times in seconds, quantities by value, no difference between none and empty.
