@@ -277,6 +277,9 @@ func (b *bench) volumes(ctx context.Context) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	for i := range b.o.nodes {
+		b.f.Use(nodeName(i), 1<<30, 1) // that a node has copies at all is a fact, which it reports at once
+	}
 	return until(ctx, func() error {
 		if n, err := b.get(ctx); err != nil || int(n.Status.Volumes) != b.o.volumes {
 			return fmt.Errorf("it counts %d, %w", n.Status.Volumes, err)
@@ -315,7 +318,7 @@ func (b *bench) figures(ctx context.Context) error {
 	for i := 0; ; i++ {
 		select {
 		case <-tick.C:
-			b.f.Use(nodeName(i%b.o.nodes), int64(i+1)<<30, int64(i))
+			b.f.Use(nodeName(i%b.o.nodes), int64(i+2)<<30, int64(i+2))
 		case <-end:
 			return nil
 		case <-ctx.Done():
