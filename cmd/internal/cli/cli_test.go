@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -45,6 +46,18 @@ func TestExitCodes(t *testing.T) {
 	}
 	if err := control.Say(status.Error(codes.NotFound, "volume x: not found")); err.Error() != "volume x: not found" {
 		t.Errorf("a person reads %q", err)
+	}
+}
+
+// TestVersionFlag: who asks a program for its version asks with the flag.
+func TestVersionFlag(t *testing.T) {
+	for _, root := range []*cobra.Command{Mynetwork("1.2.3"), Kubectl("1.2.3")} {
+		var out bytes.Buffer
+		root.SetOut(&out)
+		root.SetArgs([]string{"--version"})
+		if err := root.Execute(); err != nil || out.String() != "mynetwork 1.2.3\n" {
+			t.Errorf("%s --version: %v, %q", root.Name(), err, out.String())
+		}
 	}
 }
 

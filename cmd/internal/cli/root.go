@@ -54,8 +54,9 @@ func newApp(version string) *app {
 }
 
 func (a *app) root(name, short, long string) *cobra.Command {
-	root := &cobra.Command{Use: name, Short: short, Long: long, SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs,
+	root := &cobra.Command{Use: name, Short: short, Long: long, SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs, Version: a.version,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	root.SetVersionTemplate("mynetwork {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	a.reader.ConfigFlag(root.PersistentFlags())
 	root.AddCommand(
