@@ -82,8 +82,11 @@ func (s *Server) pullFrom(h *Head, source block.StoreID, how pullHow) error {
 }
 
 // missing reads what the source's log has behind at. It must lead to the end that the source says it has: nothing else vouches for its last
-// record, which may have rotted where it is, and would be a record like others here.
+// record, which may have rotted where it is, and would be a record like others here. store.ErrTooLarge above MaxWhole, whatever the source says.
 func (s *Server) missing(h *Head, source block.StoreID, at journal.Chain, want *journal.Chain) ([]byte, error) {
+	if n := want.LogLen - at.LogLen; n > MaxWhole {
+		return nil, fmt.Errorf("store %s says that extent %s has %d bytes of log more: %w", source, h.Extent, n, store.ErrTooLarge)
+	}
 	log := make([]byte, want.LogLen-at.LogLen)
 	if err := s.client.Read(source, TypeReadLog, h.Extent, at.LogLen, log); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/store"
 )
 
 // TestPull: what a store must hold after it was told to follow another, case by case.
@@ -108,6 +109,22 @@ func TestPullFromRottenSource(t *testing.T) {
 			if got, err := w.c.Stat(s1, x.x); err != nil || rotten && got.Chain.Seq >= x.chain.Seq || !rotten && (st.Chain != x.chain || got.Chain != x.chain) {
 				t.Errorf("target with %d records, source rotten %v: it ends in seq %d: %v", has, rotten, got.Chain.Seq, err)
 			}
+		}
+	}
+}
+
+// TestPullIsBounded: a source that says that it has more than any log can have makes nobody allocate that.
+func TestPullIsBounded(t *testing.T) {
+	x := newWriter(e5, 1, s1, s2)
+	x.write(1)
+	w := newWorld(t, 2, small)
+	w.send(s2, x, 0, len(x.recs))
+	h := Head{Store: s1, Extent: x.x}
+	for size, want := range map[uint32]error{x.chain.LogLen: nil, MaxWhole + 1: store.ErrTooLarge} {
+		end := x.chain
+		end.LogLen = size
+		if _, err := w.node[s1].srv.missing(&h, s2, journal.Chain{}, &end); !errors.Is(err, want) {
+			t.Errorf("%d bytes of log: %v", size, err)
 		}
 	}
 }
