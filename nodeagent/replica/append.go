@@ -34,14 +34,18 @@ func (s *Server) append(typ Type, h *Head, rest []byte, to Replier, own bool) er
 		return nil
 	}
 	err = s.stage(use, h, r, rec, payload, to)
-	if errors.Is(err, store.ErrBusy) {
+	switch {
+	case !errors.Is(err, store.ErrBusy):
+		return err
+	case s.stopped:
+		return errStopped // nobody makes room any more
+	default:
 		s.block(use, h, rest, to)
 		s.commit.Notify()
 		s.tidy.Notify()
 		s.hurry.Notify()
 		return nil
 	}
-	return err
 }
 
 // useOf is what an append is for. A writer reads from the store of its own process, so another one's pages are read if that

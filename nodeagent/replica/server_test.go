@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"testing"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -269,29 +270,32 @@ func TestBlockedAppends(t *testing.T) {
 	}
 }
 
-// TestStopAnswersAll: nothing that was asked stays without an answer when the server stops or its disk dies.
+// TestStopAnswersAll: nothing that was asked stays without an answer when the server stops or its disk dies, nor what is asked of it afterwards,
+// when nobody makes room in the log any more.
 func TestStopAnswersAll(t *testing.T) {
 	for name, end := range map[string]func(n *node){
 		"stop":      func(n *node) { n.srv.Stop() },
 		"disk dies": func(n *node) { n.fs.PowerOff() },
 	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, 1, store.Options{SegmentSize: 1 << 20, Segments: 3, Inline: 256 << 10})
-			x := newWriter(e5, 1, s1)
-			for range 150 {
-				x.write(12)
-			}
-			var waits []<-chan answer
-			for i := range x.recs {
-				if i == 60 {
-					end(w.node[s1])
+		for _, at := range []int{0, 60} {
+			t.Run(fmt.Sprint(name, " at ", at), func(t *testing.T) {
+				w := newWorld(t, 1, store.Options{SegmentSize: 1 << 20, Segments: 3, Inline: 256 << 10})
+				x := newWriter(e5, 1, s1)
+				for range 150 {
+					x.write(12)
 				}
-				waits = append(waits, w.ask(s1, TypeAppend, x.body(s1, i)))
-			}
-			for _, ch := range waits {
-				<-ch
-			}
-		})
+				var waits []<-chan answer
+				for i := range x.recs {
+					if i == at {
+						end(w.node[s1])
+					}
+					waits = append(waits, w.ask(s1, TypeAppend, x.body(s1, i)))
+				}
+				for _, ch := range waits {
+					<-ch
+				}
+			})
+		}
 	}
 }
 
