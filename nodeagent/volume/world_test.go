@@ -91,11 +91,14 @@ func (r reply) Reply(st replica.Status, parts ...[]byte) { r.done(st, bytes.Join
 func (w *world) Send(s block.StoreID, typ replica.Type, done replica.Done, parts ...[]byte) {
 	body := bytes.Join(parts, nil)
 	n := w.node[s]
+	w.mu.Lock()
+	away := n.down // what is sent to a store that is away does not reach it when it is back
+	w.mu.Unlock()
 	f := func() {
 		w.mu.Lock()
 		down, srv := n.down, n.srv
 		w.mu.Unlock()
-		if down {
+		if down || away {
 			go done(0, nil, replica.ErrUnreachable)
 			return
 		}
