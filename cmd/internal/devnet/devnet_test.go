@@ -3,6 +3,7 @@ package devnet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -221,6 +222,24 @@ func TestEnded(t *testing.T) {
 		start, ended, err := parseStat(line(c.state, c.threads))
 		if err != nil || start != 4711 || ended != c.ended {
 			t.Errorf("%v: start %d, ended %v, %v", c, start, ended, err)
+		}
+	}
+}
+
+// TestDiscard: a node whose directory can not be removed has left, and its user is told what stays.
+func TestDiscard(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "n5")
+	if err := os.MkdirAll(filepath.Join(dir, "store"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for dir, want := range map[string]string{dir: "its directory is removed", "not\x00possible": "can be removed by hand: "} {
+		var said string
+		discard(dir, "n5", func(format string, args ...any) { said = fmt.Sprintf(format, args...) })
+		if !strings.HasPrefix(said, "n5: left the network") || !strings.Contains(said, want) {
+			t.Errorf("%q: %s", dir, said)
+		}
+		if _, err := os.Lstat(dir); err == nil {
+			t.Errorf("%q is still there", dir)
 		}
 	}
 }

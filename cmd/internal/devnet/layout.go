@@ -141,8 +141,17 @@ func (n *Network) Remove(ctx context.Context, node string, say func(string, ...a
 	if err := n.save(); err != nil {
 		return err
 	}
+	discard(n.path(node), node, say)
+	return nil
+}
+
+// discard removes the directory of a node that has left. If that fails the node has left all the same, and asked again nobody would know it.
+func discard(dir, node string, say func(string, ...any)) {
+	if err := os.RemoveAll(dir); err != nil {
+		say("%s: left the network; its directory is still there and can be removed by hand: %v", node, err)
+		return
+	}
 	say("%s: left the network; its directory is removed", node)
-	return os.RemoveAll(n.path(node))
 }
 
 // inPlace tells whether every volume that is open somewhere was in place with a layout. Until then a node that holds nothing may
