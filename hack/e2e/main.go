@@ -19,7 +19,6 @@ type options struct {
 	set                              []string
 	run                              *regexp.Regexp
 	strict, keep                     bool
-	failover                         time.Duration
 }
 
 func flags(o *options) {
@@ -33,7 +32,6 @@ func flags(o *options) {
 	flag.StringVar(&o.namespace, "namespace", "mynetwork-system", "where MyNetwork runs")
 	flag.StringVar(&o.network, "network", "main", "name of the MyNetwork to make")
 	flag.BoolVar(&o.strict, "strict", false, "a case that can not be run has failed")
-	flag.DurationVar(&o.failover, "failover", failoverWithin, "how long after a node's death its volumes may take to serve on another")
 	flag.BoolVar(&o.keep, "keep", false, "leave what a failed case made, to look at it")
 	flag.Func("set", "value for the chart, as key=value; may be repeated", func(s string) error { o.set = append(o.set, s); return nil })
 	flag.Func("run", "only cases whose names match this regular expression", func(s string) (err error) { o.run, err = regexp.Compile(s); return err })
