@@ -10,6 +10,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/stores"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/store"
+	"mynetwork.io/mynetwork/nodeagent/task"
 )
 
 // disk is the scrub of one store.
@@ -60,14 +61,8 @@ func (d *disk) due() bool {
 }
 
 func pause(ctx context.Context, t time.Duration) error {
-	timer := time.NewTimer(t)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
+	task.Pause(ctx, t)
+	return ctx.Err()
 }
 
 // pass goes on with the pass that runs, or begins one, until it has read everything or ctx ends.
