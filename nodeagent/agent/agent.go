@@ -36,6 +36,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/volumes"
 	"mynetwork.io/mynetwork/nodeagent/cache"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/export/device"
 	"mynetwork.io/mynetwork/nodeagent/export/mounter"
 	"mynetwork.io/mynetwork/nodeagent/peer"
 	"mynetwork.io/mynetwork/nodeagent/peer/grant"
@@ -94,6 +95,7 @@ type Agent struct {
 	health    *health.Monitor
 	figures   *prometheus.Registry
 	scraped   net.Listener // of metrics; nil: none
+	mounter   device.Mounter
 	peerAddr  net.Addr
 }
 
@@ -160,22 +162,6 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		return cause
 	}
 	return nil
-}
-
-// resume goes on with what a former process left to the holder, once there is one, and gives each further holder what it has to have.
-func (a *Agent) resume(ctx context.Context, g *group, fail context.CancelCauseFunc) {
-	recover := func(ctx context.Context) {
-		if err := errors.Join(a.volumes.Recover(ctx), a.readers.Recover(ctx)); err != nil && ctx.Err() == nil {
-			fail(err)
-		}
-	}
-	if a.holder == nil {
-		return
-	}
-	if a.holder.Up() {
-		recover(ctx)
-	}
-	g.run(func(ctx context.Context) error { a.holder.Run(ctx, recover); return nil })
 }
 
 // start makes the parts, from the disk up. What was made when it fails is ended by close.
@@ -300,13 +286,15 @@ func (a *Agent) startVolumes() error {
 	if a.holder != nil {
 		opt.Keeper = a.holder
 	}
+	a.mounter = mounter.New(opt.DeviceDir)
 	if c.Mounter != "" {
 		m, err := mounter.Dial(c.Mounter)
 		if err != nil {
 			return err
 		}
-		opt.Mounter = m
+		a.mounter = m
 	}
+	opt.Mounter = a.mounter
 	a.volumes = volumes.New(opt)
 	a.startDemand()
 	a.startSpace()

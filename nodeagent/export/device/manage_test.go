@@ -302,6 +302,38 @@ func TestCleanup(t *testing.T) {
 	}
 }
 
+// Sweep ends what was left by a server that died with its holder, and nothing that is kept, or was made since it was listed.
+func TestSweep(t *testing.T) {
+	r := newRig(t)
+	_, kept := open(t, exporttest.Volume(t, mib), Options{Mounter: r.mounter, Name: "kept"})
+	s := r.start("no-holder")
+	ctx := t.Context()
+	found, err := r.mounter.List(ctx)
+	if err != nil || len(found) != 2 {
+		t.Fatalf("found %v, %v", found, err)
+	}
+	s.kill()
+	_, made := open(t, exporttest.Volume(t, mib), Options{Mounter: r.mounter, Name: "made"})
+	stale := slices.Clone(found)
+	stale = append(stale, mounter.Found{Name: "made", Conn: found[0].Conn}) // as if it had been there before under the same name
+	ended, err := Sweep(ctx, r.mounter, stale, []string{"kept"})
+	if err != nil || !slices.Equal(ended, []string{"vol"}) {
+		t.Errorf("ended %v, %v", ended, err)
+	}
+	if names, err := leftovers(r); err != nil || !slices.Equal(names, []string{"kept", "made"}) {
+		t.Errorf("left over: %v, %v", names, err)
+	}
+	for _, d := range []*exporttest.BlockDevice{kept, made} {
+		if _, err := d.WriteAt(page('o'), 0); err != nil {
+			t.Errorf("another device suffered: %v", err)
+		}
+	}
+	_ = kept.Close()
+	if ended, err := Sweep(ctx, r.mounter, found, nil); err != nil || !slices.Equal(ended, []string{"kept"}) { // the control: what nobody keeps goes
+		t.Errorf("ended %v, %v", ended, err)
+	}
+}
+
 // A device whose holder ended goes on, and is given to the next holder, which keeps it as the first did.
 func TestHolderReplaced(t *testing.T) {
 	first, second := newRig(t), newRig(t)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,6 +13,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/export"
 	"mynetwork.io/mynetwork/nodeagent/export/fuse"
 	"mynetwork.io/mynetwork/nodeagent/export/holder"
+	"mynetwork.io/mynetwork/nodeagent/export/mounter"
 )
 
 // Kept is a device that a former process has left to the holder, and that this process owns now.
@@ -102,6 +104,30 @@ func Cleanup(ctx context.Context, k Keeper, m Mounter, name string) error {
 		return err
 	}
 	return m.Discard(ctx, name)
+}
+
+// Sweep ends devices that were left by former processes of this user, and whose holder has ended too: of what was found (Mounter.List) before this
+// process made any, that which is still the same and is none of those that a holder keeps. It goes on after a failure; one
+// that somebody has mounted fails with export.ErrBusy.
+func Sweep(ctx context.Context, m Mounter, found []mounter.Found, kept []string) (ended []string, err error) {
+	if len(found) == 0 {
+		return nil, nil
+	}
+	now, err := m.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range found {
+		if slices.Contains(kept, f.Name) || !slices.Contains(now, f) {
+			continue
+		}
+		if derr := m.Discard(ctx, f.Name); derr != nil {
+			err = errors.Join(err, fmt.Errorf("device %s: %w", f.Name, derr))
+			continue
+		}
+		ended = append(ended, f.Name)
+	}
+	return ended, err
 }
 
 // forget has the holder end and drop an entry.
