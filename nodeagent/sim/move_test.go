@@ -107,6 +107,38 @@ func TestDrainAndAdd(t *testing.T) {
 	})
 }
 
+// A fourth copy goes when three are wanted, also if the volume was opened anew since, and its directory has room for three names only.
+func TestFourthCopyGoes(t *testing.T) {
+	play(t, 4, func(s *script) {
+		s.v = s.w.newVol(volume.Spec{ID: s.w.volumeID(), Pages: 2400, Replicas: 4, Extent: 1 << 20})
+		a := s.open(0)
+		s.fillUp(a, 0)
+		s.inPlace(a)
+		most := func(a *seat) (most int) {
+			for _, x := range a.e.Directory() {
+				holders := 0
+				for _, n := range s.w.nodes {
+					if n.holdsWhole(&x) {
+						holders++
+					}
+				}
+				most = max(most, holders)
+			}
+			return most
+		}
+		s.require(most(a) == 4, "%d copies where 4 are wanted", most(a))
+		s.v.spec.Replicas = 3
+		a = s.open(1)
+		s.inPlace(a)
+		for limit := s.w.s.now + convergeDeadline; most(a) != 3 && s.w.s.now < limit; s.wait(time.Second) {
+		}
+		s.require(most(a) == 3, "%d copies where 3 are wanted", most(a))
+		s.checked(a)
+		a = s.open(2)
+		s.checked(a)
+	})
+}
+
 // A node that is back within the grace time pulls what it missed, and nothing is copied elsewhere.
 func TestBriefAbsence(t *testing.T) {
 	play(t, 4, func(s *script) {

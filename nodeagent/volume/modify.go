@@ -58,8 +58,13 @@ func (e *Engine) retarget() {
 	for o := range e.cat.extents {
 		x := e.cat.extents[o]
 		want := max(r, x.Quorum)
-		if x.State != blockmap.ExtentClosed || x.Replicas == want {
+		// Who opened the volume since knows the members that the directory has room for: beyond them a copy is one that is left over.
+		forgotten := want <= blockmap.InlineMembers && x.Count > blockmap.InlineMembers && e.holders[extentID(e.spec.ID, &x)] == nil
+		if x.State != blockmap.ExtentClosed || x.Replicas == want && !forgotten {
 			continue
+		}
+		if forgotten {
+			x.Count = blockmap.InlineMembers
 		}
 		if want > x.Replicas {
 			x.Flags |= extentDegraded
