@@ -76,7 +76,7 @@ func (c *Caretaker) unused(w *ward) bool {
 		w.deleted = err == nil && !r.Live()
 		return false
 	}
-	w.copies = r.Replicas
+	w.wants(&r)
 	if r.Encrypted {
 		w.sealed = true
 		c.sealed(w, &r)

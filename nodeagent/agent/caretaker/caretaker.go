@@ -10,6 +10,7 @@ import (
 
 	"mynetwork.io/mynetwork/nodeagent/agent/events"
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
+	"mynetwork.io/mynetwork/nodeagent/core/adaptive"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/clearing"
 	"mynetwork.io/mynetwork/nodeagent/core/upkeep"
@@ -67,6 +68,8 @@ type Options struct {
 	// Stages gives the stores of the network that are short of space, and what they get back; nil: none ever is.
 	Stages func() map[block.StoreID]clearing.Stage
 	Quiet  time.Duration // a volume whose fact has changed within it is left alone; 0: DefaultQuiet
+	// Idle is how long nobody has used a volume that then loses a copy beyond the least that it is to have; 0: FallAfter of adaptive.Default.
+	Idle   time.Duration
 	Events *events.Log
 	Log    *slog.Logger
 }
@@ -94,6 +97,7 @@ type ward struct {
 	deleted bool
 	sealed  bool // it is encrypted, and was not as it should be
 	copies  int  // that it is to have; 0: not known
+	least   int  // that it may have by its bounds; 0: it has none
 	verdict *Verdict
 
 	again time.Time     // when it is looked at again
@@ -106,6 +110,7 @@ type ward struct {
 
 	ask  time.Time                    // when it is asked next whether it may be opened for stores that are short of space
 	done map[clearing.Stage]time.Time // when it was opened for a stage of theirs
+	fade time.Time                    // when it is asked next whether it is still in use, while it has more copies than it needs
 }
 
 // New makes a caretaker.
@@ -118,6 +123,7 @@ func New(o Options) *Caretaker {
 	set(&o.Grace, DefaultGrace)
 	set(&o.Every, DefaultEvery)
 	set(&o.Quiet, DefaultQuiet)
+	set(&o.Idle, time.Duration(adaptive.Default().FallAfter)*time.Second)
 	return &Caretaker{opt: o, words: newWords(), lost: map[string]time.Time{}, ward: map[block.VolumeID]*ward{}, told: map[string][]byte{}}
 }
 
@@ -176,6 +182,7 @@ func (c *Caretaker) Run(ctx context.Context) error {
 		}
 		c.tendDue(ctx)
 		c.clear(ctx)
+		c.fade(ctx)
 	}
 	return nil
 }

@@ -3,8 +3,6 @@ package caretaker
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -12,8 +10,6 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/core/adaptive"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/clearing"
-	"mynetwork.io/mynetwork/nodeagent/registry"
-	"mynetwork.io/mynetwork/nodeagent/task"
 	"mynetwork.io/mynetwork/nodeagent/volume"
 )
 
@@ -50,7 +46,7 @@ func (c *Caretaker) clear(ctx context.Context) {
 				delete(w.done, stage)
 				w.ask = now.Add(firstTry)
 			}
-		} else if c.lower(w) {
+		} else if c.lower(w, adaptive.LowSpace) {
 			c.settle(ctx, w)
 		}
 		w.seen, w.silent = "", time.Time{} // its fact has changed
@@ -100,53 +96,4 @@ func (c *Caretaker) compact(ctx context.Context, w *ward, on []block.StoreID) er
 	})
 	c.opt.Log.Info("a volume that nobody uses was cleaned, because stores are short of space", "volume", w.name, "bytes_less", total, "err", err)
 	return err
-}
-
-// anyZones is for what is asked where the failure domains are not known: a volume keeps what it needs with any number of them.
-const anyZones = math.MaxInt
-
-var errNothing = errors.New("it has no more copies than it needs, or somebody uses it")
-
-// lower has a volume want one copy fewer, if it has bounds and more than it needs. Nobody has it: the registry is told, and the next engine knows.
-func (c *Caretaker) lower(w *ward) bool {
-	if r, err := c.opt.Registry.Get(w.id); err != nil || !spare(&r, w.seen) {
-		return false
-	}
-	now, err := c.opt.Registry.Update(w.id, func(r *registry.Record) error {
-		if !spare(r, w.seen) {
-			return fmt.Errorf("volume %q: %w", r.Name, errNothing)
-		}
-		r.Replicas--
-		r.Adaptive.Why, r.Adaptive.Changed = string(adaptive.LowSpace), time.Now().Unix()
-		return nil
-	})
-	if err != nil {
-		c.opt.Log.Info("the copies of a volume that nobody uses are not lowered yet", "volume", w.name, "err", err)
-		return false
-	}
-	w.copies = now.Replicas
-	c.opt.Events.Info("CopiesAdapted", w.name, "%d copies instead of %d, nobody uses the volume: %s", now.Replicas, now.Replicas+1, adaptive.LowSpace.Words())
-	return true
-}
-
-// spare tells whether a volume can do with one copy fewer, and nobody has taken it since its fact had the revision seen. Who reads a sealed one is not known here.
-func spare(r *registry.Record, seen string) bool {
-	b := adaptive.Bounds{Least: r.Adaptive.Least, Most: r.Adaptive.Most}
-	_, sealed := r.Sealed()
-	return r.Live() && b.On() && !sealed && !r.Encrypted && r.Fact.Revision == seen && r.Replicas > max(b.Least, adaptive.Floor(r.Weak, anyZones))
-}
-
-// settle opens a volume until the copies that it does not want any more are gone.
-func (c *Caretaker) settle(ctx context.Context, w *ward) {
-	err := c.opt.Tender.Tend(ctx, w.id, w.seen, func(ctx context.Context, e *volume.Engine) error {
-		for end := time.Now().Add(settling); task.Pause(ctx, check) && time.Now().Before(end); {
-			if u := e.Upkeep(); e.Err() != nil || u.Version > 0 && u.Settled() {
-				return e.Err()
-			}
-		}
-		return ctx.Err()
-	})
-	if err != nil {
-		c.opt.Log.Info("copies that a volume does not want any more are not gone yet: they go when it is opened next", "volume", w.name, "err", err)
-	}
 }

@@ -25,6 +25,9 @@
 // While stores are short of space (core/clearing), volumes that nobody uses are opened for them in the same way, one at a time: to be cleaned, or, if
 // they have bounds and more copies than they need, to give one up. Encrypted ones are not, nor are sealed ones made to give up copies.
 //
+// A volume with bounds that nobody has used for Options.Idle loses the copies beyond the least, one each time that long has passed, without anybody being short
+// of anything: what is not open is not read (core/adaptive). Whether it is used the registry is asked for such volumes alone, every ten minutes at most.
+//
 // # Invariants
 //
 //  1. A caretaker is in nobody's way: whoever attaches takes the volume at once, here and elsewhere. (agent TestCaretakerGivesWay)
@@ -35,6 +38,7 @@
 //  5. What came to nothing is not tried again before the network has changed, or ever more slowly. (TestBackOff)
 //  6. An encrypted volume is never opened, and that it lacks copies is said. (TestSealed)
 //  7. For stores that have room no volume is opened, and none gives up a copy that it needs. (TestSpare, agent TestClearingUnused)
+//  8. A copy beyond the least goes once nobody has used the volume for Idle, and not before. (agent TestFade)
 //
 // # Word
 //

@@ -80,6 +80,7 @@ type Verdict struct {
 	Layout uint64
 	Stores map[block.StoreID]*Share
 	Copies int // the fewest whole copies of any extent, on stores that answer or are waited for
+	Most   int // the most whole copies of any extent but the newest
 	Todo   int // copies to make, and to take away
 }
 
@@ -133,6 +134,9 @@ func (v *Verdict) extent(n *Network, x block.ExtentID, want int, copies []holdin
 		if newest || !c.Unknown && c.Seq == end.Seq && c.Hash == end.Hash {
 			whole[c.store] = true
 		}
+	}
+	if !newest {
+		v.Most = max(v.Most, len(whole))
 	}
 	places := n.places(x, want)
 	good := len(whole)

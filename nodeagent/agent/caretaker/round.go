@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"mynetwork.io/mynetwork/nodeagent/core/adaptive"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/registry"
 	"mynetwork.io/mynetwork/nodeagent/replica"
@@ -135,12 +136,21 @@ func (c *Caretaker) learn(w *ward) error {
 	case err != nil:
 		return fmt.Errorf("volume %s: %w", w.id, err)
 	default:
-		w.known, w.copies, w.name, w.deleted = true, r.Replicas, r.Name, !r.Live()
+		w.known, w.name, w.deleted = true, r.Name, !r.Live()
+		w.wants(&r)
 		if w.deleted {
 			w.copies = 0
 		}
 	}
 	return nil
+}
+
+// wants notes how many copies a volume is to have.
+func (w *ward) wants(r *registry.Record) {
+	w.copies, w.least = r.Replicas, 0
+	if (adaptive.Bounds{Least: r.Adaptive.Least, Most: r.Adaptive.Most}).On() {
+		w.least = max(r.Adaptive.Least, adaptive.Floor(r.Weak, anyZones))
+	}
 }
 
 // tell says to every storage node what this warden has found of its stores, unless it has been told.
