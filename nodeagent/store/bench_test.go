@@ -76,7 +76,7 @@ func newScript(id block.ExtentID, records, pages int) *script {
 	return sc
 }
 
-// One small append and its commit: no allocation, one write and one sync of the log.
+// One small append and its commit: no allocation, one write and one sync of the log; many go to the extent's files in one write.
 func TestSmallAppendCost(t *testing.T) {
 	sc := newScript(testID(1, 1), 300, 1)
 	n := &nullFS{FS: formatted(t, small)}
@@ -99,7 +99,7 @@ func TestSmallAppendCost(t *testing.T) {
 	if got := testing.AllocsPerRun(runs, step); got != 0 {
 		t.Errorf("%v allocations", got)
 	}
-	if n.writes != runs+1 || n.syncs != runs+1 || n.other != 2*(runs+1) {
+	if n.writes != runs+1 || n.syncs != runs+1 || n.other > runs/20 {
 		t.Errorf("%d writes and %d syncs of the log, %d other writes in %d commits", n.writes, n.syncs, n.other, runs+1)
 	}
 }

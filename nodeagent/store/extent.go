@@ -10,6 +10,7 @@ import (
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/disk"
 )
 
 // extent is the index's entry of an extent.
@@ -40,6 +41,8 @@ type extent struct {
 	logCRC  uint32 // of the log, as in the footer
 	batched bool   // it is in the batch being staged
 	queued  bool   // it is in closing
+
+	allocated bool // its files' space was reserved by this process; guarded by mu
 }
 
 const (
@@ -58,6 +61,17 @@ func (x *extent) path(suffix string) string { return shardDir(x.shard) + "/" + x
 // logShare is the room for log records that comes with a data capacity: rows and headers take about 1/19 of data that
 // is written page by page.
 func logShare(capacity uint32) int64 { return int64(capacity)/16 + 64<<10 }
+
+// reserved is up to where a stream's space is sure to be there; x.mu is held.
+func (x *extent) reserved(suffix string) int64 {
+	switch {
+	case !x.allocated:
+		return 0
+	case suffix == sufLog:
+		return logShare(x.open.Capacity)
+	}
+	return int64(x.open.Capacity)
+}
 
 func roundUp(n int64) int64 { return (n + page - 1) / page * page }
 
@@ -224,13 +238,13 @@ func (s *Store) admit(x *extent, r *journal.Record) error {
 	return s.room(n, false)
 }
 
-// write puts the bytes of r into the extent's files, from where reads come. It makes nothing durable.
+// write puts the bytes of r where reads come from: into the extent's files, or their tails. It makes nothing durable.
 func (s *Store) write(x *extent, r *journal.Record, rec, payload []byte, use Use) error {
-	if err := s.writeTo(x, &x.log, sufLog, rec, int64(r.LogOff), false); err != nil || len(payload) == 0 {
+	if err := s.add(x, &x.log, sufLog, rec, int64(r.LogOff), false); err != nil || len(payload) == 0 {
 		return err
 	}
 	past := use&Unread != 0 && len(payload) >= s.o.Inline && wholePages(payload, int64(r.DataOff))
-	return s.writeTo(x, &x.dat, sufDat, payload, int64(r.DataOff), past)
+	return s.add(x, &x.dat, sufDat, payload, int64(r.DataOff), past)
 }
 
 // wholePages tells whether p can go to off past the page cache, whatever the disk's sectors are.
@@ -361,11 +375,13 @@ func (s *Store) makeFiles(x *extent) error {
 			return fmt.Errorf("open of %s: %w: %w", x.id, ErrIO, err)
 		}
 	}
+	x.allocated = true
 	return nil
 }
 
 // removeFiles removes whatever files x has. Their names are gone durably after the shard directory's sync.
 func (s *Store) removeFiles(x *extent) {
+	s.dropTails(x)
 	s.files.drop(&x.log)
 	s.files.drop(&x.dat)
 	for _, suffix := range []string{sufFooter, sufDat, sufLog} {
@@ -425,13 +441,20 @@ func (s *Store) read(id block.ExtentID, off uint32, p []byte, log bool) error {
 	if uint64(off)+uint64(len(p)) > uint64(end) {
 		return fmt.Errorf("%s: %d bytes at %d of %d: %w", id, len(p), off, end, ErrNotHeld)
 	}
-	h, err := s.files.get(f, x, suffix)
-	if err != nil {
-		return fmt.Errorf("read %s: %w: %w", id, ErrIO, err)
-	}
-	defer s.files.put(f)
-	if err := readFull(h, p, int64(off)); err != nil {
-		return fmt.Errorf("read %s%s: %w", id, suffix, err)
+	var h disk.File
+	for _, gap := range f.tail.copyTo(p, int64(off)) {
+		if gap[0] == gap[1] {
+			continue
+		}
+		if h == nil {
+			if h, err = s.files.get(f, x, suffix); err != nil {
+				return fmt.Errorf("read %s: %w: %w", id, ErrIO, err)
+			}
+			defer s.files.put(f)
+		}
+		if err := readFull(h, p[gap[0]:gap[1]], int64(off)+int64(gap[0])); err != nil {
+			return fmt.Errorf("read %s%s: %w", id, suffix, err)
+		}
 	}
 	return nil
 }

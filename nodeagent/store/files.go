@@ -19,6 +19,8 @@ type file struct {
 	syncing    bool // a sync has begun and not ended
 	doomed     bool // to be closed when nobody uses it
 	prev, next *file
+
+	tail tail // guarded by its own mutex
 }
 
 // fileSet bounds the number of open descriptors: the least recently used ones that nobody uses are closed, dirty ones

@@ -32,14 +32,10 @@ func (s *Store) Scrub(id block.ExtentID, found func(Finding)) error {
 // ScrubPaced is Scrub by somebody who has time: pace is told after each record how many bytes were read for it, and may
 // wait as long as it likes; what it returns ends the scrub.
 func (s *Store) ScrubPaced(id block.ExtentID, pace func(bytes int) error, found func(Finding)) error {
-	x, err := s.hold(id)
+	x, end, err := s.committedInFiles(id)
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	end := x.durable
-	s.mu.Unlock()
-	x.mu.Unlock()
 	log, err := s.files.get(&x.log, x, sufLog)
 	if err != nil {
 		found(Finding{Extent: id, Log: true, Len: end.LogLen, Err: fmt.Errorf("%w: %w", ErrIO, err)})
@@ -92,6 +88,18 @@ func (s *Store) ScrubPaced(id block.ExtentID, pace func(bytes int) error, found 
 	return s.alive()
 }
 
+// committedInFiles gives an extent and what is committed of it, after it has brought all of that into its files.
+func (s *Store) committedInFiles(id block.ExtentID) (x *extent, end journal.Chain, err error) {
+	if x, err = s.hold(id); err != nil {
+		return nil, end, err
+	}
+	defer x.mu.Unlock()
+	s.mu.Lock()
+	end = x.durable
+	s.mu.Unlock()
+	return x, end, s.toFile(x)
+}
+
 // checkSum checks a closed log against its footer: the chain does not cover the keyed hashes, the footer does.
 func checkSum(log io.ReaderAt, size, want uint32) error {
 	sum, err := checksum(log, size)
@@ -140,6 +148,9 @@ func (s *Store) RepairData(id block.ExtentID, off uint32, good []byte) error {
 		return err
 	}
 	defer x.mu.Unlock()
+	if err := s.toFile(x); err != nil {
+		return fmt.Errorf("repair of %s: %w", id, err)
+	}
 	if err := s.checkPages(x, off, good); err != nil {
 		return fmt.Errorf("repair of %s at %d: %w", id, off, err)
 	}
@@ -198,6 +209,9 @@ func (s *Store) RepairLog(id block.ExtentID, off uint32, good []byte) error {
 		return err
 	}
 	defer x.mu.Unlock()
+	if err := s.toFile(x); err != nil {
+		return fmt.Errorf("repair of %s: %w", id, err)
+	}
 	s.mu.Lock()
 	end, whole, logCRC := x.chain, x.footer, x.logCRC
 	s.mu.Unlock()
@@ -251,6 +265,9 @@ func (s *Store) ReplaceExtent(id block.ExtentID, seen journal.Chain, log, data [
 	if old != nil { // an append that is under way ends first, and is seen
 		old.mu.Lock()
 		defer old.mu.Unlock()
+		if err := s.toFile(old); err != nil { // later it would go to a file of this name that is another
+			return fmt.Errorf("replacement of %s: %w", id, err)
+		}
 	}
 	if err := s.displace(old, fresh, seen); err != nil {
 		return err

@@ -207,6 +207,9 @@ func (s *Store) chainAt(x *extent, seq uint64) (journal.Chain, error) {
 		}
 		return end, nil
 	}
+	if err := s.toFile(x); err != nil {
+		return end, fmt.Errorf("cut of %s: %w", x.id, err)
+	}
 	h, err := s.files.get(&x.log, x, sufLog)
 	if err != nil {
 		return end, fmt.Errorf("cut of %s: %w: %w", x.id, ErrIO, err)

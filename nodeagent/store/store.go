@@ -97,10 +97,12 @@ type Store struct {
 	sb Superblock
 
 	files fileSet
+	tails tails
 	segs  []segment
 
 	committing sync.Mutex // one Commit at a time; before stating and mu
 	tidying    sync.Mutex // one Tidy at a time; before committing
+	shifting   []*extent  // of tidyTails; guarded by tidying
 	stating    sync.Mutex // one writer of the state file at a time; before mu
 
 	mu       sync.Mutex // guards all below

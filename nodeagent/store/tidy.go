@@ -23,6 +23,11 @@ func (s *Store) Tidy(budget int64) (more bool, err error) {
 	if err := s.mark(); err != nil {
 		return false, s.fail(err)
 	}
+	if err := s.tidyTails(); errors.Is(err, ErrFull) {
+		return true, err
+	} else if err != nil {
+		return false, s.fail(err)
+	}
 	left, err := s.foot(budget)
 	if err == nil && left <= 0 {
 		return true, nil
@@ -186,6 +191,9 @@ func (s *Store) syncExtent(x *extent) (int64, error) {
 	end, upTo := x.durable, s.durable
 	n := int64(end.LogLen) - int64(x.synced.LogLen) + int64(end.DataLen) - int64(x.synced.DataLen)
 	s.mu.Unlock()
+	if err := s.toFile(x); err != nil {
+		return 0, err
+	}
 	for _, f := range []*file{&x.dat, &x.log} {
 		if err := s.files.sync(f); err != nil {
 			return 0, err

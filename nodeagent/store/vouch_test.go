@@ -68,15 +68,17 @@ func TestRottenBeforeFooter(t *testing.T) {
 	appendOK(t, s, w.id, w.open(1<<20), nil)
 	rec, payload := w.pages(2, rng)
 	appendOK(t, s, w.id, rec, payload)
-	appendOK(t, s, w.id, w.close(), nil)
 	commitOK(t, s)
-	flip(t, m, pathOf(w, sufLog), int64(w.ends[0].LogLen+70))
 	tidy := func() {
 		t.Helper()
 		if _, err := s.Tidy(1 << 30); err != nil {
 			t.Fatal(err)
 		}
 	}
+	tidy() // the record is in its file
+	appendOK(t, s, w.id, w.close(), nil)
+	commitOK(t, s)
+	flip(t, m, pathOf(w, sufLog), int64(w.ends[0].LogLen+70))
 	tidy()
 	if st, _ := s.Stat(w.id); !st.Unknown {
 		t.Fatalf("a rotten log is vouched for: %+v", st)
