@@ -121,7 +121,20 @@ func judge(n *Network, want int, held map[block.StoreID][]replica.Holding) *Verd
 	return v
 }
 
-// extent judges one extent. The newest one may be written to: its copies differ, and are all taken for whole.
+// taking counts the nodes of stores on which the layout puts copies.
+func (n *Network) taking(stores map[block.StoreID]bool) int {
+	nodes := map[string]bool{}
+	for s := range stores {
+		if p := n.Stores[s]; p.Takes && !p.Gone {
+			nodes[p.Node] = true
+		}
+	}
+	return len(nodes)
+}
+
+// extent judges one extent. The newest one may be written to: its copies differ, and are all taken for whole. Nor does it move while as many
+// stores have it as it is to have copies, and the layout puts anything on them: it is followed by one that lies where the layout wants it, and
+// moves then. A volume that is open and not written to would else be waited for as long as that is so.
 func (v *Verdict) extent(n *Network, x block.ExtentID, want int, copies []holding, newest bool) {
 	end := copies[0]
 	for _, c := range copies {
@@ -140,9 +153,10 @@ func (v *Verdict) extent(n *Network, x block.ExtentID, want int, copies []holdin
 	}
 	places := n.places(x, want)
 	good := len(whole)
+	stays := newest && n.taking(whole) >= want
 	for _, s := range places {
 		switch {
-		case whole[s]:
+		case whole[s], stays:
 		case n.Stores[s].Alive:
 			v.share(s).Missing++
 			v.Todo++

@@ -70,6 +70,9 @@ func TestJudge(t *testing.T) {
 		{"one copy, and its node leaves", "luu", []string{"a", "b"}, 1, 2, 1, map[int]int{1: 1}, map[int]int{0: 1}},
 		{"a node leaves", "luuu", []string{"abc", "bcd"}, 3, 2, 3, map[int]int{3: 1}, nil},
 		{"a leaver has one too many", "luuu", []string{"abcd", "bcd"}, 3, 1, 3, nil, nil},
+		{"a node has joined, and the newest lies elsewhere", "uuuu", []string{"abc", "bcd"}, 3, 0, 3, nil, nil},
+		{"a node has joined, and a closed one lies elsewhere", "uuuu", []string{"bcd", "abc"}, 3, 1, 3, map[int]int{0: 1}, nil},
+		{"the newest lies elsewhere, on one that leaves", "uuul", []string{"abc", "bcd"}, 3, 2, 3, map[int]int{0: 1}, nil},
 		{"nobody knows how many", "uuu", []string{"a", "ab"}, 0, 0, 1, nil, map[int]int{0: 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
