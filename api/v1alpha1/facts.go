@@ -18,7 +18,7 @@ func (s *AgentStatus) Facts() *AgentStatus {
 	}
 	for i := range out.Stores {
 		f := &out.Stores[i]
-		f.Used, f.LastScrubbed, f.ErrorsFound, f.ErrorsRepaired = nil, metav1.Time{}, 0, 0
+		f.Used, f.Data, f.LastScrubbed, f.ErrorsFound, f.ErrorsRepaired = nil, nil, metav1.Time{}, 0, 0
 		if f.Capacity != nil { // that it is known is a fact
 			f.Capacity = resource.NewQuantity(1, resource.BinarySI)
 		}

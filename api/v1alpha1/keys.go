@@ -45,6 +45,9 @@ const (
 
 	// AnnotationFailover with the value "never" on a pod keeps the operator from ever deleting it by force.
 	AnnotationFailover = "mynetwork.io/failover"
+	// AnnotationScrub on a StorageNode is a time, as RFC 3339 writes it: all that the node's disks hold is read and checked anew, at once, unless
+	// it has been since then. Without it that is done within 14 days. status.agent.stores says when it was done, and what was found.
+	AnnotationScrub = "storage.mynetwork.io/scrub"
 	// AnnotationApplied is the hash of what the operator applied last; it tells a field that was taken back from one that others set.
 	AnnotationApplied = "storage.mynetwork.io/applied"
 

@@ -258,9 +258,12 @@ type StoreStatus struct {
 	// capacity in bytes.
 	// +optional
 	Capacity *resource.Quantity `json:"capacity,omitempty"`
-	// used bytes.
+	// used bytes, those of others on the same file system too.
 	// +optional
 	Used *resource.Quantity `json:"used,omitempty"`
+	// data is how many bytes of data and journals of this network lie here: what would have to be copied if they were to lie elsewhere.
+	// +optional
+	Data *resource.Quantity `json:"data,omitempty"`
 	// clearing says in one word what the store gets back because less than 10 % of it is free: Deleted (what deleted volumes have left), then
 	// Unreferenced (blocks that nothing refers to), then Surplus (copies beyond minCopies); Exhausted: nothing more is found. Absent: there is room.
 	// +optional

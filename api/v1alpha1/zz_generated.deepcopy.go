@@ -712,6 +712,11 @@ func (in *StoreStatus) DeepCopyInto(out *StoreStatus) {
 		x := (*in).DeepCopy()
 		*out = &x
 	}
+	if in.Data != nil {
+		in, out := &in.Data, &out.Data
+		x := (*in).DeepCopy()
+		*out = &x
+	}
 	in.LastScrubbed.DeepCopyInto(&out.LastScrubbed)
 }
 

@@ -20,6 +20,7 @@ func TestFiguresOnly(t *testing.T) {
 	}{
 		"nothing":       {func(*v1alpha1.StorageNode) {}, true},
 		"used":          {agent(func(a *v1alpha1.AgentStatus) { a.Stores[0].Used = resource.NewQuantity(9, resource.BinarySI) }), true},
+		"data":          {agent(func(a *v1alpha1.AgentStatus) { a.Stores[0].Data = resource.NewQuantity(9, resource.BinarySI) }), true},
 		"grown":         {agent(func(a *v1alpha1.AgentStatus) { a.Stores[0].Capacity = resource.NewQuantity(200, resource.BinarySI) }), true},
 		"copies":        {agent(func(a *v1alpha1.AgentStatus) { a.Copies, a.MissingCopies = 7, 3 }), true},
 		"summary":       {func(n *v1alpha1.StorageNode) { n.Status.Summary = "2% of 1Ti" }, true},

@@ -11,18 +11,36 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/core/placement"
 )
 
-// held sums up what storage nodes hold: bytes, copies of extents, and copies that are missing.
+// held sums up what storage nodes hold: bytes of data, copies of extents, and copies that are missing.
 func held(s *State) (used, copies, missing int64) {
 	for i := range s.StorageNodes {
 		n := &s.StorageNodes[i]
-		_, u := Space(n)
-		used += u
+		used += data(n)
 		if a := n.Status.Agent; a != nil {
 			copies += a.Copies
 			missing += a.MissingCopies
 		}
 	}
 	return used, copies, missing
+}
+
+// data is how many bytes of data a node holds. Who does not say, as agents before that field, is taken to have all that is used.
+func data(n *v1alpha1.StorageNode) (bytes int64) {
+	if n.Status.Agent == nil {
+		return 0
+	}
+	for _, s := range n.Status.Agent.Stores {
+		if s.State != v1alpha1.StoreServing && s.State != v1alpha1.StoreFull {
+			continue
+		}
+		switch {
+		case s.Data != nil:
+			bytes += s.Data.Value()
+		case s.Used != nil:
+			bytes += s.Used.Value()
+		}
+	}
+	return bytes
 }
 
 // rebalance says what has to move to the layout that is published now, or how far that is. It changes only when agents report something else,

@@ -162,6 +162,7 @@ func (a *Agent) storeStatus(s *stores.Status) v1alpha1.StoreStatus {
 	}
 	if s.Capacity > 0 {
 		out.Capacity, out.Used = resource.NewQuantity(s.Capacity, resource.BinarySI), resource.NewQuantity(s.Used, resource.BinarySI)
+		out.Data = resource.NewQuantity(s.Data, resource.BinarySI)
 	}
 	if stage := a.stores.Clearing(s.ID); stage != clearing.Idle {
 		out.Clearing = stage.String()

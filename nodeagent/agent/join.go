@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/agent/caretaker"
 	kube "mynetwork.io/mynetwork/nodeagent/agent/cluster"
@@ -73,13 +74,20 @@ func (a *Agent) joinCluster(ctx context.Context) (err error) {
 
 // followCluster brings what is known of the network to the parts that startData made.
 func (a *Agent) followCluster(ctx context.Context) (err error) {
-	a.kube.Follow(ctx, kube.Parts{Table: a.members, Ask: a.askLayout, Stores: a.stores, Keeper: held{a}, Collect: a.collect})
+	a.kube.Follow(ctx, kube.Parts{Table: a.members, Ask: a.askLayout, Stores: a.stores, Keeper: held{a}, Collect: a.collect, Scrub: a.scrubSince})
 	a.remote, err = net.Listen("tcp", a.cfg.Cluster.ControlListen)
 	return err
 }
 
 // held are this node's grants, and what is attached here.
 type held struct{ a *Agent }
+
+// scrubSince has the stores read whole that were not since then; an agent that scrubs nothing does not.
+func (a *Agent) scrubSince(t time.Time) {
+	if a.scrubber != nil {
+		a.scrubber.Ask(t)
+	}
+}
 
 // Member implements kube.Keeper.
 func (h held) Member(ctx context.Context, encoded []byte) error {

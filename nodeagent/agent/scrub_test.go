@@ -109,6 +109,38 @@ func TestScrub(t *testing.T) {
 	}
 }
 
+// TestScrubAsked: who asks has all read again, long before a pass is due. Before that, what has rotted since the last pass is not seen.
+func TestScrubAsked(t *testing.T) {
+	c := newCluster(t, 3, false)
+	m := c.written(t)
+	name := strings.TrimSuffix(c.files(t, "c", "vol", ".ftr")[0], ".ftr") + ".dat" // of a closed extent
+	c.again("c", func(cfg *Config) { cfg.ScrubPeriod, cfg.ScrubLimit = 14*24*time.Hour, -1 })
+	c.node["c"].scrubSince(time.Now())
+	eventually(t, "a first pass", func() error {
+		if c.scrubbed(t, "c").LastScrubbedUnix == 0 {
+			return errNot
+		}
+		return nil
+	})
+	good, err := os.ReadFile(name)
+	check(t, err)
+	flip(t, name, 4500)
+	if s := c.scrubbed(t, "c"); s.ErrorsFound != 0 || s.ScrubStartedUnix != 0 {
+		t.Fatalf("nobody has asked again: %v", s)
+	}
+	c.node["c"].scrubSince(time.Now().Add(2 * time.Second)) // after that pass, whatever its second
+	eventually(t, "repair", func() error {
+		if s := c.scrubbed(t, "c"); s.ErrorsFound != 1 || s.ErrorsRepaired != 1 {
+			return errNot
+		}
+		return nil
+	})
+	if now, err := os.ReadFile(name); err != nil || !bytes.Equal(now, good) {
+		t.Errorf("%s is not what it was (%v)", name, err)
+	}
+	m.verify(c.attach("c", "vol"))
+}
+
 // TestScrubReplaces: an extent with more damage than can be mended page by page is fetched whole.
 func TestScrubReplaces(t *testing.T) {
 	c := newCluster(t, 3, false)

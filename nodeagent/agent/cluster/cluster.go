@@ -103,6 +103,7 @@ type Parts struct {
 	Stores  report.Stores
 	Keeper  Keeper
 	Collect func() v1alpha1.AgentStatus
+	Scrub   func(since time.Time)
 }
 
 // Follow brings what the disk knows to the parts. What Kubernetes knows follows with Run.
@@ -112,7 +113,7 @@ func (n *Node) Follow(ctx context.Context, p Parts) {
 		n.opt.Log.Warn("the grant to keep copies that is on disk is not used; it comes from the API", "err", err)
 	}
 	o := &n.opt
-	n.reporter = report.New(report.Options{API: o.API, Network: o.Network, Node: o.Node, Collect: p.Collect, Stores: p.Stores, Member: n.member, Log: o.Log,
+	n.reporter = report.New(report.Options{API: o.API, Network: o.Network, Node: o.Node, Collect: p.Collect, Stores: p.Stores, Member: n.member, Scrub: p.Scrub, Log: o.Log,
 		Apply: func(ctx context.Context, name string, st *v1alpha1.AgentStatus) error {
 			return applyReport(ctx, o.API, name, st)
 		}})

@@ -57,7 +57,7 @@ func (d *disk) run(ctx context.Context) {
 func (d *disk) due() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.mem.Running || d.mem.Started == 0 || d.now().Sub(time.Unix(d.mem.Started, 0)) >= Window(d.s.opt.Period)
+	return d.mem.Running || d.mem.Started == 0 || d.now().Sub(time.Unix(d.mem.Started, 0)) >= Window(d.s.opt.Period) || d.s.old(d.mem.Started)
 }
 
 func pause(ctx context.Context, t time.Duration) error {
@@ -65,12 +65,13 @@ func pause(ctx context.Context, t time.Duration) error {
 	return ctx.Err()
 }
 
-// pass goes on with the pass that runs, or begins one, until it has read everything or ctx ends.
+// pass goes on with the pass that runs, or begins one, until it has read everything, ctx ends, or a newer one is asked for.
 func (d *disk) pass(ctx context.Context) {
 	d.mu.Lock()
-	if !d.mem.Running {
-		d.mem.Running, d.mem.Started, d.mem.Done, d.mem.At = true, d.now().Unix(), 0, ""
+	if asked := d.s.old(d.mem.Started); !d.mem.Running || asked {
+		d.mem.Running, d.mem.Asked, d.mem.Started, d.mem.Done, d.mem.At = true, asked, d.now().Unix(), 0, ""
 	}
+	started := d.mem.Started
 	at := d.mem.cursor()
 	d.left = -d.mem.Done
 	d.mu.Unlock()
@@ -82,6 +83,9 @@ func (d *disk) pass(ctx context.Context) {
 		x, ok := d.next(at)
 		if !ok {
 			break
+		}
+		if d.s.old(started) {
+			return // begins anew
 		}
 		if d.extent(ctx, x) != nil {
 			return // goes on here
@@ -99,7 +103,7 @@ func (d *disk) pass(ctx context.Context) {
 		return
 	}
 	d.mu.Lock()
-	d.mem.Running, d.mem.Finished, d.mem.At = false, d.now().Unix(), ""
+	d.mem.Running, d.mem.Asked, d.mem.Finished, d.mem.At = false, false, d.now().Unix(), ""
 	d.mu.Unlock()
 	d.save()
 }
@@ -147,10 +151,13 @@ func before(a, b block.ExtentID) bool {
 func (d *disk) pace(ctx context.Context, n int) error {
 	d.mu.Lock()
 	d.mem.Done += int64(n)
-	started := time.Unix(d.mem.Started, 0)
+	started, asked := time.Unix(d.mem.Started, 0), d.mem.Asked
 	d.mu.Unlock()
 	d.left -= int64(n)
 	rest := Window(d.s.opt.Period) - d.now().Sub(started)
+	if asked {
+		return pause(ctx, time.Duration(float64(n)/Cap*float64(time.Second)))
+	}
 	if err := pause(ctx, time.Duration(float64(n)/float64(Rate(d.left, rest))*float64(time.Second))); err != nil {
 		return err
 	}

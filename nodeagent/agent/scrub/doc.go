@@ -8,7 +8,8 @@
 //
 //	rate = what is left of the pass / what is left of its time, at least Floor, at most Cap      (bytes per second)
 //
-// While others use the disk, or copies are made on it, a pass waits; one that is late does not wait any more.
+// While others use the disk, or copies are made on it, a pass waits; one that is late does not wait any more. One that somebody has asked for
+// (Ask) reads at Cap and does not wait; it takes the place of one that runs, and goes on as such after a restart.
 //
 // # Damage
 //
@@ -29,7 +30,8 @@
 //  2. Nothing is written that does not fit leaf or chain, and no copy takes the place of one with another end. (agent.TestScrub,
 //     TestScrubReplaces)
 //  3. A scrub that is off finds nothing, and one that is on finds each flip. (agent.TestScrub; control: off)
-//  4. Damage that was mended counts against the disk as well; a suspected disk stays so after a restart. (agent.TestScrubSuspects)
+//  4. Who asks has every byte read again that was last read in a pass begun before. (agent.TestScrubAsked; control: nobody asks)
+//  5. Damage that was mended counts against the disk as well; a suspected disk stays so after a restart. (agent.TestScrubSuspects)
 //
 // Concurrency: Run is a Runnable; Status may be called from any goroutine.
 package scrub

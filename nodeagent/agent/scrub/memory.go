@@ -19,6 +19,7 @@ type memory struct {
 	Version  int     `json:"version"`
 	Started  int64   `json:"started"`          // of the pass that runs, or ran last
 	Running  bool    `json:"running"`          // the pass has not ended
+	Asked    bool    `json:"asked,omitempty"`  // for by somebody, who waits for it
 	Done     int64   `json:"done"`             // bytes read in it
 	At       string  `json:"at,omitempty"`     // the last extent that was read, in hex
 	Finished int64   `json:"finished"`         // end of the last whole pass

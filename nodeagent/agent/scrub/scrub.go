@@ -45,8 +45,24 @@ type Options struct {
 type Scrubber struct {
 	opt Options
 
-	mu   sync.Mutex
-	disk map[block.StoreID]*disk
+	mu    sync.Mutex
+	disk  map[block.StoreID]*disk
+	asked int64 // unix seconds: what was begun before is not new enough; 0: nobody has asked
+}
+
+// Ask has every store read whole again whose last pass was begun before t, in seconds. Such a pass reads as fast as is allowed, and waits for nobody.
+// To ask again for the same time changes nothing.
+func (s *Scrubber) Ask(t time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked = max(s.asked, t.Unix())
+}
+
+// old tells whether a pass that was begun then is too old for who has asked.
+func (s *Scrubber) old(started int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return started < s.asked
 }
 
 // Status is how far the scrub of a store is.

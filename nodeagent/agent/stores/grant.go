@@ -38,6 +38,7 @@ type Status struct {
 	State          State
 	Message        string // what is wrong, and what to do
 	Capacity, Used int64  // bytes; 0 unless it serves
+	Data           int64  // of Used: data and journals
 }
 
 // slot is one directory. Guarded by Set.mu.
@@ -191,7 +192,7 @@ func (st *Store) status() Status {
 	case u.UserFree <= 0:
 		out.State, out.Message = Full, "no space is left for writes; reads and deletes go on: add a node or a disk, or delete data"
 	}
-	out.Capacity, out.Used = u.Total, u.Used
+	out.Capacity, out.Used, out.Data = u.Total, u.Used, u.Live
 	return out
 }
 

@@ -2,17 +2,19 @@
 //
 // It follows the node's StorageNode. What the agent says is status.agent, written by server-side apply: the fields are the agent's, the rest
 // is the operator's. Changes are written at once, those within Debounce as one; figures (space, counts of copies) at most every
-// Figures. Nothing else is periodic: a node at rest writes its figures if they changed, and nothing more.
+// Figures, or every Moving while copies come or go, or somebody waits for what a scrub finds. Nothing else is periodic: a node at rest
+// writes its figures if they changed, and nothing more.
 //
 // What it hears: status.formatGrant, the one store that may be formatted; status.memberGrant, with which the node keeps copies of all
-// volumes; and, once, which stores the node said it had when it last spoke.
+// volumes; an annotation by which people have the disks scrubbed; and, once, which stores the node said it had when it last spoke.
 //
 // # Invariants
 //
 //  1. Nothing is said before the former report was read: it is the memory of a node that has lost its own. (TestFormer)
 //  2. The report that Kubernetes has is the newest, whatever was lost on the way, and also if the object was made anew. (TestLost)
 //  3. A report that says nothing new is not written. (TestQuiet)
-//  4. A member grant is taken only if a control key signed it, for this node. (TestMemberGrant)
+//  4. A time that is none, or is yet to come, scrubs nothing. (TestScrubAsked)
+//  5. A member grant is taken only if a control key signed it, for this node. (TestMemberGrant)
 //
 // Concurrency: Run is a Runnable; Changed may be called from any goroutine.
 package report
@@ -41,7 +43,8 @@ import (
 const (
 	Debounce = 200 * time.Millisecond
 	Figures  = 5 * time.Minute
-	look     = time.Second // at what tells of no change by itself, as the state of a disk
+	Moving   = 10 * time.Second // figures that people look at, as progress
+	look     = time.Second      // at what tells of no change by itself, as the state of a disk
 	retryMax = 30 * time.Second
 	calm     = time.Second // between two reports
 
@@ -66,7 +69,9 @@ type Options struct {
 	Stores  Stores
 	// Member takes a new member grant.
 	Member func(ctx context.Context, encoded []byte) error
-	Log    *slog.Logger
+	// Scrub has all disks read that were not since then; it may be called again for the same time.
+	Scrub func(since time.Time)
+	Log   *slog.Logger
 }
 
 // Reporter reports about one node. The zero value is not usable: see New.
@@ -134,6 +139,7 @@ func (r *Reporter) heard(ctx context.Context, set map[client.ObjectKey]client.Ob
 	r.object = n
 	news := string(n.Status.MemberGrant) != r.member && len(n.Status.MemberGrant) > 0
 	r.mu.Unlock()
+	r.scrub(n)
 	if news {
 		if err := r.opt.Member(ctx, n.Status.MemberGrant); err != nil {
 			r.opt.Log.Error("the grant to keep copies is not accepted", "err", err)
@@ -150,6 +156,26 @@ func (r *Reporter) heard(ctx context.Context, set map[client.ObjectKey]client.Ob
 		}
 	}
 	r.Changed()
+}
+
+// skew is how much later than here a time may be that somebody wrote.
+const skew = time.Minute
+
+// scrub hands on that somebody has asked for the disks to be read.
+func (r *Reporter) scrub(n *v1alpha1.StorageNode) {
+	text := n.Annotations[v1alpha1.AnnotationScrub]
+	if text == "" {
+		return
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	switch {
+	case err != nil:
+		r.opt.Log.Warn("the scrub that is asked for is not begun: write a time as date -u +%FT%TZ prints it", "annotation", v1alpha1.AnnotationScrub, "err", err)
+	case time.Until(t) > skew:
+		r.opt.Log.Warn("the scrub that is asked for is not begun: its time is yet to come", "annotation", v1alpha1.AnnotationScrub, "time", t)
+	default:
+		r.opt.Scrub(t)
+	}
 }
 
 func (r *Reporter) present() *v1alpha1.StorageNode {
@@ -199,7 +225,7 @@ func (r *Reporter) report(ctx context.Context) {
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	var sent *v1alpha1.AgentStatus
-	var figures time.Time // when the next may be written
+	var figures, moving time.Time // when the next may be written
 	wait := time.Duration(0)
 	for {
 		urgent := false
@@ -218,7 +244,8 @@ func (r *Reporter) report(ctx context.Context) {
 			continue
 		}
 		now := r.opt.Collect()
-		if !differs(sent, &now, n.Status.Agent, time.Now().After(figures)) {
+		due := time.Now().After(figures) || time.Now().After(moving) && moves(sent, &now)
+		if !differs(sent, &now, n.Status.Agent, due) {
 			continue
 		}
 		if err := r.write(ctx, n.Name, &now); err != nil {
@@ -228,7 +255,7 @@ func (r *Reporter) report(ctx context.Context) {
 			continue
 		}
 		wait, sent = 0, &now
-		figures = time.Now().Add(Figures - rand.N(Figures/10))
+		figures, moving = time.Now().Add(Figures-rand.N(Figures/10)), time.Now().Add(Moving)
 		task.Pause(ctx, calm)
 	}
 }
@@ -237,6 +264,20 @@ func (r *Reporter) write(ctx context.Context, name string, st *v1alpha1.AgentSta
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	return r.opt.Apply(ctx, name, st)
+}
+
+// moves tells whether figures have changed that tell of a progress: copies come or go, or a scrub has found something, or ended.
+func moves(sent, now *v1alpha1.AgentStatus) bool {
+	if sent == nil || now.MissingCopies != sent.MissingCopies || len(now.LeavingVolumes) > 0 && now.Copies != sent.Copies || len(now.Stores) != len(sent.Stores) {
+		return true
+	}
+	for i := range now.Stores {
+		a, b := &now.Stores[i], &sent.Stores[i]
+		if a.ErrorsFound != b.ErrorsFound || a.ErrorsRepaired != b.ErrorsRepaired || a.LastScrubbed.Unix() != b.LastScrubbed.Unix() {
+			return true
+		}
+	}
+	return false
 }
 
 // differs tells whether a report has to be written: something changed since the last one, Kubernetes has another one, or the figures
@@ -275,7 +316,7 @@ func canonical(st *v1alpha1.AgentStatus) *v1alpha1.AgentStatus {
 		if t := &out.Stores[i].LastScrubbed; !t.IsZero() {
 			t.Time = t.UTC().Truncate(time.Second)
 		}
-		for _, q := range []**resource.Quantity{&out.Stores[i].Capacity, &out.Stores[i].Used} {
+		for _, q := range []**resource.Quantity{&out.Stores[i].Capacity, &out.Stores[i].Used, &out.Stores[i].Data} {
 			if *q != nil {
 				*q = resource.NewQuantity((*q).Value(), resource.BinarySI)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,6 +38,7 @@ type node struct {
 	granted    []string
 	refuse     error // of grants to format
 	members    []string
+	scrubs     []time.Time
 }
 
 func (n *node) Remember(path string, id block.StoreID) error {
@@ -84,6 +86,7 @@ func run(t *testing.T, f func(n *node)) {
 		n.status = v1alpha1.AgentStatus{Ready: true, Stores: []v1alpha1.StoreStatus{
 			{ID: strings.Repeat("0a", 16), Path: "/s", State: v1alpha1.StoreServing, Capacity: resource.NewQuantity(100<<30, resource.BinarySI), Used: resource.NewQuantity(7, resource.BinarySI)}}}
 		n.r = New(Options{API: n.api, Network: "main", Node: "a", Apply: n.apply, Stores: n, Log: slog.New(slog.DiscardHandler),
+			Scrub:   func(t time.Time) { n.set(func() { n.scrubs = append(n.scrubs, t) }) },
 			Collect: func() v1alpha1.AgentStatus { n.mu.Lock(); defer n.mu.Unlock(); return *n.status.DeepCopy() },
 			Member: func(_ context.Context, encoded []byte) error {
 				n.mu.Lock()
@@ -166,17 +169,37 @@ func TestQuiet(t *testing.T) {
 		if w := n.wrote(); w != 1 || len(n.there().LeavingVolumes) != 1 {
 			t.Errorf("%d writes for a node that begins to wait", w)
 		}
-		for i := range 60 { // figures that change all the time
-			n.set(func() {
-				n.status.Copies++
-				n.status.Stores[0].Used.Add(resource.MustParse("1"))
-				n.status.LeavingVolumes = []string{strconv.Itoa(i)}
-			})
-			n.r.Changed()
-			pass(10 * time.Second)
+		figures := func(f func(i int)) (writes int) { // that change all the time, for ten minutes
+			for i := range 120 {
+				n.set(func() {
+					n.status.Copies++
+					n.status.Stores[0].Used.Add(resource.MustParse("1"))
+					f(i)
+				})
+				n.r.Changed()
+				pass(5 * time.Second)
+			}
+			return n.wrote()
 		}
-		if w := n.wrote(); w < 1 || w > 3 {
+		n.set(func() { n.status.LeavingVolumes = nil })
+		pass(3 * time.Second)
+		n.wrote()
+		if w := figures(func(int) {}); w < 1 || w > 3 {
 			t.Errorf("%d writes of figures in ten minutes", w)
+		}
+		moving := int(10 * time.Minute / Moving)
+		for what, f := range map[string]func(int){
+			"copies leave":      func(i int) { n.status.LeavingVolumes = []string{strconv.Itoa(i)} },
+			"copies are made":   func(int) { n.status.MissingCopies++ },
+			"a scrub finds":     func(int) { n.status.Stores[0].ErrorsFound++ },
+			"a scrub has ended": func(i int) { n.status.Stores[0].LastScrubbed.Time = time.Unix(int64(i+1), 0) },
+		} {
+			if w := figures(f); w < moving*3/4 || w > moving+3 {
+				t.Errorf("%d writes of figures in ten minutes while %s, want about %d", w, what, moving)
+			}
+			n.set(func() { n.status.LeavingVolumes, n.status.MissingCopies = nil, 0 })
+			pass(10 * time.Second)
+			n.wrote()
 		}
 	})
 }
@@ -277,6 +300,24 @@ func TestMemberGrant(t *testing.T) {
 		n.set(func() {
 			if got := strings.Join(n.members, " "); !strings.HasPrefix(got, "one forged") || !strings.HasSuffix(got, "two") || strings.Count(got, "one") != 1 {
 				t.Errorf("grants %q", got)
+			}
+		})
+	})
+}
+
+// TestScrubAsked: a time that has passed is handed on; one that is yet to come, and what is no time, is not.
+func TestScrubAsked(t *testing.T) {
+	run(t, func(n *node) {
+		past := time.Now().Add(-time.Hour).UTC().Truncate(time.Second)
+		for _, text := range []string{"", "now", time.Now().Add(time.Hour).Format(time.RFC3339), past.Format(time.RFC3339)} {
+			o := object()
+			o.Annotations = map[string]string{v1alpha1.AnnotationScrub: text}
+			n.api.Put(o)
+			pass(5 * time.Second)
+		}
+		n.set(func() {
+			if len(n.scrubs) == 0 || slices.ContainsFunc(n.scrubs, func(t time.Time) bool { return !t.Equal(past) }) {
+				t.Errorf("asked for scrubs since %v, want %v alone", n.scrubs, past)
 			}
 		})
 	})
