@@ -28,6 +28,7 @@ func everything() []testCase {
 		{name: "plugin killed", f: killed("csi-node", false)},
 		{name: "operator killed", f: killed("operator", true)},
 		{name: "upgrade", limit: 10 * time.Minute, f: upgrade},
+		{name: "rollback", limit: 10 * time.Minute, f: rollback},
 		{name: "wrong networks", f: wrongNetworks},
 		{name: "wrong spec", f: wrongSpec},
 		{name: "wrong class", f: wrongClass},
@@ -36,6 +37,9 @@ func everything() []testCase {
 		{name: "a reader's node without power", cluster: true, f: readerDies},
 		{name: "partition", cluster: true, f: partition},
 		{name: "rolling reboot", cluster: true, limit: 15 * time.Minute, f: rollingReboot},
+		{name: "storage drain", cluster: true, limit: 15 * time.Minute, f: drained},
+		{name: "node lost for good", cluster: true, limit: 20 * time.Minute, f: nodeOutage},
+		{name: "scrub", cluster: true, limit: 10 * time.Minute, f: scrubbed},
 		{name: "API server away", cluster: true, limit: 8 * time.Minute, f: apiAway},
 		{name: "uninstall", limit: 10 * time.Minute, f: uninstall},
 	}

@@ -117,7 +117,20 @@ func upgrade(s *suite) (string, error) {
 	if image == "" {
 		image = s.o.image
 	}
-	return s.underLoad("upgrade", 60, func(string) (string, error) {
+	return s.rolled("upgrade", image)
+}
+
+// rollback rolls them back to the image before.
+func rollback(s *suite) (string, error) {
+	if s.o.image2 == "" {
+		return "", fmt.Errorf("%w: there is no -image2 to roll back from", errNotRun)
+	}
+	return s.rolled("rollback", s.o.image)
+}
+
+// rolled has operator, plugin and agents run an image, under load.
+func (s *suite) rolled(name, image string) (string, error) {
+	return s.underLoad(name, 60, func(string) (string, error) {
 		if err := s.helmInstall(image); err != nil {
 			return "", err
 		}

@@ -133,7 +133,13 @@ func (s *suite) leave() {
 // later has something done when the case has ended.
 func (s *suite) later(f func()) { s.undo = append(s.undo, f) }
 
+// cleanupWithin bounds what a case undoes, waits included.
+const cleanupWithin = 6 * time.Minute
+
 func (s *suite) cleanup() {
+	ctx, cancel := context.WithTimeout(s.all, cleanupWithin)
+	defer func() { cancel(); s.ctx = s.all }()
+	s.ctx = ctx
 	for i := len(s.undo) - 1; i >= 0; i-- {
 		s.undo[i]()
 	}
