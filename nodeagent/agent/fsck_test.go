@@ -54,6 +54,17 @@ func (c *cluster) clean(t *testing.T) {
 	}
 }
 
+// inFiles brings what the stores have into their files, where a test may damage it.
+func (c *cluster) inFiles(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{"a", "b", "c"} {
+		s, err := c.node[name].api.ScrubStore(t.Context(), &agentv1.ScrubStoreRequest{})
+		if found, _ := collect(t, s, err); len(found) != 0 {
+			t.Fatalf("damaged already: %v", found)
+		}
+	}
+}
+
 // family makes a volume with two snapshots, a clone of the first, and an encrypted compressed volume, all detached.
 func (c *cluster) family(t *testing.T) (vol, twin, secret *model) {
 	t.Helper()
@@ -119,6 +130,7 @@ func TestFsck(t *testing.T) {
 	c := newCluster(t, 3, false)
 	vol, twin, _ := c.family(t)
 	c.clean(t)
+	c.inFiles(t)
 	flip(t, c.files(t, "c", "vol", ".dat")[0], 100)
 	flip(t, c.files(t, "a", "twin", ".log")[0], 3000)
 	kinds := map[string]string{}
@@ -151,6 +163,7 @@ func TestFsck(t *testing.T) {
 func TestFsckMap(t *testing.T) {
 	c := newCluster(t, 3, false)
 	c.family(t)
+	c.inFiles(t)
 	// Index pages are written by the checkpoint at detach: the last data of the extents.
 	for i, node := range []string{"a", "b", "c"} {
 		for _, name := range c.files(t, node, "vol", ".dat") {

@@ -98,6 +98,7 @@ func TestPullFromRottenSource(t *testing.T) {
 				}
 			}
 			if rotten {
+				w.inFiles(s2, x)
 				if err := w.node[s2].fs.FlipBit("ext/"+x.x.Key().String()[:2]+"/"+x.x.String()+".log", last+journal.HeaderSize+2, 3); err != nil {
 					t.Fatal(err)
 				}
@@ -183,6 +184,7 @@ func TestPullOverRot(t *testing.T) {
 			w.send(s2, c.source, 0, len(c.source.recs))
 			w.send(s1, c.target, 0, len(c.target.recs))
 			name := "ext/" + base.x.Key().String()[:2] + "/" + base.x.String() + ".log"
+			w.inFiles(s1, base)
 			if err := w.node[s1].fs.FlipBit(name, int64(base.chain.LogLen)-300, 1); err != nil {
 				t.Fatal(err)
 			}
@@ -221,6 +223,7 @@ func TestPullAnew(t *testing.T) {
 	w.send(s1, x, 0, len(x.recs))
 	last := int64(x.chain.LogLen) - int64(len(x.recs[len(x.recs)-1]))
 	name := "ext/" + x.x.Key().String()[:2] + "/" + x.x.String() + ".log"
+	w.inFiles(s1, x)
 	if err := w.node[s1].fs.FlipBit(name, last+journal.HeaderSize-1, 1); err != nil {
 		t.Fatal(err)
 	}

@@ -106,6 +106,7 @@ func TestUnknownTail(t *testing.T) {
 func (w *world) rot(id block.StoreID, x *writer) {
 	w.t.Helper()
 	n := w.node[id]
+	w.inFiles(id, x)
 	for off := int64(0); off < 512*9*7; off += 512 * 3 {
 		if err := n.fs.FlipBit("wal/00", off+600, 1); err != nil {
 			w.t.Fatal(err)

@@ -167,6 +167,14 @@ func (w *world) send(s block.StoreID, x *writer, from, to int) {
 	}
 }
 
+// inFiles brings what a store has of x into its files, where a test may damage it.
+func (w *world) inFiles(s block.StoreID, x *writer) {
+	w.t.Helper()
+	if err := w.node[s].st.Scrub(x.x, func(f store.Finding) { w.t.Errorf("damaged already: %+v", f) }); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // same fails the test unless the store has exactly x, durably.
 func (w *world) same(s block.StoreID, x *writer) {
 	w.t.Helper()

@@ -83,6 +83,7 @@ func TestDamagedAncestorIsWaitedFor(t *testing.T) {
 		for st, err := e.Client.Stat(id, x); st.Chain.Seq < e.Status().Appended; st, err = e.Client.Stat(id, x) {
 			must(t, err)
 		}
+		w.inFiles(id, x)
 	}
 	for i, alone := range []bool{true, false} {
 		must(t, w.node[w.ids[i]].fs.FlipBit(log, 20, 1))

@@ -106,6 +106,7 @@ func TestRottenKeyedHash(t *testing.T) {
 			must(t, err)
 			last = at
 		}
+		w.inFiles(id, x)
 		must(t, w.node[id].fs.FlipBit("ext/"+shardOf(x)+"/"+x.String()+".log", int64(last+journal.HeaderSize-1), 3))
 		if e.vouched(id, x, &st) != (key == nil) {
 			t.Errorf("encrypted %v: a rotten keyed hash counts", key != nil)

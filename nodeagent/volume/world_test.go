@@ -111,6 +111,12 @@ func (w *world) Send(s block.StoreID, typ replica.Type, done replica.Done, parts
 	}
 }
 
+// inFiles brings what a store has of an extent into its files, where a test may damage it.
+func (w *world) inFiles(id block.StoreID, x block.ExtentID) {
+	w.t.Helper()
+	must(w.t, w.node[id].st.Scrub(x, func(f store.Finding) { w.t.Errorf("damaged already: %+v", f) }))
+}
+
 // logf is the test's log as long as the test runs.
 func (w *world) logf(format string, args ...any) {
 	w.mu.Lock()
