@@ -10,7 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 LDFLAGS = -s -w -X main.version=$(VERSION)
 
-.PHONY: scale release sanity helm demo-k8s e2e help build test envtest race lint verify generate demo bench bench-compare sim fuzz golden mixed thrash clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
+.PHONY: test-vm scale release sanity helm demo-k8s e2e help build test envtest race lint verify generate demo bench bench-compare sim fuzz golden mixed thrash clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ build: ## bin/mynetwork and bin/kubectl-mynetwork
 
 test: ## all tests; as root those on real devices too
 	$(GO) test -timeout 20m ./...
+
+test-vm: ## ublk devices, killed servers and all, on Debian's newest kernel in an emulated machine: about 10 minutes; fetches kernel and qemu; ARGS='-cpus 2'
+	hack/test-vm $(ARGS)
 
 envtest: ## the operator on a real API server; KUBEBUILDER_ASSETS=directory of kube-apiserver and etcd
 	$(GO) test -count=1 -tags envtest -timeout 30m -run TestReal ./controllers

@@ -63,7 +63,7 @@ func judge(console io.Reader, p plan.Plan) error {
 			ran[current]++
 		case strings.HasPrefix(trimmed, "--- SKIP"):
 			wrong = append(wrong, current+" skipped a test: "+trimmed)
-		case strings.Contains(line, "BUG:"), strings.Contains(line, "Oops:"), strings.Contains(line, "WARNING: CPU"):
+		case strings.HasPrefix(line, "[") && (strings.Contains(line, "BUG:") || strings.Contains(line, "Oops:") || strings.Contains(line, "WARNING: ")):
 			wrong = append(wrong, "the kernel complained: "+trimmed)
 		}
 	}

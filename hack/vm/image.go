@@ -19,7 +19,6 @@ import (
 // (Documentation/driver-api/early-userspace/buffer-format.rst).
 type archive struct {
 	f    *os.File
-	at   int64
 	ino  int
 	dirs map[string]bool
 }
@@ -51,8 +50,7 @@ func (a *archive) put(name string, mode int, body []byte) error {
 	pad(&b)
 	b.Write(body)
 	pad(&b)
-	n, err := a.f.Write(b.Bytes())
-	a.at += int64(n)
+	_, err := a.f.Write(b.Bytes())
 	return err
 }
 

@@ -26,6 +26,7 @@ type options struct {
 	memory, cpus               int
 	limit                      time.Duration
 	init                       string
+	env                        []string
 	programs                   []string
 }
 
@@ -34,11 +35,12 @@ func main() {
 	flag.StringVar(&o.dir, "dir", "/var/tmp/mynetwork-vm", "where kernels are kept between runs")
 	flag.StringVar(&o.suite, "suite", "trixie-backports", "Debian suite whose kernel is taken")
 	flag.StringVar(&o.modules, "modules", "ublk_drv,nbd,loop,fuse,ext4", "kernel modules that are loaded, with what they depend on")
-	flag.StringVar(&o.tools, "tools", "mkfs.ext4,e2fsck", "programs of this machine that are taken along, with their libraries")
+	flag.StringVar(&o.tools, "tools", "mkfs.ext4,e2fsck,fio", "programs of this machine that are taken along, with their libraries")
 	flag.StringVar(&o.init, "init", "", "the machine's first process: hack/vm/init, built")
 	flag.IntVar(&o.memory, "memory", 1024, "MiB")
 	flag.IntVar(&o.cpus, "cpus", 1, "processors")
-	flag.DurationVar(&o.limit, "limit", 15*time.Minute, "after which the machine is turned off, and has failed")
+	flag.DurationVar(&o.limit, "limit", 25*time.Minute, "after which the machine is turned off, and has failed")
+	flag.Func("env", "`VARIABLE=value` of the programs; may be repeated", func(v string) error { o.env = append(o.env, v); return nil })
 	flag.Parse()
 	o.programs = flag.Args()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -51,7 +53,7 @@ func main() {
 
 func run(ctx context.Context, o options) error {
 	if len(o.programs) == 0 || o.init == "" {
-		return errors.New("nothing to run: vm -init PROGRAM NAME=PROGRAM...")
+		return errors.New("nothing to run: give -init, and NAME=PROGRAM for each program")
 	}
 	if err := os.MkdirAll(o.dir, 0o755); err != nil {
 		return err
@@ -106,7 +108,7 @@ func makeImage(path string, k kernel, o options) (p plan.Plan, err error) {
 		if err := a.copy(at, file); err != nil {
 			return p, err
 		}
-		p.Programs = append(p.Programs, plan.Program{Name: name, Path: "/" + at, Args: words[1:]})
+		p.Programs = append(p.Programs, plan.Program{Name: name, Path: "/" + at, Args: words[1:], Env: o.env})
 	}
 	return p, a.json(strings.TrimPrefix(plan.Path, "/"), p)
 }

@@ -17,6 +17,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/scrub"
 	"mynetwork.io/mynetwork/nodeagent/core/adaptive"
 	"mynetwork.io/mynetwork/nodeagent/core/clearing"
+	"mynetwork.io/mynetwork/nodeagent/export/device"
 	"mynetwork.io/mynetwork/nodeagent/export/fuse"
 	"mynetwork.io/mynetwork/nodeagent/peer/identity"
 )
@@ -228,8 +229,8 @@ func (c Config) validateMachine() error {
 		return fmt.Errorf("%w: credentials or control key are missing", ErrConfig)
 	case c.Credentials.Self().Node != c.Node || c.Credentials.Self().Network != c.Network:
 		return fmt.Errorf("%w: credentials are for %s, this is node %s of network %s", ErrConfig, c.Credentials.Self().URI(), c.Node, c.Network)
-	case c.FuseTransport != "" && c.FuseTransport != fuse.DevFuse && c.FuseTransport != fuse.Uring:
-		return fmt.Errorf("%w: transport %q for FUSE devices: it is %s or %s", ErrConfig, c.FuseTransport, fuse.DevFuse, fuse.Uring)
+	case c.FuseTransport != "" && c.FuseTransport != fuse.DevFuse && c.FuseTransport != fuse.Uring && c.FuseTransport != device.Ublk:
+		return fmt.Errorf("%w: transport %q for block devices: it is %s, %s or %s", ErrConfig, c.FuseTransport, device.Ublk, fuse.DevFuse, fuse.Uring)
 	}
 	seen := map[string]bool{}
 	for _, m := range c.Members {

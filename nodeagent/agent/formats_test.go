@@ -46,7 +46,7 @@ var goldenFormats = map[string]format{
 	"holder protocol":   {file: "nodeagent/export/holder/wire.go", name: "MaxVersion", kept: "nodeagent/export/holder/testdata/entry.golden"},
 	"mounter protocol":  {file: "nodeagent/export/mounter/wire.go", name: "MaxVersion", why: "processes of one release speak it; make mixed runs it"},
 	"loop record":       {file: "nodeagent/export/mounter/loops.go", name: "recordVersion", why: "it ends with the mount; an unknown one is found by the kernel's own words"},
-	"device entry":      {file: "nodeagent/export/device/device.go", name: "metaVersion", why: "versions 1 and 2 are written, and read by TestTransportIsKept; make mixed runs it"},
+	"device entry":      {file: "nodeagent/export/device/device.go", name: "metaVersion", why: "versions 1 to 3 are written, and read by TestTransportIsKept and TestUblkIsKept; make mixed runs it"},
 	"volume entry":      {file: "nodeagent/agent/volumes/front.go", name: "metaVersion", why: "a holder's entry, as JSON; make mixed runs it"},
 	"reader entry":      {file: "nodeagent/agent/readers/device.go", name: "metaVersion", why: "a holder's entry, as JSON"},
 	"members message":   {file: "nodeagent/agent/members/wire.go", name: "version", why: "a message, answered in the version that is asked for: TestVersions; make mixed runs it"},

@@ -12,6 +12,7 @@ import (
 	"mynetwork.io/mynetwork/cmd/internal/settings"
 	"mynetwork.io/mynetwork/cmd/internal/show"
 	"mynetwork.io/mynetwork/nodeagent/agent"
+	"mynetwork.io/mynetwork/nodeagent/export/device"
 	"mynetwork.io/mynetwork/nodeagent/export/holder"
 )
 
@@ -57,7 +58,7 @@ func (a *app) holderCommand() *cobra.Command {
 		if v.Socket == "" {
 			return usage("--socket is missing: the path of the socket to serve")
 		}
-		err := holder.Run(ctx, holder.Options{Socket: v.Socket, Patience: v.Patience, Ended: func(name string, err error) {
+		err := holder.Run(ctx, holder.Options{Socket: v.Socket, Patience: v.Patience, End: device.End, Ended: func(name string, err error) {
 			fmt.Fprintf(os.Stderr, "device %s ended: no agent served it for %s (%v)\n", name, v.Patience, err)
 		}})
 		if errors.Is(err, context.Canceled) && ctx.Err() != nil {

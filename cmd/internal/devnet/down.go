@@ -161,6 +161,9 @@ func (n *Network) stopAll(o DownOptions) error {
 func (n *Network) cleanup(ctx context.Context) error {
 	for _, m := range n.Nodes {
 		mounts := mounter.New(n.path(m.Name, "run", "devices"))
+		if err := device.Sweep(ctx, mounts, nil, true); err != nil {
+			return err
+		}
 		left, err := mounts.List(ctx)
 		if err != nil {
 			return err

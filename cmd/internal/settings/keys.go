@@ -84,7 +84,7 @@ func Keys() []Key {
 		{"agent.listen", "", "address of the peer server (default: the one that members has for this node)"},
 		{"agent.control", "", "path of the control socket"},
 		{"agent.holder", "", "path of the holder's socket; without it devices end with the agent"},
-		{"agent.fuse-transport", "", "how requests of FUSE devices travel: devfuse, or io_uring, with which devices end with the agent, also when it is upgraded; empty: chosen"},
+		{"agent.fuse-transport", "", "how requests of block devices travel: ublk (Linux 6.16 with its module loaded, an agent with privilege), devfuse, or io_uring, with which devices end with the agent, also when it is upgraded; empty: chosen"},
 		{"agent.registry", "", "directory of the file registry, shared by the agents of a machine"},
 		{"agent.tls", "", "directory with tls.crt, tls.key and ca.crt of this node"},
 		{"agent.control-key", "", "file with the Ed25519 key (PEM, PKCS 8) that signs grants and deletion records"},

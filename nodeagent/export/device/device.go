@@ -16,6 +16,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/export/holder"
 	"mynetwork.io/mynetwork/nodeagent/export/loop"
 	"mynetwork.io/mynetwork/nodeagent/export/mounter"
+	"mynetwork.io/mynetwork/nodeagent/export/ublk"
 )
 
 // Errors of devices.
@@ -69,12 +70,13 @@ type Options struct {
 	Fuse    fuse.Options // of the server; without a Transport it is chosen: see Device.Transport
 }
 
-// Device is a loop device that this process serves.
+// Device is a block device that this process serves: a loop device on FUSE, or one of ublk.
 type Device struct {
 	opt  Options
-	path string // the loop device
-	fd   int    // /dev/fuse
-	num  uint32 // the kernel's number of the connection
+	ublk *ublk.Device // nil: FUSE
+	path string       // the block device
+	fd   int          // /dev/fuse
+	num  uint32       // the kernel's number of the connection
 	conn [16]byte
 	back export.Backend
 	srv  *fuse.Server
@@ -95,7 +97,7 @@ type Device struct {
 var _ export.Device = (*Device)(nil)
 
 // meta is what a device keeps in the holder's entry, as JSON. Version only climbs. Version 2 is written for devices that
-// cannot be resumed, so that older servers do not try.
+// cannot be resumed, so that older servers do not try; version 3 for those of ublk.
 type meta struct {
 	Version int
 	Conn    [16]byte // the identity in request ids
@@ -103,9 +105,13 @@ type meta struct {
 	User    []byte
 
 	Transport fuse.Transport `json:",omitempty"` // since version 2; before it is fuse.DevFuse
+	Ublk      *ublk.Kept     `json:",omitempty"` // since version 3; nil: FUSE
 }
 
-const metaVersion = 2
+const (
+	metaVersion = 3
+	uringMeta   = 2 // what devices over io_uring have
+)
 
 // undoTime is how long a device that nobody has seen, or that must be cut off, waits for the mounter.
 const undoTime = 10 * time.Second
@@ -117,6 +123,9 @@ func Attach(ctx context.Context, b export.Backend, o Options) (_ *Device, err er
 	}
 	if len(o.Name) > holder.MaxName {
 		return nil, fmt.Errorf("%w: %d bytes", ErrName, len(o.Name))
+	}
+	if d, err := attachUblk(ctx, b, o); d != nil || err != nil {
+		return d, err
 	}
 	m, err := o.Mounter.Mount(ctx, o.Name)
 	if errors.Is(err, ErrMounted) && o.unkept(ctx) {
@@ -193,8 +202,11 @@ func (d *Device) Keep(ctx context.Context, k Keeper) error {
 func (d *Device) keep(ctx context.Context, k Keeper) error {
 	mt := meta{Version: 1, Conn: d.conn, Path: d.path, User: d.opt.Meta}
 	e := &holder.Entry{Name: d.opt.Name, Conn: d.num, Device: []int{d.fd}, Memory: d.opt.Memory}
-	if d.transport != fuse.DevFuse { // nobody could go on with it: let its I/O fail at once
-		mt.Version, mt.Transport, e.Device = metaVersion, d.transport, nil
+	switch {
+	case d.ublk != nil:
+		d.ublkEntry(e, &mt)
+	case d.transport != fuse.DevFuse: // nobody could go on with it: let its I/O fail at once
+		mt.Version, mt.Transport, e.Device = uringMeta, d.transport, nil
 	}
 	var err error
 	if e.Meta, err = json.Marshal(mt); err != nil {
@@ -228,34 +240,53 @@ func (d *Device) wait() {
 	close(d.done)
 }
 
-// Path is the loop device's node.
+// Path is the block device's node.
 func (d *Device) Path() string { return d.path }
 
 // Done is closed when the device serves no more.
-func (d *Device) Done() <-chan struct{} { return d.done }
+func (d *Device) Done() <-chan struct{} {
+	if d.ublk != nil {
+		return d.ublk.Done()
+	}
+	return d.done
+}
 
 // Err is why the device ended by itself.
 func (d *Device) Err() error {
+	if d.ublk != nil {
+		return d.ublk.Err()
+	}
 	d.emu.Lock()
 	defer d.emu.Unlock()
 	return d.err
 }
 
 // IOFlusher tells why the serving threads could not be marked with PR_SET_IO_FLUSHER; nil if they are.
-func (d *Device) IOFlusher() error { return d.srv.IOFlusher() }
+func (d *Device) IOFlusher() error {
+	if d.ublk != nil {
+		return d.ublk.IOFlusher()
+	}
+	return d.srv.IOFlusher()
+}
 
 // Abort cuts the device off: everything that is asked of it, and all that waits, fails with EIO. It is for a volume that
 // answers no more. Close must follow, once the file system on it is unmounted.
 func (d *Device) Abort() error {
+	if d.ublk != nil {
+		return d.ublk.Abort()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), undoTime)
 	defer cancel()
 	return d.opt.Mounter.Abort(ctx, d.opt.Name)
 }
 
-// Resize lets the loop device take a grown backend's size.
+// Resize lets the block device take a grown backend's size.
 func (d *Device) Resize(ctx context.Context, newSize int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.ublk != nil {
+		return d.ublk.Resize(ctx, newSize)
+	}
 	if err := export.CheckSize(newSize); err != nil {
 		return err
 	}
@@ -278,12 +309,15 @@ func (d *Device) Resize(ctx context.Context, newSize int64) error {
 	return err
 }
 
-// Close detaches the loop device, unmounts FUSE, has the holder forget the device and stops the server.
+// Close detaches the loop device, unmounts FUSE, has the holder forget the device and stops the server; or what ublk has of that.
 func (d *Device) Close(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
 		return nil
+	}
+	if d.ublk != nil {
+		return d.closeUblk(ctx)
 	}
 	if err := d.opt.Mounter.Unbind(ctx, d.opt.Name); err != nil {
 		return err

@@ -23,6 +23,9 @@ func open(tb testing.TB, b export.Backend, o Options) (*Device, *exporttest.Bloc
 	if o.Name == "" {
 		o.Name = "vol"
 	}
+	if o.Fuse.Transport == "" {
+		o.Fuse.Transport = fuse.Transport(os.Getenv(testTransport))
+	}
 	ctx, cancel := context.WithTimeout(tb.Context(), 30*time.Second)
 	tb.Cleanup(cancel)
 	d, err := Attach(ctx, b, o)
@@ -53,7 +56,11 @@ func kinds(t *testing.T, f func(t *testing.T, make func(tb testing.TB, dir strin
 
 // transports runs f with each way between kernel and server.
 func transports(t *testing.T, f func(t *testing.T, o fuse.Options)) {
-	for _, tr := range []fuse.Transport{fuse.DevFuse, fuse.Uring} {
+	list := []fuse.Transport{fuse.DevFuse, fuse.Uring}
+	if only := os.Getenv(testTransport); only != "" {
+		list = []fuse.Transport{fuse.Transport(only)}
+	}
+	for _, tr := range list {
 		t.Run(string(tr), func(t *testing.T) {
 			if tr == fuse.Uring {
 				exporttest.NeedUring(t)

@@ -52,6 +52,14 @@ func Recover(ctx context.Context, k Keeper, m Mounter, name string) (*Kept, erro
 	case kept.m.Transport == fuse.Uring:
 		kept.Ended, kept.Why = true, "FUSE over io_uring ends with the process that serves it"
 	}
+	if kept.m.Transport == Ublk {
+		if err := kept.takeUblk(); err != nil {
+			e.Close()
+			return nil, err
+		}
+		kept.Meta = kept.m.User
+		return kept, nil
+	}
 	if !kept.Ended && len(e.Device) != 1 {
 		e.Close()
 		return nil, fmt.Errorf("%w: %s has %d descriptors", ErrMeta, name, len(e.Device))
@@ -82,6 +90,9 @@ func (k *Kept) Resume(b export.Backend, o fuse.Options) (*Device, error) {
 	if k.Ended {
 		return nil, fmt.Errorf("%w: %s: %s", export.ErrGone, k.name, k.Why)
 	}
+	if k.m.Transport == Ublk {
+		return k.resumeUblk(b)
+	}
 	d := &Device{
 		opt:  Options{Mounter: k.mounter, Name: k.name, Keeper: k.keeper, Meta: k.Meta, Memory: k.Memory, Fuse: o},
 		path: k.m.Path, fd: k.device[0], num: k.num, conn: k.m.Conn, back: b, done: make(chan struct{}),
@@ -98,9 +109,12 @@ func (k *Kept) Resume(b export.Backend, o fuse.Options) (*Device, error) {
 // Cleanup ends what a dead process has left of a device: the holder's entry, its connection, its loop devices, its
 // mount. I/O on it fails with EIO. It may be repeated. A device that another live process owns in the holder is left alone
 // (holder.ErrOwned); without a holder (k nil) the caller must know that no other process serves it. While somebody has
-// the loop device mounted, it fails with export.ErrBusy, and succeeds once that is unmounted.
+// the loop device mounted, it fails with export.ErrBusy, and succeeds once that is unmounted. One of ublk is gone at once.
 func Cleanup(ctx context.Context, k Keeper, m Mounter, name string) error {
 	if err := forget(ctx, k, name); err != nil {
+		return err
+	}
+	if err := cleanupUblk(ctx, m, name); err != nil {
 		return err
 	}
 	return m.Discard(ctx, name)

@@ -11,6 +11,9 @@ import (
 // outlives is why a kept device does not use io_uring.
 const outlives = "the device must outlive its server, and over io_uring a killed server takes requests with it"
 
+// demandedReason is why a device has the transport that was asked for.
+const demandedReason = "it was demanded"
+
 // choose picks a new device's transport where none is demanded, and says why.
 func choose(kept bool, offered error) (fuse.Transport, string) {
 	switch {
@@ -27,7 +30,7 @@ func choose(kept bool, offered error) (fuse.Transport, string) {
 func (d *Device) start(ctx context.Context) error {
 	o := d.opt.Fuse
 	chosen := o.Transport == ""
-	d.reason = "it was demanded"
+	d.reason = demandedReason
 	if chosen {
 		o.Transport, d.reason = choose(d.opt.Keeper != nil, fuse.OffersUring())
 	}

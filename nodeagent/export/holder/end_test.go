@@ -1,7 +1,9 @@
 package holder
 
 import (
+	"context"
 	"errors"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -50,5 +52,40 @@ func TestEndsByClosing(t *testing.T) {
 	_ = unix.Close(second)
 	if err := <-done; !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNABORTED) {
 		t.Errorf("what waited got %v", err)
+	}
+}
+
+// TestEndIsAsked: what a descriptor does not end is ended by who knows how, by the entry's meta; what that fails with is told.
+func TestEndIsAsked(t *testing.T) {
+	ended := make(chan error, 1)
+	ticks := make(chan time.Time)
+	metas := make(chan string, 1)
+	path := filepath.Join(t.TempDir(), "h", "s")
+	s, err := NewServer(Options{
+		Socket: path, Ticks: ticks, Ended: func(_ string, err error) { ended <- err },
+		End: func(meta []byte) error { metas <- string(meta); return unix.ENODEV },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
+	defer func() { cancel(); <-done }()
+	c := dial(t, path)
+	if err := c.Put(t.Context(), &Entry{Name: "d", Meta: []byte("what it is")}); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	for {
+		select {
+		case ticks <- time.Time{}:
+			continue
+		case err := <-ended:
+			if got := <-metas; got != "what it is" || !errors.Is(err, unix.ENODEV) {
+				t.Errorf("asked with %q, told %v", got, err)
+			}
+		}
+		return
 	}
 }

@@ -32,6 +32,8 @@ type Options struct {
 	Patience time.Duration
 	// Ticks replaces the clock: an entry is ended after 20 ticks without an owner. Nil: the system's clock.
 	Ticks <-chan time.Time
+	// End ends what of a device is not ended by closing its descriptors. It is given the entry's meta. Nil: there is no such device.
+	End func(meta []byte) error
 	// Ended is told, if not nil, when the watchdog has ended an entry; aborting its FUSE connection may have failed.
 	Ended func(name string, err error)
 }

@@ -2,6 +2,7 @@ package holder
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/export/fuse"
@@ -26,18 +27,21 @@ func (s *Server) watch(ctx context.Context) {
 }
 
 func (s *Server) tick() {
-	ended := map[string]error{}
+	ended, metas := map[string]error{}, map[string][]byte{}
 	s.mu.Lock()
 	for name, e := range s.entries {
 		if e.owner != nil || e.State == Ended {
 			continue
 		}
 		if e.idle++; e.idle >= ticksPerPatience {
-			ended[name] = e.end()
+			ended[name], metas[name] = e.end(), e.Meta
 		}
 	}
 	s.mu.Unlock()
 	for name, err := range ended {
+		if s.opt.End != nil {
+			err = errors.Join(err, s.opt.End(metas[name]))
+		}
 		if s.opt.Ended != nil {
 			s.opt.Ended(name, err)
 		}

@@ -52,6 +52,18 @@ func (l *Local) root() (string, error) {
 	return dir, nil
 }
 
+// Place is a device's name on the whole machine: this directory's path and the name. Error: ErrName.
+func (l *Local) Place(name string) (string, error) {
+	if err := CheckName(name); err != nil {
+		return "", err
+	}
+	root, err := l.root()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(root, name), nil
+}
+
 // turn waits for the turn of a call for name.
 func (l *Local) turn(ctx context.Context, name string) (place string, done func(), err error) {
 	if err := CheckName(name); err != nil {

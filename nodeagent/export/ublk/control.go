@@ -188,7 +188,44 @@ func (c *control) startRecovery(ctx context.Context, k Kept) (deviceInfo, error)
 // Remove ends all devices of a name at once: their I/O fails with EIO, also where they are mounted. It may be repeated. Where there is no
 // ublk, there are none.
 func Remove(ctx context.Context, name string) error {
-	return removeAll(ctx, cookieOf(name))
+	return endAll(ctx, func(i deviceInfo) bool { return i.cookie == cookieOf(name) })
+}
+
+// Sweep ends all devices whose names are in a directory, but those of the names that are spared, as Remove does. Those that a process serves
+// are ended only if live says so.
+func Sweep(ctx context.Context, dir string, spared []string, live bool) error {
+	return endAll(ctx, func(i deviceInfo) bool {
+		for _, s := range spared {
+			if i.cookie == cookieOf(filepath.Join(dir, s)) {
+				return false
+			}
+		}
+		return i.cookie&^(1<<32-1) == dirMark(dir) && (live || i.state != stateLive)
+	})
+}
+
+// endAll ends all devices that are meant.
+func endAll(ctx context.Context, meant func(i deviceInfo) bool) error {
+	ids, err := devices()
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	c, err := openControl()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	var errs []error
+	for _, id := range ids {
+		switch i, err := c.info(ctx, id); {
+		case errors.Is(err, unix.ENODEV): // gone meanwhile
+		case err != nil:
+			errs = append(errs, fmt.Errorf("ask for ublk device %d: %w", id, err))
+		case meant(i):
+			errs = append(errs, c.end(ctx, Kept{Device: id, Cookie: i.cookie}))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // End ends one device, if it is still that one: its I/O fails with EIO. It may be repeated.
@@ -201,21 +238,25 @@ func End(ctx context.Context, k Kept) error {
 	return c.end(ctx, k)
 }
 
-func removeAll(ctx context.Context, cookie uint64) error {
+// clear removes devices that have ended with their server. Error: ErrExists if there is one that has not.
+func (c *control) clear(ctx context.Context, cookie uint64) error {
 	ids, err := devices()
-	if err != nil || len(ids) == 0 {
-		return err
-	}
-	c, err := openControl()
 	if err != nil {
 		return err
 	}
-	defer c.close()
-	var errs []error
 	for _, id := range ids {
-		errs = append(errs, c.end(ctx, Kept{Device: id, Cookie: cookie}))
+		i, err := c.info(ctx, id)
+		if err != nil || i.cookie != cookie {
+			continue // another's, or gone meanwhile
+		}
+		if i.state != stateDead {
+			return fmt.Errorf("%w: device %d", ErrExists, id)
+		}
+		if err := c.end(ctx, Kept{Device: id, Cookie: cookie}); err != nil {
+			return err
+		}
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func (c *control) end(ctx context.Context, k Kept) error {

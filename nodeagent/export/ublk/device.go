@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -20,8 +21,7 @@ import (
 
 const (
 	defaultDepth = 128
-	// busyTries and busyPause: a device that somebody has just closed, or that udev looks at, is no device in use.
-	busyTries = 20
+	// busyPause is how often a device that somebody has open is tried to be stopped.
 	busyPause = 10 * time.Millisecond
 	// undoTime bounds how long a half-made device is taken back.
 	undoTime = 10 * time.Second
@@ -29,7 +29,7 @@ const (
 
 // Options of a device.
 type Options struct {
-	Name  string // of the device, unique on this machine: Remove finds it by that
+	Name  string // of the device, an absolute path that need not exist: Remove and Sweep find it by that
 	Keep  bool   // it waits for the next server when this one dies, instead of ending
 	Depth int    // requests under way at once; default 128
 }
@@ -63,14 +63,24 @@ type Device struct {
 
 var _ export.Device = (*Device)(nil)
 
-// cookieOf is what marks a name's devices in the kernel.
+// cookieOf is what marks a name's devices in the kernel: the upper half its directory, the lower one the rest.
 func cookieOf(name string) uint64 {
-	h := sha256.Sum256([]byte("mynetwork ublk device\x00" + name))
-	return binary.LittleEndian.Uint64(h[:])
+	dir, base := filepath.Split(name)
+	return dirMark(dir) | uint64(mark("name", base))
 }
 
-// Attach makes the device. What is left of a former one of the name is ended. The backend's size must be a positive multiple of
-// export.BlockSize. Errors: export.ErrSize, ErrUnavailable.
+func dirMark(dir string) uint64 { return uint64(mark("dir", filepath.Clean(dir))) << 32 }
+
+func mark(kind, s string) uint32 {
+	h := sha256.Sum256([]byte("mynetwork ublk " + kind + "\x00" + s))
+	return binary.LittleEndian.Uint32(h[:])
+}
+
+// ErrExists tells that there is a device of the name already, live or left to be resumed.
+var ErrExists = errors.New("there is a ublk device of that name already")
+
+// Attach makes the device. The backend's size must be a positive multiple of export.BlockSize. Errors: export.ErrSize, ErrUnavailable,
+// ErrExists.
 func Attach(ctx context.Context, b export.Backend, o Options) (_ *Device, err error) {
 	if err := export.CheckSize(b.Size()); err != nil {
 		return nil, err
@@ -88,7 +98,7 @@ func Attach(ctx context.Context, b export.Backend, o Options) (_ *Device, err er
 		return nil, err
 	}
 	cookie := cookieOf(o.Name)
-	if err := removeAll(ctx, cookie); err != nil {
+	if err := c.clear(ctx, cookie); err != nil {
 		return nil, err
 	}
 	flags := f & (flagIoctlCodes | flagUpdateSize | flagNoPartitions)
@@ -140,7 +150,7 @@ func (d *Device) begin(ctx context.Context, c *control) error {
 func (d *Device) prepare() (err error) {
 	path := fmt.Sprintf("/dev/ublkc%d", d.kept.Device)
 	if d.fd, err = unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
-		return fmt.Errorf("open %s, which the kernel has made: %w", path, err)
+		return fmt.Errorf("%w: open %s, which the kernel has made: %w", ErrUnavailable, path, err)
 	}
 	page := os.Getpagesize()
 	size := (d.table.tags()*int(unsafe.Sizeof(ioDesc{})) + page - 1) / page * page
@@ -329,38 +339,40 @@ func (d *Device) setQuit(on bool) {
 	d.quit = on
 }
 
-// stop has the kernel stop the device unless it is in use.
-func (d *Device) stop(ctx context.Context, c *control) (err error) {
-	for range busyTries {
-		if err = d.tryStop(ctx, c); !errors.Is(err, unix.EBUSY) {
-			break
+// stop has the kernel stop the device, which must not be mounted. Who merely has it open is waited for.
+func (d *Device) stop(ctx context.Context, c *control) error {
+	for {
+		err := d.tryStop(ctx, c)
+		switch {
+		case err == nil, errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENXIO): // the last ones: it is stopped already
+			return nil
+		case errors.Is(err, export.ErrBusy):
+			return err
+		case !errors.Is(err, unix.EBUSY):
+			return fmt.Errorf("stop %s: %w", d.Path(), err)
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %s: %w", export.ErrBusy, d.Path(), ctx.Err())
+			return fmt.Errorf("%w: somebody has %s open: %w", export.ErrBusy, d.Path(), ctx.Err())
 		case <-time.After(busyPause):
 		}
 	}
-	switch {
-	case err == nil, errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENXIO): // the last ones: it is stopped already
-		return nil
-	case errors.Is(err, unix.EBUSY):
-		return fmt.Errorf("%w: %s", export.ErrBusy, d.Path())
-	default:
-		return fmt.Errorf("stop %s: %w", d.Path(), err)
-	}
 }
 
-// tryStop stops the device, or fails with EBUSY. A kernel before 7.0 only knows whether somebody has mounted it.
+// tryStop stops the device. Errors: export.ErrBusy if it is mounted, EBUSY if it is open; a kernel before 7.0 does not tell the second.
 func (d *Device) tryStop(ctx context.Context, c *control) error {
-	if d.safe {
-		return c.on(ctx, ctlTryStop, d.kept.Device, 0)
-	}
 	fd, err := unix.Open(d.Path(), unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("%w: %s is mounted, or somebody has it for himself", export.ErrBusy, d.Path())
+	}
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	if d.safe {
+		_ = unix.Close(fd)
+		return c.on(ctx, ctlTryStop, d.kept.Device, 0)
+	}
+	defer unix.Close(fd) // as long as that, nobody mounts it
 	return c.on(ctx, ctlStop, d.kept.Device, 0)
 }
 

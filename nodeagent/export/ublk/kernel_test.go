@@ -17,8 +17,6 @@ import (
 
 // These tests take a kernel with ublk_drv: make test-vm runs them in a virtual machine.
 
-const mib = 1 << 20
-
 // open attaches b and opens the block device.
 func open(tb testing.TB, b export.Backend) (*Device, *exporttest.BlockDevice) {
 	tb.Helper()

@@ -315,9 +315,15 @@ func (s *server) halt() {
 
 // leave ends the thread or a job. With the last of them nothing uses the server any more.
 func (s *server) leave() {
-	if s.live.Add(-1) == 0 {
-		close(s.ended)
+	if s.live.Add(-1) > 0 {
+		return
 	}
+	for _, j := range s.done { // their requests were failed before, and do not come again
+		if j.accepted && !s.halted.Load() {
+			s.back.Answered(j.id)
+		}
+	}
+	close(s.ended)
 }
 
 func (s *server) fail(err error) {

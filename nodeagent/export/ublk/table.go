@@ -80,9 +80,9 @@ func openTable(fd int) (t *table, err error) {
 		return nil, fmt.Errorf("map a ublk device's table: %w", err)
 	}
 	t = &table{fd: fd, mem: mem, conn: [16]byte(mem[8:24])}
-	if v := binary.LittleEndian.Uint32(mem); v != tableVersion || t.tags() < 1 || t.tags() > maxDepth || headSize+t.tags()*entrySize > len(mem) {
+	if v, n := binary.LittleEndian.Uint32(mem), t.tags(); v != tableVersion || n < 1 || n > maxDepth || headSize+n*entrySize > len(mem) {
 		_ = unix.Munmap(mem)
-		return nil, fmt.Errorf("%w: version %d, %d tags in %d bytes", ErrTable, v, t.tags(), len(mem))
+		return nil, fmt.Errorf("%w: version %d, %d tags in %d bytes", ErrTable, v, n, st.Size)
 	}
 	return t, nil
 }

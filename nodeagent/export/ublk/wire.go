@@ -104,10 +104,10 @@ type parameters struct {
 
 	attrs                      uint32
 	logical, physical, opt, io uint8
-	maxSectors, chunk          uint32
-	sectors, boundary          uint64
+	maxSectors, _              uint32
+	sectors, _                 uint64
 
-	discardAlign, discardUnit    uint32
+	_, discardUnit               uint32
 	discardSectors, zeroesSector uint32
 	discardSegments, _           uint16
 	_                            uint32
