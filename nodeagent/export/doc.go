@@ -1,8 +1,8 @@
 // Package export says what an export is: the thing that turns an open volume into a block device.
 //
 // It holds only the contract. The front ends live beside it: device (FUSE and a loop device, on the servers fuse and
-// loop), nbd (a server on a unix socket), and holder (the small process that keeps the kernel's descriptors while the
-// server is away). Every front end runs the suite in exporttest.
+// loop, or the kernel's ublk, on the server ublk), nbd (a server on a unix socket), and holder (the small process that
+// keeps the kernel's descriptors while the server is away). Every front end runs the suite in exporttest.
 //
 // # Invariants
 //

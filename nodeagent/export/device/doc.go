@@ -1,4 +1,5 @@
-// Package device makes a volume a block device of this machine: a FUSE mount with one file, and a loop device on it.
+// Package device makes a volume a block device of this machine: a FUSE mount with one file, and a loop device on it; or
+// one of the kernel's ublk driver, where it is there and the mounter is in this process (see Ublk).
 //
 // For a volume named N there is the mount N of the mounter's directory, its file, a loop device bound to it and, with a
 // holder, an entry N that keeps /dev/fuse and the caller's shared memory while the process is away. What takes privilege is
@@ -11,6 +12,9 @@
 // the rest. Close: (the caller has unmounted the file system,) detach the loop device, unmount FUSE, forget the entry,
 // stop the server. The holder does not keep the loop device's descriptor: the binding needs none, and the last close of a
 // loop device writes back what is dirty, which must not wait inside the holder.
+//
+// A device of ublk has neither mount nor loop device, and the kernel keeps it by itself: the entry has its number and its
+// table, and who finds it without a server ends it by its number (End, Sweep, Cleanup).
 //
 // # Restart
 //

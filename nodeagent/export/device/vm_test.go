@@ -4,6 +4,10 @@ package device
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -77,4 +81,55 @@ func TestUblkLeftovers(t *testing.T) {
 	if again.transport != Ublk {
 		t.Errorf("the next device is %s", again.transport)
 	}
+}
+
+// With an I/O scheduler requests come again under other tags: nothing that was acknowledged is lost then, either, and nothing hangs.
+func TestUblkScheduled(t *testing.T) {
+	r := newRig(t)
+	s := r.start("serve")
+	scheduler := filepath.Join("/sys/block", filepath.Base(s.path), "queue", "scheduler")
+	if err := os.WriteFile(scheduler, []byte("mq-deadline"), 0); err != nil {
+		t.Fatal(err)
+	}
+	const writers, rounds = 8, 60
+	d := r.disk(s.path)
+	done := later(func() error {
+		var wg sync.WaitGroup
+		errs := make([]error, writers)
+		for w := range writers {
+			wg.Go(func() {
+				for i := range rounds {
+					if _, err := d.WriteAt(page(byte(i)), int64(w*rounds+i)*4096); err != nil {
+						errs[w] = err
+						return
+					}
+					if _, err := d.WriteAt(page(byte(i+1)), int64(w*rounds)*4096); err != nil { // again and again
+						errs[w] = err
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		return errors.Join(errs...)
+	})
+	s, kills := r.killOften(s, 60, done)
+	if kills < 3 {
+		t.Errorf("the server was killed only %d times", kills)
+	}
+	for w := range writers {
+		for i := 1; i < rounds; i++ {
+			if got := readByte(t, d, int64(w*rounds+i)*4096); got != byte(i) {
+				t.Errorf("writer %d, block %d: %d", w, i, got)
+			}
+		}
+		if got := readByte(t, d, int64(w*rounds)*4096); got != rounds {
+			t.Errorf("writer %d: its first block has %d, written last was %d", w, got, rounds)
+		}
+	}
+	if b, err := os.ReadFile(scheduler); err != nil || !strings.Contains(string(b), "[mq-deadline]") {
+		t.Errorf("the scheduler is %s, %v", b, err)
+	}
+	_ = d.Close()
+	s.end(t)
 }

@@ -106,6 +106,7 @@ func newServer(fd int, descs []byte, b export.Backend, t *table) (s *server, err
 	if s.mem, err = unix.Mmap(-1, 0, page+(n+1)*MaxIO, prot, flags); err != nil {
 		return nil, fmt.Errorf("address space for %d buffers: %w", n, err)
 	}
+	_ = unix.Madvise(s.mem, unix.MADV_NOHUGEPAGE) // a huge page would come for each small request, and stay; EINVAL: there are none
 	if s.bellFD, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
 		_ = unix.Munmap(s.mem)
 		return nil, fmt.Errorf("make an eventfd: %w", err)
