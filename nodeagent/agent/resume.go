@@ -32,9 +32,6 @@ func (a *Agent) resume(ctx context.Context, g *group, fail context.CancelCauseFu
 
 // endLeft ends the devices that were left by an agent and a holder that died together: nobody can serve them any more.
 func (a *Agent) endLeft(ctx context.Context, left []mounter.Found) {
-	if len(left) == 0 {
-		return
-	}
 	list, err := a.holder.List(ctx)
 	var kept, ended []string
 	for _, l := range list {
@@ -42,6 +39,7 @@ func (a *Agent) endLeft(ctx context.Context, left []mounter.Found) {
 	}
 	if err == nil {
 		ended, err = device.Sweep(ctx, a.mounter, left, kept)
+		err = errors.Join(err, device.SweepUblk(ctx, a.mounter, kept, false))
 	}
 	for _, name := range ended {
 		a.events.Info("DeviceEnded", name, "its agent and its holder died together: what was left of the device is gone, attach the volume anew")

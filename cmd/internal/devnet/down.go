@@ -161,7 +161,7 @@ func (n *Network) stopAll(o DownOptions) error {
 func (n *Network) cleanup(ctx context.Context) error {
 	for _, m := range n.Nodes {
 		mounts := mounter.New(n.path(m.Name, "run", "devices"))
-		if err := device.Sweep(ctx, mounts, nil, true); err != nil {
+		if err := device.SweepUblk(ctx, mounts, nil, true); err != nil {
 			return err
 		}
 		left, err := mounts.List(ctx)

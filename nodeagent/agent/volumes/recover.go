@@ -31,13 +31,6 @@ func (m *Manager) Recover(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ask the holder: %w", err)
 	}
-	names := make([]string, len(list))
-	for i, l := range list {
-		names[i] = l.Name
-	}
-	if err := device.Sweep(ctx, m.opt.Mounter, names, false); err != nil {
-		m.opt.Log.Warn("devices that nobody can go on with are left", "err", err)
-	}
 	for _, l := range list {
 		id, kind, ok := parseEntryName(l.Name)
 		if !ok || l.State == holder.Owned {

@@ -14,7 +14,7 @@
 // loop device writes back what is dirty, which must not wait inside the holder.
 //
 // A device of ublk has neither mount nor loop device, and the kernel keeps it by itself: the entry has its number and its
-// table, and who finds it without a server ends it by its number (End, Sweep, Cleanup).
+// table, and who finds it without a server ends it by its number (End, SweepUblk, Cleanup).
 //
 // # Restart
 //

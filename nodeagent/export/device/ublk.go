@@ -149,9 +149,9 @@ func End(raw []byte) error {
 	return ublk.End(ctx, *m.Ublk)
 }
 
-// Sweep ends the ublk devices of a mounter's directory that nobody serves and whose names are not among those that the holder keeps: left by a
-// server that died together with its holder, they would wait for ever. FUSE's end by themselves. all ends those that are served, too.
-func Sweep(ctx context.Context, m Mounter, kept []string, all bool) error {
+// SweepUblk ends the ublk devices of a mounter's directory that nobody serves and whose names are not among those that the holder keeps: left by a
+// server that died together with its holder, they would wait for ever. all ends those that are served, too.
+func SweepUblk(ctx context.Context, m Mounter, kept []string, all bool) error {
 	p, ok := m.(placer)
 	if !ok {
 		return nil

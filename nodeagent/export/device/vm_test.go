@@ -44,7 +44,7 @@ func TestUblkLeftovers(t *testing.T) {
 	if _, err := Attach(t.Context(), exporttest.Volume(t, mib), o); !errors.Is(err, ErrMounted) {
 		t.Errorf("a second attach of a live device: %v", err)
 	}
-	if err := Sweep(t.Context(), r.mounter, nil, false); err != nil {
+	if err := SweepUblk(t.Context(), r.mounter, nil, false); err != nil {
 		t.Fatal(err)
 	}
 	d := r.disk(s.path)
@@ -53,7 +53,7 @@ func TestUblkLeftovers(t *testing.T) {
 	}
 	s.kill()
 	done := writeLater(d, 'b', 0)
-	if err := Sweep(t.Context(), r.mounter, []string{"vol"}, false); err != nil {
+	if err := SweepUblk(t.Context(), r.mounter, []string{"vol"}, false); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -64,7 +64,7 @@ func TestUblkLeftovers(t *testing.T) {
 	r.stop() // the holder is gone, too
 	err = nil
 	for waits := true; waits; { // the kernel takes its time to see that the server is dead
-		if err := Sweep(t.Context(), r.mounter, nil, false); err != nil {
+		if err := SweepUblk(t.Context(), r.mounter, nil, false); err != nil {
 			t.Fatal(err)
 		}
 		select {

@@ -191,16 +191,16 @@ func Remove(ctx context.Context, name string) error {
 	return endAll(ctx, func(i deviceInfo) bool { return i.cookie == cookieOf(name) })
 }
 
-// Sweep ends all devices whose names are in a directory, but those of the names that are spared, as Remove does. Those that a process serves
-// are ended only if live says so.
-func Sweep(ctx context.Context, dir string, spared []string, live bool) error {
+// Sweep ends all devices whose names are in a directory, but those of the names that are spared, as Remove does. Those that do not
+// wait for a server are ended only if all says so.
+func Sweep(ctx context.Context, dir string, spared []string, all bool) error {
 	return endAll(ctx, func(i deviceInfo) bool {
 		for _, s := range spared {
 			if i.cookie == cookieOf(filepath.Join(dir, s)) {
 				return false
 			}
 		}
-		return i.cookie&^(1<<32-1) == dirMark(dir) && (live || i.state != stateLive)
+		return i.cookie&^(1<<32-1) == dirMark(dir) && (all || i.state == stateQuiesced)
 	})
 }
 

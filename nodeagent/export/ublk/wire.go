@@ -40,9 +40,8 @@ const (
 
 // States of devices.
 const (
-	stateDead     = 0
-	stateLive     = 1
-	stateQuiesced = 2
+	stateDead     = 0 // or not started
+	stateQuiesced = 2 // it waits for the next server
 )
 
 // Operations of requests.
