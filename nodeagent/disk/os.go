@@ -120,14 +120,14 @@ func (o *OS) SyncDir(dir string) error {
 	return d.Sync()
 }
 
-// Usage implements FS. In use is what this process may not take: the reserve of the super-user counts as used.
+// Usage implements FS, as df counts: the reserve of the super-user is neither used nor there.
 func (o *OS) Usage() (total, used int64, err error) {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(o.dir, &st); err != nil {
 		return 0, 0, &fs.PathError{Op: "statfs", Path: o.dir, Err: err}
 	}
-	total = int64(st.Blocks) * st.Bsize
-	return total, total - int64(st.Bavail)*st.Bsize, nil
+	used = int64(st.Blocks-st.Bfree) * st.Bsize
+	return used + int64(st.Bavail)*st.Bsize, used, nil
 }
 
 // Path is where a name lies for the operating system.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -290,4 +291,50 @@ func TestIdleAsksNothing(t *testing.T) {
 		s.inPlace(a)
 		s.checked(a)
 	})
+}
+
+// A replica whose disk is slower than the others' is left for one that is not, though no write waits for it; what it has stays there. Controls: where there
+// is no other it is kept, and one that is as slow for a moment only is kept too.
+func TestSlowReplicaIsLeft(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		nodes int
+		slow  time.Duration // for so long
+		left  bool
+	}{{"another is there", 4, 40 * time.Second, true}, {"no other", 3, 40 * time.Second, false}, {"for a moment", 4, 2 * time.Second, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			play(t, c.nodes, func(s *script) {
+				a := s.large()
+				a.write(0, 8)
+				s.flush(a)
+				n := s.slowest(a, c.slow)
+				s.require(!s.member(a, n) == c.left, "%s is a member: %v", n.name, s.member(a, n))
+				s.require(!c.left || a.e.Status().Stats.Demoted == 1, "%d verdicts", a.e.Status().Stats.Demoted)
+				s.inPlace(a)
+				s.checked(a)
+			})
+		})
+	}
+}
+
+// member tells whether a node has a replica of the open extent.
+func (s *script) member(a *seat, n *node) bool {
+	return slices.ContainsFunc(a.e.Status().Members, func(m volume.MemberStatus) bool { return m.Store == n.store && !m.Failed })
+}
+
+// slowest gives a replica a disk that takes a third of a second for everything, and writes meanwhile.
+func (s *script) slowest(a *seat, d time.Duration) *node {
+	at := slices.IndexFunc(s.w.nodes, func(n *node) bool { return n != a.n && s.member(a, n) })
+	n := s.w.nodes[at]
+	n.diskDelay = 300 * time.Millisecond
+	slow := s.w.s.now + d
+	for end := s.w.s.now + max(d, 20*time.Second); s.w.s.now < end; s.wait(400 * time.Millisecond) {
+		if s.w.s.now >= slow {
+			n.diskDelay = 0
+		}
+		a.write(16, 1)
+		s.flush(a)
+	}
+	n.diskDelay = 0
+	return n
 }

@@ -11,6 +11,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/core/replication"
 	"mynetwork.io/mynetwork/nodeagent/task"
 	"mynetwork.io/mynetwork/nodeagent/volume/ring"
+	"mynetwork.io/mynetwork/nodeagent/volume/siblings"
 )
 
 // Engine is an open volume. Make one with Open. Safe for concurrent use.
@@ -74,6 +75,7 @@ type Engine struct {
 	floor        map[block.ExtentID]uint64       // until a recovery in place of a weak volume is done: what was acknowledged
 	floorOf      block.Epoch                     // in that session
 	behind       map[lagKey]lag                  // replicas behind the quorum
+	siblings     *siblings.Watch                 // of the open extent's replicas: which are slower than the others
 	pins         map[pinKey][]byte               // emitted by a checkpoint in progress
 	stats        Stats
 
@@ -122,6 +124,7 @@ type Stats struct {
 	Named, Dropped                 uint64 // copies of closed extents that the directory took in, and that were given up
 	Copied                         uint64 // bytes of extents that stores were told to fetch what they lack of
 	ScrubPasses                    uint64
+	Demoted                        uint64 // replicas that were found to be slower than the others, each time
 }
 
 // Status is what a person asks about an open volume.
@@ -133,7 +136,8 @@ type Status struct {
 	Committed uint64 // journal sequence durable at a quorum
 	Appended  uint64
 	Members   []MemberStatus
-	Degraded  int // extents with fewer than R good copies
+	Slow      []siblings.Verdict // replicas that others are preferred to, for what is written next
+	Degraded  int                // extents with fewer than R good copies
 	Extents   int
 	Snapshots []journal.SnapshotRoot
 	RingUsed  int64
@@ -159,7 +163,7 @@ func (e *Engine) Status() Status {
 	defer e.mu.RUnlock()
 	s := Status{Volume: e.spec.ID, Epoch: e.epoch, Size: int64(e.pages) * block.PageSize, Extent: extent, Appended: appended,
 		Extents: e.cat.count(), Degraded: e.cat.degraded(), Snapshots: append([]journal.SnapshotRoot(nil), e.snapshots...),
-		Full: e.full, Failed: e.failed, History: e.history, Stats: e.stats}
+		Full: e.full, Failed: e.failed, History: e.history, Stats: e.stats, Slow: e.siblings.Verdicts(e.Env.Now())}
 	if e.ring != nil {
 		s.RingUsed = e.ring.Used()
 	}

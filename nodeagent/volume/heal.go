@@ -21,6 +21,7 @@ func (e *Engine) keepLoop() {
 		}
 		now := e.Env.Now()
 		e.failSlow(now)
+		e.compare(now)
 		if now-renewed > Lease/4 {
 			renewed = now
 			e.renew()
@@ -190,7 +191,7 @@ func (e *Engine) healLoop() {
 			e.healQuorum()
 		case live < e.copies() && e.better(live):
 			e.healOpen()
-		case e.openLeaves():
+		case e.openLeaves(), e.openSlow():
 			e.healOpen()
 		}
 		e.repair.Notify()

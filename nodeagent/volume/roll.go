@@ -133,13 +133,14 @@ func (e *Engine) mintN() uint32 {
 	return n
 }
 
-// pick takes the first r living candidates, then dead ones to make up the number. Candidates that take no new copies are last, but
-// before dead ones: a copy that has to move soon is better than none.
+// pick takes the first r living candidates, then dead ones to make up the number. Candidates that are slower than others come after those, and
+// candidates that take no new copies are last, but before dead ones: a copy that has to move soon is better than none.
 func (e *Engine) pick(x block.ExtentID, r int) (members []block.StoreID, alive int) {
 	candidates := slices.DeleteFunc(e.Placer.Candidates(x.Key()), e.left)
 	if len(candidates) < r {
 		candidates = e.addNamed(candidates)
 	}
+	e.demote(candidates)
 	for _, s := range candidates {
 		if len(members) < r && e.believedAlive(s) && !e.left(s) && !e.leftUnheard(s) {
 			members = append(members, s)

@@ -217,13 +217,7 @@ func (e *Engine) openLeaves() bool {
 	if alive < live || e.leaving(members) >= now {
 		return false
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if at := e.Env.Now(); at-e.lastLeave >= leavePause {
-		e.lastLeave = at
-		return true
-	}
-	return false
+	return e.mayRoll()
 }
 
 // network is the layout as a plan sees it.

@@ -1,9 +1,11 @@
 package volumes
 
 import (
+	"slices"
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/registry"
+	"mynetwork.io/mynetwork/nodeagent/volume/siblings"
 )
 
 // Copies are looked at so often, in memory. The registry is told of a number that has been the same for two looks and differs from what it was
@@ -17,8 +19,10 @@ func (m *Manager) watchCopies(a *attachment) {
 		told = r.Copies
 	}
 	last := told
+	var slow []siblings.Verdict
 	for !a.eng.Done().WaitFor(copiesEvery) {
 		m.noteHistory(a)
+		slow = m.tellSlow(a, slow)
 		use := a.eng.Usage()
 		steady := use.Copies == last
 		last = use.Copies
@@ -39,4 +43,17 @@ func (m *Manager) watchCopies(a *attachment) {
 			m.opt.Events.Info("Whole", a.rec.Name, "all %d copies are there", told)
 		}
 	}
+}
+
+// tellSlow tells of replicas that were found to be slower than the others since told.
+func (m *Manager) tellSlow(a *attachment, told []siblings.Verdict) []siblings.Verdict {
+	now := a.eng.Status().Slow
+	for _, v := range now {
+		if slices.ContainsFunc(told, func(t siblings.Verdict) bool { return t.Store == v.Store && t.Until == v.Until }) {
+			continue
+		}
+		m.opt.Events.Warn("ReplicaSlow", a.rec.Name, "node %s (store %s) has what is written %s after the other replicas: what is written next goes elsewhere, if another node has room; look at its disk and its network",
+			m.opt.Members.Site(v.Store).Node, v.Store, v.Behind.Round(time.Millisecond))
+	}
+	return now
 }
