@@ -87,7 +87,7 @@ func Space(n *v1alpha1.StorageNode) (total, used int64) {
 func members(s *State, storing map[string]bool) (out []placement.Node, again time.Duration, tooMany string) {
 	gone, again := unreachable(s)
 	tooMany = failover.TooMany(s.StorageNodes, gone)
-	before := down(s.Layout)
+	before := takenOut(s.Layout)
 	for i := range s.StorageNodes {
 		n := &s.StorageNodes[i]
 		present, known := storing[n.Spec.NodeName]
@@ -130,8 +130,8 @@ func unreachable(s *State) (down []string, again time.Duration) {
 	return down, again
 }
 
-// down are the nodes that a layout has as such.
-func down(l *placement.Layout) map[string]bool {
+// takenOut are the nodes that a layout has as down.
+func takenOut(l *placement.Layout) map[string]bool {
 	out := map[string]bool{}
 	if l == nil {
 		return out

@@ -11,10 +11,15 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/core/placement"
 )
 
-// held sums up what storage nodes hold: bytes of data, copies of extents, and copies that are missing.
+// held sums up what storage nodes hold: bytes of data, copies of extents, and copies that are missing. Those that were taken out hold nothing
+// that counts.
 func held(s *State) (used, copies, missing int64) {
+	out := takenOut(s.Layout)
 	for i := range s.StorageNodes {
 		n := &s.StorageNodes[i]
+		if out[n.Spec.NodeName] {
+			continue
+		}
 		used += data(n)
 		if a := n.Status.Agent; a != nil {
 			copies += a.Copies
@@ -97,14 +102,14 @@ func planned(s *State, next *placement.Layout, st *v1alpha1.LayoutStatus, used i
 func summary(r *v1alpha1.RebalanceStatus, now time.Time) string {
 	out := fmt.Sprintf("%s of %s left", size(r.BytesLeft.Value()), size(r.Bytes.Value()))
 	if !r.Finishes.IsZero() {
-		out += ", about " + r.Finishes.Sub(now).Round(time.Second).String()
+		out += ", about " + max(r.Finishes.Sub(now), 0).Round(time.Second).String()
 	}
 	return out
 }
 
 // comings tells who is taken out of the layout, and who is back.
 func comings(s *State, next *placement.Layout) (out []Event) {
-	before := down(s.Layout)
+	before := takenOut(s.Layout)
 	for _, n := range next.Members() {
 		was := before[n.ID]
 		switch down := n.State == placement.Down; {

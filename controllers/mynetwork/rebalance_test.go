@@ -10,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"mynetwork.io/mynetwork/api/v1alpha1"
+	"mynetwork.io/mynetwork/controllers/mynetwork"
+	"mynetwork.io/mynetwork/nodeagent/core/placement"
 )
 
 // TestRebalance: the plan is in the status from the layout's publication on, follows what agents report, and goes when all is done.
@@ -68,4 +70,25 @@ func TestPlanCountsData(t *testing.T) {
 	if r := w.network("main").Status.Rebalance; r == nil || r.Bytes.Value() < 700<<20 || r.Bytes.Value() > 800<<20 {
 		t.Fatalf("plan %+v, want a quarter of 3 GiB", r)
 	}
+}
+
+// TestTakenOutIsNotBehind: once the others hold all of a layout without a node that was taken out, nothing moves any more, although that node
+// never says that it has that layout. Before, something does.
+func TestTakenOutIsNotBehind(t *testing.T) {
+	w := served(t, node("d"))
+	w.now = w.now.Add(time.Hour)
+	w.missed("c")
+	w.now = w.now.Add(mynetwork.DownAfter)
+	w.settle("main")
+	if w.state("c") != placement.Down {
+		t.Fatal("the node was not taken out")
+	}
+	w.condition("main", v1alpha1.ConditionRebalancing, metav1.ConditionTrue, v1alpha1.ReasonMovingData)
+	version := w.network("main").Status.Layout.Version
+	for _, name := range []string{"main.a", "main.b", "main.d"} {
+		w.edit(name, func(n *v1alpha1.StorageNode) { n.Status.Agent.SyncedVersion = version })
+	}
+	w.settle("main")
+	w.condition("main", v1alpha1.ConditionRebalancing, metav1.ConditionFalse, v1alpha1.ReasonBalanced)
+	w.condition("main", v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonNodesDown)
 }

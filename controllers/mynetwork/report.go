@@ -144,15 +144,17 @@ func fullNodes(s *State) (out []string) {
 	return out
 }
 
-// health names the unreachable nodes, and counts missing copies and nodes that do not hold their share of the layout yet.
+// health names the unreachable nodes, and counts missing copies and nodes that do not hold their share of the layout yet. One that was taken out has
+// none: all is where it belongs without it.
 func health(s *State, l *v1alpha1.LayoutStatus) (down []string, missing int64, behind int) {
+	out := takenOut(s.Layout)
 	for i := range s.StorageNodes {
 		n := &s.StorageNodes[i]
 		if n.Status.Fencing != nil {
 			down = append(down, n.Spec.NodeName)
 		}
 		a := n.Status.Agent
-		if a == nil {
+		if a == nil || out[n.Spec.NodeName] {
 			continue
 		}
 		missing += a.MissingCopies
