@@ -10,7 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 LDFLAGS = -s -w -X main.version=$(VERSION)
 
-.PHONY: test-vm scale release sanity helm demo-k8s e2e help build test envtest race lint verify generate demo bench bench-compare sim fuzz golden mixed thrash clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
+.PHONY: test-vm scale release sanity helm demo-k8s e2e e2e-thrash help build test envtest race lint verify generate demo bench bench-compare sim fuzz golden mixed thrash clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -109,6 +109,9 @@ demo-k8s: ## a chart, a three-line MyNetwork and a database on a real cluster: K
 
 e2e: ## what a real cluster has to show: restarts, upgrades, power-off, partitions, mistakes; ARGS='-run NAME'
 	hack/k8s e2e $(ARGS)
+
+e2e-thrash: ## a real cluster of four nodes, hurt at random for MINUTES=20 under loads that know what they wrote, then asked for every byte; SEED=1, ARGS='-lie copies'; as root
+	hack/k8s thrash -minutes $(or $(MINUTES),20) -seed $(or $(SEED),1) $(ARGS)
 
 clean:
 	rm -rf bin out

@@ -85,7 +85,7 @@ func (s *suite) early(node string, w *writer) (string, error) {
 	if err := s.powerOff(node); err != nil {
 		return "", err
 	}
-	if _, err := s.cold("missed", coldMiB); err != nil {
+	if _, err := s.cold("missed", coldMiB, node); err != nil {
 		return "", err
 	}
 	if err := s.goesOn("the writer", w); err != nil {
@@ -196,7 +196,7 @@ func (s *suite) wholeWithout(node string) error {
 				return fmt.Errorf("%s waits for %d copies and holds all of layout %d of %d", o.Spec.NodeName, a.MissingCopies, a.SyncedVersion, n.Status.Layout.Version)
 			}
 		}
-		return nil
+		return is(n.Status.Conditions, v1alpha1.ConditionRebalancing, metav1.ConditionFalse)
 	})
 }
 

@@ -117,7 +117,7 @@ func upgrade(s *suite) (string, error) {
 	if image == "" {
 		image = s.o.image
 	}
-	return s.rolled("upgrade", image)
+	return s.rolled("upgrade", image, s.o.image2 == "")
 }
 
 // rollback rolls them back to the image before.
@@ -125,16 +125,16 @@ func rollback(s *suite) (string, error) {
 	if s.o.image2 == "" {
 		return "", fmt.Errorf("%w: there is no -image2 to roll back from", errNotRun)
 	}
-	return s.rolled("rollback", s.o.image)
+	return s.rolled("rollback", s.o.image, false)
 }
 
-// rolled has operator, plugin and agents run an image, under load.
-func (s *suite) rolled(name, image string) (string, error) {
+// rolled has operator, plugin and agents run an image, under load; they may run it already.
+func (s *suite) rolled(name, image string, same bool) (string, error) {
 	return s.underLoad(name, 60, func(string) (string, error) {
 		if err := s.helmInstall(image); err != nil {
 			return "", err
 		}
-		if image == s.o.image { // the same: the agents are replaced by hand, one after the other
+		if same { // the agents are replaced by hand, one after the other
 			err := errors.Join(s.killComponent("operator", ""), s.killComponent("csi-controller", ""), s.killComponent("csi-node", ""))
 			pods, perr := s.component("agent", "")
 			err = errors.Join(err, perr)

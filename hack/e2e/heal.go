@@ -20,12 +20,14 @@ const (
 	coldMiB     = 80
 )
 
-// cold makes a claim whose volume holds random bytes and is attached nowhere, and gives what sha256sum says of them.
-func (s *suite) cold(name string, mib int) (sum string, err error) {
+// cold makes a claim whose volume holds random bytes and is attached nowhere, and gives what sha256sum says of them. They are written on another node
+// than the one named.
+func (s *suite) cold(name string, mib int, not string) (sum string, err error) {
 	if err := s.create(s.claim(name, fmt.Sprintf("%dMi", 2*mib), false, nil)); err != nil {
 		return "", err
 	}
 	p := s.pod(name+"-fill", name, fmt.Sprintf("head -c %dM /dev/urandom > /data/f; sync; sha256sum /data/f", mib), false)
+	p.Spec.Affinity = notOn(not)
 	if err := s.create(p); err != nil {
 		return "", err
 	}
@@ -40,7 +42,7 @@ func (s *suite) colds() (map[string]string, error) {
 	sums := map[string]string{}
 	for i := range coldVolumes {
 		name := fmt.Sprintf("cold%d", i)
-		sum, err := s.cold(name, coldMiB)
+		sum, err := s.cold(name, coldMiB, "none")
 		if err != nil {
 			return nil, err
 		}

@@ -19,6 +19,9 @@ type options struct {
 	set                              []string
 	run                              *regexp.Regexp
 	strict, keep                     bool
+	minutes                          int    // of the suite thrash
+	seed                             uint64 // of the suite thrash
+	lie                              string // of the suite thrash
 }
 
 func flags(o *options) {
@@ -35,8 +38,11 @@ func flags(o *options) {
 	flag.BoolVar(&o.keep, "keep", false, "leave what a failed case made, to look at it")
 	flag.Func("set", "value for the chart, as key=value; may be repeated", func(s string) error { o.set = append(o.set, s); return nil })
 	flag.Func("run", "only cases whose names match this regular expression", func(s string) (err error) { o.run, err = regexp.Compile(s); return err })
+	flag.IntVar(&o.minutes, "minutes", 20, "how long thrash hurts the cluster")
+	flag.Uint64Var(&o.seed, "seed", 1, "what thrash does, and when")
+	flag.StringVar(&o.lie, "lie", "", "lost: a write that never was is taken for acknowledged; copies: all copies of closed extents are spoiled. thrash must find it out")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: e2e [flags] demo|e2e")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: e2e [flags] demo|e2e|thrash")
 		flag.PrintDefaults()
 	}
 }
@@ -45,7 +51,7 @@ func main() {
 	var o options
 	flags(&o)
 	flag.Parse()
-	cases, ok := map[string][]testCase{"demo": story(), "e2e": everything()}[flag.Arg(0)]
+	cases, ok := map[string][]testCase{"demo": story(), "e2e": everything(), "thrash": thrashing(o)}[flag.Arg(0)]
 	if !ok || flag.NArg() != 1 {
 		flag.Usage()
 		os.Exit(2)

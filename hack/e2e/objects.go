@@ -246,3 +246,11 @@ func source(kind, name string) *corev1.TypedLocalObjectReference {
 	}
 	return r
 }
+
+// ignoreExists takes for made what was made before: an answer may have been lost.
+func ignoreExists(err error) error {
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
+}

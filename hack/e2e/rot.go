@@ -196,3 +196,24 @@ func invert(name string) (bool, error) {
 	_, err = f.WriteAt(b, at)
 	return err == nil, err
 }
+
+// spoilAll inverts a bit in every page of a file that is not empty there.
+func spoilAll(name string) error {
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return nil // it was freed
+	}
+	defer f.Close()
+	b := []byte{0}
+	for at := int64(100); ; at += 4096 {
+		if _, err := f.ReadAt(b, at); err != nil {
+			return nil // its end
+		}
+		if b[0] != 0 {
+			b[0] ^= 4
+			if _, err := f.WriteAt(b, at); err != nil {
+				return err
+			}
+		}
+	}
+}

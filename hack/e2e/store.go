@@ -182,6 +182,18 @@ func (s *suite) volumeID(claim string) (string, error) {
 // checked is what a scrub or fsck of a volume says.
 type checked struct{ Errors, Repaired int }
 
+// fsck has every block and reference of every volume checked on every replica, by the agent of a node.
+func (s *suite) fsck(node string) (c checked, err error) {
+	out, err := s.agentSays(node, "fsck", "-o", "json")
+	if jerr := json.Unmarshal([]byte(out[max(strings.IndexByte(out, '{'), 0):]), &c); jerr != nil {
+		return c, errors.Join(err, fmt.Errorf("fsck says %q: %w", out, jerr))
+	}
+	if c.Errors == 0 {
+		return c, err
+	}
+	return c, nil
+}
+
 // scrub has every byte of a claim's volume read on every replica, by the agent of a node, and mended.
 func (s *suite) scrub(node, claim string) (c checked, err error) {
 	r, err := s.record(claim)
