@@ -239,9 +239,20 @@ func (d *Device) Err() error {
 // IOFlusher tells why the serving thread could not be marked as one that memory reclaim must not wait for; nil if it is.
 func (d *Device) IOFlusher() error { return d.srv.flusher }
 
-// Abort cuts the device off: everything that is asked of it, and all that waits, fails with EIO. Close must follow.
+// Abort cuts the device off: all that waits fails with EIO, and the kernel takes the disk away, so that what is asked of it fails, too. Close
+// must follow, once the file system on it is unmounted.
 func (d *Device) Abort() error {
-	d.srv.abort()
+	d.srv.abort() // first, as the kernel stops only what has answered all
+	ctx, cancel := context.WithTimeout(context.Background(), undoTime)
+	defer cancel()
+	c, err := openControl()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	if err := c.on(ctx, ctlStop, d.kept.Device, 0); err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("stop %s: %w", d.Path(), err)
+	}
 	return nil
 }
 
