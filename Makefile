@@ -21,7 +21,7 @@ build: ## bin/mynetwork and bin/kubectl-mynetwork
 test: ## all tests; as root those on real devices too
 	$(GO) test -timeout 20m ./...
 
-test-vm: ## ublk devices, killed servers and all, on Debian's newest kernel in an emulated machine: about 10 minutes; fetches kernel and qemu; ARGS='-cpus 2'
+test-vm: ## ublk devices, killed servers and all, and the kernel as NBD client, on Debian's newest kernel in an emulated machine: about 10 minutes; fetches kernel and qemu; ARGS='-cpus 2'
 	hack/test-vm $(ARGS)
 
 envtest: ## the operator on a real API server; KUBEBUILDER_ASSETS=directory of kube-apiserver and etcd

@@ -37,7 +37,7 @@ func main() {
 	flag.StringVar(&o.modules, "modules", "ublk_drv,nbd,loop,fuse,ext4", "kernel modules that are loaded, with what they depend on")
 	flag.StringVar(&o.tools, "tools", "mkfs.ext4,e2fsck,fio", "programs of this machine that are taken along, with their libraries")
 	flag.StringVar(&o.init, "init", "", "the machine's first process: hack/vm/init, built")
-	flag.IntVar(&o.memory, "memory", 1024, "MiB")
+	flag.IntVar(&o.memory, "memory", 1400, "MiB")
 	flag.IntVar(&o.cpus, "cpus", 1, "processors")
 	flag.DurationVar(&o.limit, "limit", 25*time.Minute, "after which the machine is turned off, and has failed")
 	flag.Func("env", "`VARIABLE=value` of the programs; may be repeated", func(v string) error { o.env = append(o.env, v); return nil })

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -111,6 +112,9 @@ func TestKill(t *testing.T) {
 	c.create("b", "vol", 8*mib)
 	at, err := c.node["a"].api.AttachVolume(ctx, &agentv1.AttachVolumeRequest{Volume: "vol", Kind: agentv1.DeviceKind_DEVICE_KIND_FUSE})
 	check(t, err)
+	if want := os.Getenv("MYNETWORK_TEST_TRANSPORT"); !strings.HasPrefix(at.Volume.DeviceTransport, want) { // make test-vm sets it
+		t.Errorf("the device's requests travel over %s, want %s", at.Volume.DeviceTransport, want)
+	}
 	d, err := exporttest.OpenBlockDevice(at.Device)
 	check(t, err)
 	want := make([]byte, 8*mib)

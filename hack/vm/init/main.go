@@ -31,6 +31,9 @@ func run() error {
 			return fmt.Errorf("mount %s: %w", m[1], err)
 		}
 	}
+	if err := loopback(); err != nil {
+		return err
+	}
 	b, err := os.ReadFile(plan.Path)
 	if err != nil {
 		return err
@@ -58,6 +61,24 @@ func run() error {
 		fmt.Println(plan.Ended, c.Name, code)
 	}
 	fmt.Println(plan.Done)
+	return nil
+}
+
+// loopback turns the network of the machine with itself on.
+func loopback() error {
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(s)
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	if err := unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, lo); err != nil {
+		return fmt.Errorf("turn lo on: %w", err)
+	}
 	return nil
 }
 
