@@ -10,7 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 LDFLAGS = -s -w -X main.version=$(VERSION)
 
-.PHONY: test-vm scale release sanity helm demo-k8s e2e e2e-thrash help build test envtest race lint verify generate demo bench bench-compare sim fuzz golden mixed thrash clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
+.PHONY: test-vm scale release sanity helm demo-k8s e2e e2e-thrash help build test envtest race lint verify generate demo bench bench-compare bench-heal sim fuzz golden mixed thrash clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ demo: build ## three nodes, real faults, real data: the story of the data path, 
 
 bench: build ## fio on the devices and on a plain file beside them; OUT=file writes JSON
 	$(GO) run ./hack/bench -program bin/mynetwork $(if $(OUT),-out $(OUT))
+
+bench-heal: build ## copies moved and made again: a node added, drained, lost; SIZE=10Gi of data, three times that and half more of disk, as root
+	$(GO) build -trimpath -o bin/ ./hack/bench
+	bin/bench heal -size $(or $(SIZE),10Gi) $(ARGS)
 
 bench-compare: ## what became better or worse since the committed baseline; NEW=file takes figures that are there already
 	$(if $(NEW),,@mkdir -p out && $(MAKE) bench OUT=out/bench.json)

@@ -26,6 +26,8 @@
 //   - ALL DISK: what reached the disk (/proc/diskstats), over the same; it has the file system's journal and all others'
 //     writes: honest only on a quiet machine. For the plain file both are over the bytes of fio.
 //
+// "bench heal" measures copies that move and are made again: a node is added, drained, lost; and what a writer notices of it.
+//
 // Nothing here asserts a time. Flags can also be given by the environment, as make does: OUT, DURATION (seconds), RUNS,
 // SIZE, WORKLOADS, TARGETS, TIMES, MARKDOWN. results has the figures that later ones are compared with, and text summaries of profiles.
 package main

@@ -33,6 +33,14 @@ func main() {
 			os.Exit(compareCommand(os.Args[2:]))
 		case "markdown":
 			os.Exit(markdownCommand(os.Args[2:]))
+		case "heal":
+			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+			defer stop()
+			if err := healCommand(ctx, os.Stdout, os.Args[2:]); err != nil {
+				fmt.Fprintln(os.Stderr, "bench:", err)
+				os.Exit(1)
+			}
+			return
 		case "stages":
 			if err := stagesCommand(context.Background(), os.Stdout); err != nil {
 				fmt.Fprintln(os.Stderr, "bench:", err)
