@@ -18,7 +18,7 @@ import (
 const (
 	healData  = "data"  // the volume whose copies move
 	healOther = "other" // the one that is written to meanwhile
-	healGrace = 5 * time.Second
+	healGrace = 20 * time.Second
 	healQuiet = 4 * time.Second // so long nothing more is copied, then it is over
 	healLimit = 30 * time.Minute
 )
