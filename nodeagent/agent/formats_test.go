@@ -47,6 +47,7 @@ var goldenFormats = map[string]format{
 	"mounter protocol":  {file: "nodeagent/export/mounter/wire.go", name: "MaxVersion", why: "processes of one release speak it; make mixed runs it"},
 	"loop record":       {file: "nodeagent/export/mounter/loops.go", name: "recordVersion", why: "it ends with the mount; an unknown one is found by the kernel's own words"},
 	"device entry":      {file: "nodeagent/export/device/device.go", name: "metaVersion", why: "versions 1 to 3 are written, and read by TestTransportIsKept and TestUblkIsKept; make mixed runs it"},
+	"ublk table":        {file: "nodeagent/export/ublk/table.go", name: "tableVersion", kept: "nodeagent/export/ublk/testdata/table.golden"},
 	"volume entry":      {file: "nodeagent/agent/volumes/front.go", name: "metaVersion", why: "a holder's entry, as JSON; make mixed runs it"},
 	"reader entry":      {file: "nodeagent/agent/readers/device.go", name: "metaVersion", why: "a holder's entry, as JSON"},
 	"members message":   {file: "nodeagent/agent/members/wire.go", name: "version", why: "a message, answered in the version that is asked for: TestVersions; make mixed runs it"},

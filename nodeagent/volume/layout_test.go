@@ -53,7 +53,8 @@ func (s *sight) Candidates(key block.Hash) []block.StoreID {
 }
 
 func (s *sight) Places(key block.Hash, n int) []block.StoreID {
-	return slices.DeleteFunc(s.Candidates(key), func(id block.StoreID) bool { return !s.Takes(id) })[:n]
+	list := slices.DeleteFunc(s.Candidates(key), func(id block.StoreID) bool { return !s.Takes(id) })
+	return list[:min(n, len(list))]
 }
 
 // TestOldLayoutOpens: stores know of a layout that takes all data from one of them, and the writer does not yet. It opens no extent there: with
