@@ -17,6 +17,7 @@ func TestFade(t *testing.T) {
 	rules.FallAfter = 3
 	c := newClusterWith(t, 4, false, func(cfg *Config) { cfg.Quiet, cfg.Adaptive = time.Second, rules })
 	ids, models := map[string]block.VolumeID{}, map[string]*model{}
+	var unused time.Time // since when nobody has it
 	for name, least := range map[string]int32{"fixed": 4, "unused": 3} {
 		made, err := c.node["a"].api.CreateVolume(t.Context(), &agentv1.CreateVolumeRequest{Name: name, Size: 8 * mib, Replicas: 4, ExtentSize: 2 * mib})
 		check(t, err)
@@ -25,14 +26,16 @@ func TestFade(t *testing.T) {
 		models[name] = newModel(t, 73, 8*mib)
 		models[name].write(c.attach("a", name), 200)
 		c.modify("a", &agentv1.ModifyVolumeRequest{Volume: name, MinReplicas: ptr(least), MaxReplicas: ptr(int32(4))})
+		if name == "unused" {
+			unused = time.Now()
+		}
 		c.detach("a", name)
 	}
-	detached := time.Now()
 	within(t, 3*time.Minute, "the copy is gone", func() error {
 		v, err := c.node["a"].api.InspectVolume(t.Context(), &agentv1.InspectVolumeRequest{Volume: "unused"})
 		check(t, err)
-		if v.Replicas != 4 && time.Since(detached) < time.Duration(rules.FallAfter)*time.Second {
-			t.Errorf("after %s", time.Since(detached))
+		if v.Replicas != 4 && time.Since(unused) < time.Duration(rules.FallAfter)*time.Second {
+			t.Errorf("after %s", time.Since(unused))
 		}
 		if n := c.mostCopies(ids["unused"]); v.Replicas != 3 || n != 3 || v.ReplicasReason != "Unused" {
 			return fmt.Errorf("%d copies are wanted, because of %q, and there are %d: %w", v.Replicas, v.ReplicasReason, n, errNot)
