@@ -3,10 +3,14 @@ package agent
 import (
 	"context"
 	"errors"
+	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/export/device"
 	"mynetwork.io/mynetwork/nodeagent/export/mounter"
 )
+
+// leftPatience is how long a mounter is waited for that is asked what is left: I/O of devices that go on waits behind it.
+const leftPatience = time.Second
 
 // resume goes on with what a former process left to the holder, once there is one, and gives each further holder what it has to have. What
 // is left of devices that no holder keeps is ended.
@@ -14,7 +18,9 @@ func (a *Agent) resume(ctx context.Context, g *group, fail context.CancelCauseFu
 	if a.holder == nil {
 		return
 	}
-	left, err := a.mounter.List(ctx) // nobody attaches yet
+	list, cancel := context.WithTimeout(ctx, leftPatience)
+	left, err := a.mounter.List(list) // nobody attaches yet
+	cancel()
 	if err != nil && ctx.Err() == nil {
 		a.cfg.Log.Warn("what former processes have left of devices is not known, and stays until the agent starts anew", "err", err)
 	}

@@ -12,6 +12,9 @@
 //  3. Who does not answer at all is slow after After, too. (TestSilent)
 //  4. A verdict ends with its time; none lasts longer than Longest. (TestRest)
 //
+// Who belongs to every quorum is never behind one: of two replicas that both have to have it, none is found to be slow, nor are two of three that are
+// both late.
+//
 // All is pure: time comes in. A Watch belongs to one writer, whose lock protects it; Saw takes no memory but for a replica's first time.
 package siblings
 
