@@ -84,7 +84,7 @@ func (f *fault) clone() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.t.eventually(3*time.Minute, "volume", "delete", c.name, "--yes").Err(), f.t.eventually(3*time.Minute, "volume", "snapshot", l.name, id, "--delete", "--yes").Err())
+	return errors.Join(f.t.gone("volume", "delete", c.name, "--yes").Err(), f.t.gone("volume", "snapshot", l.name, id, "--delete", "--yes").Err())
 }
 
 // rollback takes a volume back to what it was some time ago.
@@ -115,7 +115,7 @@ func (f *fault) rollback() error {
 	if err := l.all(l.present); err != nil {
 		f.t.broken(fmt.Errorf("volume %s after a rollback: %w", l.name, err))
 	}
-	return f.t.eventually(3*time.Minute, "volume", "snapshot", l.name, id, "--delete", "--yes").Err()
+	return f.t.gone("volume", "snapshot", l.name, id, "--delete", "--yes").Err()
 }
 
 // drain has all data of a node go elsewhere, and takes the node out of the network.

@@ -36,6 +36,13 @@ type thrash struct {
 	bad   error           // the first thing that does not hold
 }
 
+// Exit codes of mynetwork.
+const (
+	exitOK       = 0
+	exitUsage    = 2
+	exitNotFound = 4
+)
+
 // errPromise is what does not hold of what is promised.
 var errPromise = errors.New("a promise is broken")
 
@@ -84,9 +91,33 @@ func (t *thrash) my(args ...string) command.Output {
 
 // eventually repeats a command that another state of the network may let through: one that was refused, or that nobody answered.
 func (t *thrash) eventually(within time.Duration, args ...string) command.Output {
+	return repeat(within, func() command.Output { return t.my(args...) }, func(o command.Output) bool { return o.Code == exitOK })
+}
+
+// gone repeats a deletion. One that was asked for again finds nothing if the time before had done it and could not be sure: a volume is deleted
+// before most nodes know of it.
+func (t *thrash) gone(args ...string) command.Output {
+	return deletion(3*time.Minute, func() command.Output { return t.my(args...) })
+}
+
+func deletion(within time.Duration, ask func() command.Output) command.Output {
+	asked := false
+	return repeat(within, ask, func(o command.Output) bool {
+		done := o.Code == exitOK || asked && o.Code == exitNotFound
+		asked = true
+		return done
+	})
+}
+
+// repeat asks until it is done, is asked in vain, or for too long. What is done has code 0.
+func repeat(within time.Duration, ask func() command.Output, done func(command.Output) bool) command.Output {
 	for end := time.Now().Add(within); ; time.Sleep(500 * time.Millisecond) {
-		o := t.my(args...)
-		if o.Code == 0 || o.Code == 2 || o.Code == 4 || time.Now().After(end) {
+		o := ask()
+		if done(o) {
+			o.Code = exitOK
+			return o
+		}
+		if o.Code == exitUsage || o.Code == exitNotFound || time.Now().After(end) {
 			return o
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"mynetwork.io/mynetwork/hack/command"
 )
 
 func check(t *testing.T, err error) {
@@ -113,5 +115,29 @@ func TestProxiesCut(t *testing.T) {
 	check(t, near.SetReadDeadline(time.Now().Add(20*time.Second)))
 	if _, err := near.Read(make([]byte, 1)); err == nil {
 		t.Error("a connection that was to end goes on")
+	}
+}
+
+// TestDeletion: what a deletion had done before it could say so is no failure when it is asked for again; what was never there is.
+func TestDeletion(t *testing.T) {
+	for name, c := range map[string]struct {
+		codes []int // of one answer after the other
+		want  int
+	}{
+		"at once":                     {[]int{0}, 0},
+		"deleted, as most hear later": {[]int{6, 4}, 0},
+		"refused, and deleted later":  {[]int{5, 6, 0}, 0},
+		"never there":                 {[]int{4}, 4},
+		"asked for in a wrong way":    {[]int{2}, 2},
+		"wrong after it was refused":  {[]int{6, 2}, 2},
+	} {
+		n := 0
+		o := deletion(time.Minute, func() command.Output { n++; return command.Output{Code: c.codes[n-1]} })
+		if o.Code != c.want || n != len(c.codes) {
+			t.Errorf("%s: code %d after %d answers", name, o.Code, n)
+		}
+	}
+	if o := deletion(0, func() command.Output { return command.Output{Code: 6} }); o.Code != 6 {
+		t.Errorf("never answered: code %d", o.Code)
 	}
 }
