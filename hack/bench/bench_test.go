@@ -116,24 +116,44 @@ func TestJudge(t *testing.T) {
 		higher   bool
 		want     string
 	}{
-		"apart":                    {[]float64{100, 101, 102}, []float64{120, 121, 119}, true, better},
-		"apart, the other way":     {[]float64{100, 101, 102}, []float64{80, 81, 82}, true, worse},
-		"less is better":           {[]float64{100, 101, 102}, []float64{80, 81, 82}, false, better},
-		"noise":                    {[]float64{80, 100, 130}, []float64{90, 110, 120}, true, same},
-		"apart, but by too little": {[]float64{100, 100.1, 100.2}, []float64{101, 101.1, 101.2}, true, same},
-		"one run":                  {[]float64{100}, []float64{200}, true, single},
-		"nothing measured":         {nil, []float64{1, 2}, true, same},
+		"apart":                          {[]float64{100, 101, 102, 103}, []float64{120, 121, 119, 122}, true, better},
+		"apart, the other way":           {[]float64{100, 101, 102, 103}, []float64{80, 81, 82, 83}, true, worse},
+		"less is better":                 {[]float64{100, 101, 102, 103}, []float64{80, 81, 82, 83}, false, better},
+		"apart, of three runs":           {[]float64{100, 101, 102}, []float64{120, 121, 119}, true, better + few},
+		"one of three among the others":  {[]float64{100, 101, 120}, []float64{121, 119, 122}, true, same},
+		"one of six among the others":    {[]float64{100, 101, 102, 103, 104, 120}, []float64{119, 121, 122, 123, 124, 125}, true, better},
+		"noise":                          {[]float64{80, 100, 130, 90}, []float64{90, 110, 120, 85}, true, same},
+		"apart, but by too little":       {[]float64{100, 100.1, 100.2, 100.3}, []float64{101, 101.1, 101.2, 101.3}, true, same},
+		"one run":                        {[]float64{100}, []float64{200}, true, better + few},
+		"one run, and it became worse":   {[]float64{100}, []float64{50}, true, worse + few},
+		"nothing measured":               {nil, []float64{1, 2}, true, same},
+		"no runs of one and many others": {[]float64{100, 101, 102, 103}, nil, true, same},
 	} {
-		if _, got := judge(c.old, c.new, c.higher); got != c.want {
+		if _, _, got := judge(c.old, c.new, c.higher); got != c.want {
 			t.Errorf("%s: %s, not %s", name, got, c.want)
 		}
 	}
 }
 
+// Files from before runs of percentiles were kept have the median alone.
+func TestCompareComparesLatency(t *testing.T) {
+	old := []*figure{{Workload: "r4k_qd1", Target: fuse, P99: 100}}
+	now := []*figure{{Workload: "r4k_qd1", Target: fuse, P99: 50, P99Runs: []float64{50, 50, 50, 50}}}
+	var out bytes.Buffer
+	compare(&out, old, now)
+	compare(&out, now, now)
+	text := strings.Join(strings.Fields(out.String()), " ")
+	for _, want := range []string{"p99 us 100 50 -50.0 % 0.200 better?", "p99 us 50 50 +0.0 % 1.000 ~"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+}
+
 func TestCompareGoesByRatioWhereThereIsOne(t *testing.T) {
-	old := []*figure{{Workload: "r4k_qd1", Target: fuse, IOPSRuns: []float64{1000, 1001}, RatioRuns: []float64{.5, .51}, CPURuns: []float64{10, 11}}, {Workload: "gone", Target: raw}}
+	old := []*figure{{Workload: "r4k_qd1", Target: fuse, IOPSRuns: []float64{1000, 1001}, RatioRuns: []float64{.5, .51}, CPURuns: []float64{10, 11, 10, 11}}, {Workload: "gone", Target: raw}}
 	// Half as many operations on a disk that is half as fast: nothing became worse.
-	now := []*figure{{Workload: "r4k_qd1", Target: fuse, IOPSRuns: []float64{500, 501}, RatioRuns: []float64{.5, .51}, CPURuns: []float64{20, 21}}, {Workload: "new", Target: raw}}
+	now := []*figure{{Workload: "r4k_qd1", Target: fuse, IOPSRuns: []float64{500, 501}, RatioRuns: []float64{.5, .51}, CPURuns: []float64{20, 21, 20, 21}}, {Workload: "new", Target: raw}}
 	var out bytes.Buffer
 	compare(&out, old, now)
 	text := out.String()

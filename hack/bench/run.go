@@ -27,6 +27,7 @@ type figure struct {
 	IOPSRuns   []float64 `json:"iops_runs"`
 	RatioRuns  []float64 `json:"ratio_runs"`
 	CPURuns    []float64 `json:"cpu_runs"`
+	P99Runs    []float64 `json:"p99_us_runs,omitempty"`
 	ByProcess  []costs   `json:"cpu_us_per_op_by_process"`
 	latencies  [4][]float64
 	all, disks [3][]float64 // all CPU, disk, all disk
@@ -188,6 +189,7 @@ func finish(figures []*figure) {
 	for _, f := range figures {
 		f.IOPS, f.Ratio, f.CPU = median(f.IOPSRuns), median(f.RatioRuns), median(f.CPURuns)
 		f.P50, f.P99, f.P999, f.Longest = median(f.latencies[0]), median(f.latencies[1]), median(f.latencies[2]), median(f.latencies[3])
+		f.P99Runs = f.latencies[1]
 		f.AllCPU, f.MBps = median(f.all[0]), median(f.all[1])
 		f.Disk, f.AllDisk = median(f.disks[0]), median(f.disks[1])
 		for i := range f.ByProcess {
