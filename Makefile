@@ -10,7 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 LDFLAGS = -s -w -X main.version=$(VERSION)
 
-.PHONY: test-vm scale release sanity helm demo-k8s e2e e2e-thrash help build test envtest race lint verify generate demo bench bench-compare bench-heal sim fuzz golden mixed thrash clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
+.PHONY: test-vm scale release sanity helm demo-k8s e2e e2e-thrash help build test envtest race lint verify generate demo bench bench-compare bench-db bench-heal bench-scale bench-stages bench-sustained sim fuzz golden mixed thrash clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,21 @@ bench: build ## fio on the devices and on a plain file beside them; OUT=file wri
 bench-heal: build ## copies moved and made again: a node added, drained, lost; SIZE=10Gi of data, three times that and half more of disk, as root
 	$(GO) build -trimpath -o bin/ ./hack/bench
 	bin/bench heal -size $(or $(SIZE),10Gi) $(ARGS)
+
+bench-sustained: build ## synced and deep 4 KiB writes for SECONDS=60 each, on a volume and on a plain file: how even, by second; 5 minutes, as root
+	$(GO) build -trimpath -o bin/ ./hack/bench
+	bin/bench sustained -seconds $(or $(SECONDS),60) $(ARGS)
+
+bench-db: build ## PostgreSQL, SQLite and fio's mixes on ext4, on a volume and on a plain file; 6 minutes, as root
+	$(GO) build -trimpath -o bin/ ./hack/bench
+	bin/bench db $(ARGS)
+
+bench-scale: build ## by agents, attached volumes, and size: into hack/bench/SCALE.md and scale.svg; 10 minutes, as root; ARGS='-parts volumes'
+	$(GO) build -trimpath -o bin/ ./hack/bench
+	bin/bench scale -docs hack/bench $(ARGS)
+
+bench-stages: ## CPU time of each stage of a write and a read
+	$(GO) run ./hack/bench stages
 
 bench-compare: ## what became better or worse since the committed baseline; NEW=file takes figures that are there already
 	$(if $(NEW),,@mkdir -p out && $(MAKE) bench OUT=out/bench.json)

@@ -26,7 +26,14 @@
 //   - ALL DISK: what reached the disk (/proc/diskstats), over the same; it has the file system's journal and all others'
 //     writes: honest only on a quiet machine. For the plain file both are over the bytes of fio.
 //
-// "bench heal" measures copies that move and are made again: a node is added, drained, lost; and what a writer notices of it.
+// Other commands, each with a network of its own; -h lists their flags:
+//
+//   - bench heal: copies that move and are made again: a node is added, drained, lost; and what a writer notices of it.
+//   - bench sustained: synced and deep writes for a minute or ten, with the operations of each second, memory, and the space held.
+//   - bench db: PostgreSQL, SQLite and database-like loads of fio on ext4, on a volume and on a plain file, alternating.
+//   - bench scale: how things grow with the number of agents, of attached volumes, and with the size of a volume; it writes its tables
+//     and a plot into SCALE.md, and the figures into results/scale.json.
+//   - bench stages: the CPU time of each stage of a write and a read, from the packages' own benchmarks.
 //
 // Nothing here asserts a time. Flags can also be given by the environment, as make does: OUT, DURATION (seconds), RUNS,
 // SIZE, WORKLOADS, TARGETS, TIMES, MARKDOWN. results has the figures that later ones are compared with, and text summaries of profiles.

@@ -40,25 +40,36 @@ type spread struct {
 	Percentile map[string]float64 `json:"percentile"`
 }
 
-// parseFio reads fio's JSON of one job.
-func parseFio(b []byte, w workload) (r result, err error) {
+// job is one job of fio's JSON.
+type job struct {
+	Error int  `json:"error"`
+	Read  side `json:"read"`
+	Write side `json:"write"`
+	Sync  struct {
+		Lat spread `json:"lat_ns"`
+	} `json:"sync"`
+}
+
+// parseJob reads fio's JSON, which has one job.
+func parseJob(b []byte) (*job, error) {
 	var out struct {
-		Jobs []struct {
-			Error int  `json:"error"`
-			Read  side `json:"read"`
-			Write side `json:"write"`
-			Sync  struct {
-				Lat spread `json:"lat_ns"`
-			} `json:"sync"`
-		} `json:"jobs"`
+		Jobs []job `json:"jobs"`
 	}
 	if err := json.Unmarshal(b, &out); err != nil {
-		return r, fmt.Errorf("fio's JSON: %w", err)
+		return nil, fmt.Errorf("fio's JSON: %w", err)
 	}
 	if len(out.Jobs) != 1 {
-		return r, fmt.Errorf("fio's JSON has %d jobs", len(out.Jobs))
+		return nil, fmt.Errorf("fio's JSON has %d jobs", len(out.Jobs))
 	}
-	j := &out.Jobs[0]
+	return &out.Jobs[0], nil
+}
+
+// parseFio reads fio's JSON of one job of a workload.
+func parseFio(b []byte, w workload) (r result, err error) {
+	j, err := parseJob(b)
+	if err != nil {
+		return r, err
+	}
 	s := &j.Read
 	if w.write {
 		s = &j.Write

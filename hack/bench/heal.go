@@ -110,7 +110,7 @@ func (h *healing) up() (err error) {
 		return err
 	}
 	h.paths = map[string]string{}
-	port, err := freePort()
+	port, err := freePorts(4)
 	if err != nil {
 		return err
 	}

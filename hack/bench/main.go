@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -26,23 +27,26 @@ type options struct {
 	markdown  bool // print tables for a document
 }
 
+// command is a subcommand: it prints its figures to w.
+type command func(ctx context.Context, w io.Writer, args []string) error
+
+// commands are the subcommands that measure; compare and markdown read what was measured.
+func commands() map[string]command {
+	return map[string]command{"heal": healCommand, "stages": stagesCommand, "sustained": sustainedCommand, "db": databaseCommand, "scale": scaleCommand}
+}
+
 func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "compare":
 			os.Exit(compareCommand(os.Args[2:]))
 		case "markdown":
 			os.Exit(markdownCommand(os.Args[2:]))
-		case "heal":
-			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-			defer stop()
-			if err := healCommand(ctx, os.Stdout, os.Args[2:]); err != nil {
-				fmt.Fprintln(os.Stderr, "bench:", err)
-				os.Exit(1)
-			}
-			return
-		case "stages":
-			if err := stagesCommand(context.Background(), os.Stdout); err != nil {
+		}
+		if measure := commands()[os.Args[1]]; measure != nil {
+			if err := measure(ctx, os.Stdout, os.Args[2:]); err != nil && !errors.Is(err, flag.ErrHelp) {
 				fmt.Fprintln(os.Stderr, "bench:", err)
 				os.Exit(1)
 			}
@@ -60,8 +64,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
 	if err := bench(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -90,7 +92,7 @@ func parse(fs *flag.FlagSet, args []string, env func(string) string) (o options,
 		return o, err
 	}
 	if fs.NArg() > 0 {
-		return o, fmt.Errorf("unknown argument %q; there are: compare OLD NEW, markdown FIGURES, stages", fs.Arg(0))
+		return o, fmt.Errorf("unknown argument %q; there are: compare OLD NEW, markdown FIGURES, %s", fs.Arg(0), strings.Join(sortedKeys(commands()), ", "))
 	}
 	if o.duration, err = parseDuration(*duration); err != nil {
 		return o, err

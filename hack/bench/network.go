@@ -111,21 +111,7 @@ func (b *bencher) myInto(v any, args ...string) error {
 
 // setup makes the network, the volumes and the plain file, and fills them.
 func (b *bencher) setup() (err error) {
-	if b.o.program, err = filepath.Abs(b.o.program); err != nil {
-		return err
-	}
-	if b.dir, err = os.MkdirTemp(b.o.dir, "mynetwork-bench-"); err != nil {
-		return err
-	}
-	b.paths, b.why, b.peak = map[string]string{}, map[string]string{}, map[string]int64{}
-	port, err := freePort()
-	if err != nil {
-		return err
-	}
-	if _, err := b.my("dev", "up", "--nodes", "3", "--device", "none", "--port", strconv.Itoa(port)); err != nil {
-		return err
-	}
-	if err := b.findNodes(); err != nil {
+	if err := b.network(3); err != nil {
 		return err
 	}
 	for _, t := range b.o.targets {
@@ -137,12 +123,31 @@ func (b *bencher) setup() (err error) {
 	return nil
 }
 
-// freePort finds the first of three free ports below those that the kernel gives to clients: one of these could be taken
+// network makes a network of so many nodes in a new directory.
+func (b *bencher) network(nodes int) (err error) {
+	if b.o.program, err = filepath.Abs(b.o.program); err != nil {
+		return err
+	}
+	if b.dir, err = os.MkdirTemp(b.o.dir, "mynetwork-bench-"); err != nil {
+		return err
+	}
+	b.paths, b.why, b.peak = map[string]string{}, map[string]string{}, map[string]int64{}
+	port, err := freePorts(nodes)
+	if err != nil {
+		return err
+	}
+	if _, err := b.my("dev", "up", "--nodes", strconv.Itoa(nodes), "--device", "none", "--port", strconv.Itoa(port)); err != nil {
+		return err
+	}
+	return b.findNodes()
+}
+
+// freePorts finds the first of n free ports in a row, below those that the kernel gives to clients: one of these could be taken
 // by any connection while its node is away.
-func freePort() (int, error) {
-	for first := 21000; first < 32000; first += 10 {
+func freePorts(n int) (int, error) {
+	for first := 21000; first < 32000; first += max(10, n) {
 		free := true
-		for port := first; port < first+3 && free; port++ {
+		for port := first; port < first+n && free; port++ {
 			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 			if free = err == nil; free {
 				_ = l.Close()
@@ -152,7 +157,7 @@ func freePort() (int, error) {
 			return first, nil
 		}
 	}
-	return 0, errors.New("no three free ports between 21000 and 32000")
+	return 0, fmt.Errorf("there are no %d free ports in a row between 21000 and 32000", n)
 }
 
 // findNodes learns the processes; after one was started again they are others.

@@ -32,21 +32,26 @@ func stages() []stage {
 		{"record decode", "core/journal", "BenchmarkParse", 200000, 1, "header and rows"},
 		{"map update", "core/blockmap", "BenchmarkOverlayPut", 500000, 1, "a page in the overlay"},
 		{"seal, a 240th", "core/block", "BenchmarkID", 2000, 1. / 240, "the id of a block of 240 pages"},
+		{"frame encode and decode", "peer", "BenchmarkHeader", 2000000, 1, "the header, both ends"},
+		{"TLS's cipher", "peer", "BenchmarkBareAEAD4K", 50000, 1, "4 KiB sealed and opened, without sockets and copies; part of the next two"},
 		{"frame and TLS, depth 1", "peer", "BenchmarkWrite4KDepth1", 5000, 1, "4 KiB there and an answer back; both ends and the kernel"},
 		{"frame and TLS, depth 32", "peer", "BenchmarkWrite4KDepth32", 20000, 1, "the same, gathered"},
 		{"store append and commit, each alone", "store", "BenchmarkSmallDepth1", 1500, 1, "log and data file, one log write and sync each"},
 		{"store append, a commit for 32", "store", "BenchmarkSmallDepth32", 400, 1. / 32, "the same, gathered"},
+		{"FUSE and loop: a write", "export/device", "BenchmarkWrite4K", 5000, 1, "there and back, one after the other, a volume in memory; both ends and the kernel"},
+		{"FUSE and loop: a write and a flush", "export/device", "BenchmarkFlush", 3000, 1, "the same"},
 		{"engine and three replicas, no network, memory disks", "volume", "BenchmarkWrite4K", 20000, 1, "all of the above but TLS and disks, with locks and tasks"},
 		{"three agents: write and flush", "agent", "BenchmarkWriteFlush", 300, 1, "all but the front end: TLS, real disks, depth 1"},
 		{"map look-up", "core/blockmap", "BenchmarkLookup", 200000, 1, "a page in a map of 1 TiB"},
 		{"cache hit", "cache", "BenchmarkGet", 500000, 1, ""},
+		{"FUSE and loop: a read", "export/device", "BenchmarkRead4K", 5000, 1, "there and back, one after the other"},
 		{"read of 4 KiB", "volume", "BenchmarkRead4K", 50000, 1, "map, table, store on a memory disk, leaf hash"},
 	}
 }
 
 // stagesCommand measures each stage's CPU time and prints a table. A stage is run twice, once three times as long: the difference
 // is what its operations cost, without what it takes to prepare them, and however busy the machine is with others.
-func stagesCommand(ctx context.Context, w io.Writer) error {
+func stagesCommand(ctx context.Context, w io.Writer, _ []string) error {
 	dir, err := os.MkdirTemp("", "stages")
 	if err != nil {
 		return err

@@ -1,12 +1,9 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // times measures what happens to a volume besides reading and writing. It runs on the FUSE volume, filled.
@@ -50,16 +47,7 @@ func (b *bencher) firstByte() (err error) {
 	if b.paths[fuse], err = b.attach(fuse); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(b.paths[fuse], os.O_RDONLY|unix.O_DIRECT, 0)
-	if err != nil {
-		return err
-	}
-	p, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE) // aligned, as O_DIRECT needs
-	if err != nil {
-		return errors.Join(err, f.Close())
-	}
-	_, err = f.ReadAt(p, 0)
-	return errors.Join(err, unix.Munmap(p), f.Close())
+	return firstPage(b.paths[fuse])
 }
 
 // crash ends the first node with all that it holds, without a detach, and starts it again.
