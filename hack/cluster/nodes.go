@@ -33,7 +33,7 @@ func (a *app) node() *cobra.Command {
 		}
 	}
 	cmd.AddCommand(
-		a.startNode(), a.partition(), a.exec(),
+		a.startNode(), a.partition(), a.exec(), a.root(),
 		one("stop", "shut a node down: SIGTERM to all, ten seconds, SIGKILL; drain it before if its pods shall move", "is off", machine.Stop),
 		one("poweroff", "SIGKILL a node as a whole, and detach its loops and FUSE connections", "is off", machine.PowerOff),
 		one("heal", "undo partitions of a node", "is joined to all", machine.Heal),
@@ -116,6 +116,19 @@ func (a *app) exec() *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+func (a *app) root() *cobra.Command {
+	return &cobra.Command{Use: "root NAME", Short: "print where the files of a node that is on are to be seen, its own disk included", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.look(func(r *record.Record) error {
+				p, err := machine.Running(r, args[0])
+				if err == nil {
+					_, err = fmt.Fprintf(cmd.OutOrStdout(), "/proc/%d/root\n", p.PID)
+				}
+				return err
+			})
+		}}
 }
 
 func (a *app) apiserver() *cobra.Command {

@@ -33,25 +33,32 @@ func (p progress) say(format string, args ...any) {
 func (a *app) up() *cobra.Command {
 	var nodes int
 	var quick bool
+	var own int64
 	cmd := &cobra.Command{
 		Use: "up", Short: "build what is needed, start the control plane and the nodes, and print the KUBECONFIG", Args: cobra.NoArgs,
 		Long: "Builds what is not built yet, starts what does not run, and waits until every node is Ready.\nRunning it again changes nothing.",
 	}
 	cmd.Flags().IntVar(&nodes, "nodes", 3, "how many nodes a new cluster has")
 	cmd.Flags().BoolVar(&quick, "quick", false, "a new cluster notices a dead node after 12 s and evicts its pods 5 s later, instead of Kubernetes' 50 s and 300 s")
+	cmd.Flags().Int64Var(&own, "disk", 0, "MiB of a disk of its own that each node of a new cluster has at "+machine.DataDir+", so that it can be filled and slow; 0: the machine's disk is shared")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if own != 0 && own < 256 {
+			return fmt.Errorf("--disk %d: 256 MiB at least", own)
+		}
 		if nodes < 1 || nodes > 9 {
 			return fmt.Errorf("--nodes %d: from 1 to 9", nodes)
 		}
 		return a.change(func(r *record.Record) error {
 			if len(r.Settings.Nodes) == 0 {
-				r.Settings.Quick = quick
+				r.Settings.Quick, r.Settings.Disk = quick, own
 				for i := range nodes {
 					r.Settings.Nodes = append(r.Settings.Nodes, fmt.Sprintf("n%d", i+1))
 				}
 			}
-			if (cmd.Flags().Changed("nodes") && nodes != len(r.Settings.Nodes)) || (cmd.Flags().Changed("quick") && quick != r.Settings.Quick) {
-				return fmt.Errorf("the cluster in %s was begun with other settings (%d nodes, quick %t): cluster down first", r.Dir(), len(r.Settings.Nodes), r.Settings.Quick)
+			is := r.Settings
+			changed := cmd.Flags().Changed
+			if changed("nodes") && nodes != len(is.Nodes) || changed("quick") && quick != is.Quick || changed("disk") && own != is.Disk {
+				return fmt.Errorf("the cluster in %s was begun with other settings (%d nodes, quick %t, disks of %d MiB): cluster down first", r.Dir(), len(is.Nodes), is.Quick, is.Disk)
 			}
 			return bringUp(cmd.Context(), r, progress{cmd.OutOrStdout(), time.Now()})
 		})

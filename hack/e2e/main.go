@@ -22,6 +22,7 @@ type options struct {
 	minutes                          int    // of the suite thrash
 	seed                             uint64 // of the suite thrash
 	lie                              string // of the suite thrash
+	only                             *regexp.Regexp
 }
 
 func flags(o *options) {
@@ -38,6 +39,7 @@ func flags(o *options) {
 	flag.BoolVar(&o.keep, "keep", false, "leave what a failed case made, to look at it")
 	flag.Func("set", "value for the chart, as key=value; may be repeated", func(s string) error { o.set = append(o.set, s); return nil })
 	flag.Func("run", "only cases whose names match this regular expression", func(s string) (err error) { o.run, err = regexp.Compile(s); return err })
+	flag.Func("only", "of what thrash does to a cluster, only what matches this regular expression", func(s string) (err error) { o.only, err = regexp.Compile(s); return err })
 	flag.IntVar(&o.minutes, "minutes", 20, "how long thrash hurts the cluster")
 	flag.Uint64Var(&o.seed, "seed", 1, "what thrash does, and when")
 	flag.StringVar(&o.lie, "lie", "", "lost: a write that never was is taken for acknowledged; copies: all copies of closed extents are spoiled. thrash must find it out")

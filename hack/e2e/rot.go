@@ -141,13 +141,13 @@ func (s *suite) damage(node string) (found, repaired int64, last time.Time, err 
 	return found, repaired, last, nil
 }
 
-// closed lists the data files of closed extents of a volume on a node; "" is of all volumes. A node's disk is a directory of this machine.
+// closed lists the data files of closed extents of a volume on a node that is on; "" is of all volumes.
 func (s *suite) closed(node, volume string) (out []string) {
-	config, err := s.command(s.o.cluster, "kubeconfig")
+	root, err := s.command(s.o.cluster, "node", "root", node)
 	if err != nil {
 		return nil
 	}
-	footers, err := filepath.Glob(filepath.Join(filepath.Dir(config), "nodes", node, "root/var/lib/mynetwork/*/store/ext/*", volume+"*.ftr"))
+	footers, err := filepath.Glob(filepath.Join(root, "var/lib/mynetwork/*/store/ext/*", volume+"*.ftr"))
 	if err != nil {
 		return nil
 	}

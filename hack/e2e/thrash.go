@@ -112,12 +112,12 @@ func (t *thrash) hurtFor(d time.Duration) {
 	defer cancel()
 	mine := *t.s // of the chores: its own context
 	chores.Go(func() { t.chores(ctx, &mine) })
-	faults := t.faults()
+	faults := slices.DeleteFunc(t.faults(), func(f fault) bool { return t.s.o.only != nil && !t.s.o.only.MatchString(f.name) })
 	total := 0
 	for _, f := range faults {
 		total += f.weight
 	}
-	for time.Now().Before(end) && t.s.ctx.Err() == nil && len(t.bad()) == 0 {
+	for total > 0 && time.Now().Before(end) && t.s.ctx.Err() == nil && len(t.bad()) == 0 {
 		n := t.r.IntN(total)
 		for _, f := range faults {
 			if n -= f.weight; n >= 0 {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -43,6 +45,8 @@ func (t *thrash) faults() []fault {
 		{"drain a storage node", 3, t.emptyAndFill},
 		{"storage node leaves", 1, t.evictNode},
 		{"bits flip", 2, t.rot},
+		{"disk full", 2, t.fill},
+		{"disk stands still", 2, t.slow},
 		{"pod deleted", 3, func(string) error { return t.s.deletePod(t.loads[t.r.IntN(len(t.loads))].name + "-0") }},
 	}
 }
@@ -119,6 +123,43 @@ func (t *thrash) still(node string) error {
 	t.between(time.Second, 12*time.Second)
 	if err := signal("-CONT"); err != nil && !strings.Contains(err.Error(), "it said nothing") { // it may have been replaced
 		return err
+	}
+	return t.serves(node)
+}
+
+// onDisk runs a script on a node, in the directory of its own disk.
+func (t *thrash) onDisk(node, script string) error {
+	return t.s.machine("node", "exec", node, "--", "sh", "-ec", "cd /var/lib/mynetwork; mountpoint -q . || { echo no disk of its own is mounted here; exit 1; }; "+script)
+}
+
+// fill leaves no byte of the node's disk to its store, until something else that lies there goes.
+func (t *thrash) fill(node string) error {
+	err := t.onDisk(node, `for n in 1G 256M 64M 16M 4M 1M 64K 4K; do while fallocate -o "$(stat -c %s ballast 2>/dev/null || echo 0)" -l $n ballast 2>/dev/null; do :; done; done; [ -s ballast ]`)
+	if err == nil {
+		err = t.s.until("the status of "+node+" tells that its disk is full", func() error {
+			n, err := t.s.storageNode(node)
+			if err != nil {
+				return err
+			}
+			if a := n.Status.Agent; a == nil || !slices.Contains(a.Pressure, "disk") || !meta.IsStatusConditionTrue(n.Status.Conditions, v1alpha1.ConditionUnderPressure) {
+				return fmt.Errorf("its conditions are %+v", n.Status.Conditions)
+			}
+			return nil
+		})
+		t.between(time.Second, 20*time.Second)
+	}
+	return errors.Join(err, t.onDisk(node, "rm ballast"), t.serves(node))
+}
+
+// slow has the node's disk stand still for moments, as one does that tries a bad sector again and again.
+func (t *thrash) slow(node string) error {
+	for range 2 + t.r.IntN(4) {
+		err := t.onDisk(node, "fsfreeze -f .")
+		t.between(300*time.Millisecond, 2500*time.Millisecond)
+		if err = errors.Join(err, t.onDisk(node, "fsfreeze -u .")); err != nil {
+			return err
+		}
+		t.between(100*time.Millisecond, 1500*time.Millisecond)
 	}
 	return t.serves(node)
 }

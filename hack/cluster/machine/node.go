@@ -21,6 +21,7 @@ import (
 type Config struct {
 	Name     string     `json:"name"`
 	Disk     record.Dir `json:"disk"`     // the cluster's directory, on the real machine
+	OwnDisk  int64      `json:"ownDisk"`  // MiB of the disk at DataDir; 0: it has none of its own
 	Settings string     `json:"settings"` // directory of the settings of the node's services, seen as /opt/cluster/etc
 	Services []Service  `json:"services"` // in the order of their start
 }

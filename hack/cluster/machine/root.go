@@ -25,6 +25,9 @@ func makeRoot(c Config) error {
 	if err := bind(root, root, false); err != nil {
 		return err
 	}
+	if err := ownDisk(root, c); err != nil {
+		return err
+	}
 	if err := programs(root); err != nil {
 		return err
 	}
@@ -76,6 +79,31 @@ func disk(root, name string) error {
 		return err
 	}
 	return os.Chmod(filepath.Join(root, "tmp"), 0o777|os.ModeSticky)
+}
+
+// DataDir is where a node's own disk is, if it has one.
+const DataDir = "/var/lib/mynetwork"
+
+// ownDisk mounts the node's disk, which it makes first if it is new. Its file takes the room on the machine's disk that is used in it.
+func ownDisk(root string, c Config) error {
+	if c.OwnDisk == 0 {
+		return nil
+	}
+	image, dir := filepath.Join(c.Disk.Node(c.Name), "disk.ext4"), filepath.Join(root, DataDir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	steps := [][]string{{"mount", "-o", "loop,discard,nosuid,nodev", image, dir}}
+	if _, err := os.Stat(image); err != nil { // whole or not at all
+		part := image + ".new"
+		steps = append([][]string{{"truncate", "-s", fmt.Sprint(c.OwnDisk, "M"), part}, {"mkfs.ext4", "-q", "-F", "-m", "0", part}, {"mv", part, image}}, steps...)
+	}
+	for _, s := range steps {
+		if out, err := exec.Command(s[0], s[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("the node's own disk: %s: %w: %s", s[0], err, out)
+		}
+	}
+	return nil
 }
 
 // programs shows the real machine's programs: /usr, and what lies beside it or links into it.

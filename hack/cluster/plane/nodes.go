@@ -31,7 +31,7 @@ func NodeConfig(r *record.Record, node string) (machine.Config, error) {
 	}
 	const etc, bin = "/opt/cluster/etc/", "/opt/cluster/bin/"
 	return machine.Config{
-		Name: node, Disk: r.Dir(), Settings: settings,
+		Name: node, Disk: r.Dir(), OwnDisk: r.Settings.Disk, Settings: settings,
 		Services: []machine.Service{
 			{Name: "containerd", Argv: []string{"/usr/bin/containerd", "--config", etc + "containerd.toml"},
 				Socket: "/run/containerd/containerd.sock", Import: true},

@@ -22,6 +22,7 @@ const version = 1
 type Settings struct {
 	Nodes []string `json:"nodes"` // names, in the order of their addresses
 	Quick bool     `json:"quick"` // a dead node is noticed after 12 s and its pods are evicted after 5, instead of Kubernetes' defaults
+	Disk  int64    `json:"disk"`  // MiB of the disk that each node has at /var/lib/mynetwork; 0: it is a directory of the machine's disk
 }
 
 // Record is what one run has made.
