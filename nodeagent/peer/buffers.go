@@ -17,12 +17,18 @@ type buffer struct {
 	b    []byte
 	mem  []byte // what b is part of
 	home *sync.Pool
+	lent *Shared // whose memory b is; nil: it is its own
 }
 
 func (b *buffer) free() {
-	if b != nil && b.home != nil {
-		b.home.Put(b)
+	if b == nil || b.home == nil {
+		return
 	}
+	if s := b.lent; s != nil {
+		b.b, b.lent = nil, nil
+		s.Release()
+	}
+	b.home.Put(b)
 }
 
 // classes are the capacities that are pooled, in bytes: one page or one MiB each fit with their meta.
@@ -32,8 +38,22 @@ func classSize(i int) int {
 	return [classes]int{1 << 10, 8 << 10, chunkSize, 272 << 10, 1088 << 10, 2112 << 10}[i]
 }
 
-// buffers is a set of pools, one for each size class. The zero value is ready.
-type buffers struct{ pools [classes]sync.Pool }
+// buffers is a set of pools, one for each size class, and one for what is lent. The zero value is ready.
+type buffers struct {
+	pools [classes]sync.Pool
+	lent  sync.Pool
+}
+
+// lend gives a full buffer that is a part of s, and holds s until it is freed.
+func (p *buffers) lend(s *Shared, part []byte) *buffer {
+	b, _ := p.lent.Get().(*buffer)
+	if b == nil {
+		b = &buffer{home: &p.lent}
+	}
+	s.Hold()
+	b.b, b.lent = part[:len(part):len(part)], s
+	return b
+}
 
 // get gives a buffer of length n; above the largest class it is not pooled. One of chunkSize or more ends at a multiple of pageSize.
 func (p *buffers) get(n int) *buffer {

@@ -129,18 +129,29 @@ func (c *Conn) Close() error {
 // Send queues a request and returns. The parts are copied; the first one is the meta. It does not block: ErrBusy says that nothing was sent
 // because the queue or the table of outstanding requests is full. When it returns nil, cb runs once.
 func (c *Conn) Send(typ uint8, cb Callback, parts ...[]byte) error {
-	return c.submit(typ, 0, cb, nil, parts)
+	return c.submit(typ, 0, cb, nil, parts, nil)
 }
 
 // SendExpect is Send for a request whose reply will have about expect bytes, so that the other side can count it
 // against this node's limits. Use it for what reads more than a few KiB.
 func (c *Conn) SendExpect(typ uint8, expect int, cb Callback, parts ...[]byte) error {
-	return c.submit(typ, expect, cb, nil, parts)
+	return c.submit(typ, expect, cb, nil, parts, nil)
+}
+
+// SendShared is SendExpect for a request whose body ends in s, which is not copied: it is held until it was sent, or the connection has
+// ended. It is not held when an error is returned. nil is nothing.
+func (c *Conn) SendShared(typ uint8, expect int, cb Callback, s *Shared, parts ...[]byte) error {
+	return c.submit(typ, expect, cb, nil, parts, s)
 }
 
 // SendWait is SendExpect, but waits for room until the context ends.
 func (c *Conn) SendWait(ctx context.Context, typ uint8, expect int, cb Callback, parts ...[]byte) error {
-	return c.submitWait(ctx, typ, expect, cb, nil, parts)
+	return c.submitWait(ctx, typ, expect, cb, nil, parts, nil)
+}
+
+// SendSharedWait is SendShared, but waits for room until the context ends.
+func (c *Conn) SendSharedWait(ctx context.Context, typ uint8, expect int, cb Callback, s *Shared, parts ...[]byte) error {
+	return c.submitWait(ctx, typ, expect, cb, nil, parts, s)
 }
 
 // Call sends a request, waits for room and for the reply. When the context ends first, the reply is dropped when it comes.
@@ -151,7 +162,7 @@ func (c *Conn) Call(ctx context.Context, typ uint8, parts ...[]byte) (Response, 
 // CallExpect is Call for a reply of about expect bytes; see SendExpect.
 func (c *Conn) CallExpect(ctx context.Context, typ uint8, expect int, parts ...[]byte) (Response, error) {
 	w := c.waiters.Get().(*waiter)
-	if err := c.submitWait(ctx, typ, expect, nil, w, parts); err != nil {
+	if err := c.submitWait(ctx, typ, expect, nil, w, parts, nil); err != nil {
 		c.waiters.Put(w)
 		return Response{}, err
 	}
@@ -183,9 +194,9 @@ func (c *Conn) InstallGrant(ctx context.Context, grant []byte) error {
 	return nil
 }
 
-func (c *Conn) submitWait(ctx context.Context, typ uint8, expect int, cb Callback, w *waiter, parts [][]byte) error {
+func (c *Conn) submitWait(ctx context.Context, typ uint8, expect int, cb Callback, w *waiter, parts [][]byte, s *Shared) error {
 	for {
-		err := c.submit(typ, expect, cb, w, parts)
+		err := c.submit(typ, expect, cb, w, parts, s)
 		if !errors.Is(err, ErrBusy) {
 			return err
 		}
@@ -217,8 +228,8 @@ func (c *Conn) submitWait(ctx context.Context, typ uint8, expect int, cb Callbac
 	}
 }
 
-func (c *Conn) submit(typ uint8, expect int, cb Callback, w *waiter, parts [][]byte) error {
-	n, err := c.total(parts)
+func (c *Conn) submit(typ uint8, expect int, cb Callback, w *waiter, parts [][]byte, s *Shared) error {
+	n, err := c.total(parts, s)
 	if err != nil {
 		return err
 	}
@@ -234,7 +245,7 @@ func (c *Conn) submit(typ uint8, expect int, cb Callback, w *waiter, parts [][]b
 		return err
 	}
 	h := header{typ: typ, body: uint32(n), expect: uint32(expect), id: c.seat(cb, w, n)}
-	c.push(&h, parts)
+	c.push(&h, parts, s)
 	c.kick(c.outstanding == 1)
 	return nil
 }
@@ -349,7 +360,7 @@ func (c *Conn) tick() {
 		c.mu.Lock()
 		c.pinging = false
 		c.mu.Unlock()
-	}, nil, nil)
+	}, nil, nil, nil)
 	if err != nil { // the queue is full: there is traffic enough
 		c.mu.Lock()
 		c.pinging = false

@@ -200,9 +200,12 @@ func (l *link) signalQuiet() {
 	}
 }
 
-// total is the length of parts in bytes; ErrTooLarge if the other side does not take it.
-func (l *link) total(parts [][]byte) (int, error) {
+// total is the length of parts and s in bytes; ErrTooLarge if the other side does not take it.
+func (l *link) total(parts [][]byte, s *Shared) (int, error) {
 	n := 0
+	if s != nil {
+		n = len(s.B)
+	}
 	for _, p := range parts {
 		n += len(p)
 	}
@@ -231,8 +234,18 @@ func (l *link) append(p []byte) {
 	}
 }
 
-// push queues a frame. The caller holds mu.
-func (l *link) push(h *header, parts [][]byte) {
+// lend puts s at the end of the queue, in chunks, without a copy. The caller holds mu.
+func (l *link) lend(s *Shared) {
+	l.queued += len(s.B)
+	for p := s.B; len(p) > 0; {
+		n := min(chunkSize, len(p))
+		l.queue = append(l.queue, l.bufs.lend(s, p[:n]))
+		p = p[n:]
+	}
+}
+
+// push queues a frame, of which s, if there is one, is the end. The caller holds mu.
+func (l *link) push(h *header, parts [][]byte, s *Shared) {
 	if len(parts) > 0 {
 		h.meta = uint32(len(parts[0]))
 	}
@@ -241,6 +254,9 @@ func (l *link) push(h *header, parts [][]byte) {
 	l.append(b[:])
 	for _, p := range parts {
 		l.append(p)
+	}
+	if s != nil {
+		l.lend(s)
 	}
 }
 
@@ -332,18 +348,20 @@ func (l *link) flush(inline bool) {
 				l.signalRoom()
 			}
 		}
+		more := len(l.queue) > 0
 		l.mu.Unlock()
-		if err := l.send(chunk, inline); err != nil {
+		if err := l.send(chunk, more, inline); err != nil {
 			l.fail(errors.Join(ErrLost, err))
 		}
 	}
 }
 
-func (l *link) send(chunk *buffer, inline bool) (err error) {
+// send writes a chunk; more tells that another one follows at once.
+func (l *link) send(chunk *buffer, more, inline bool) (err error) {
 	l.writes.Add(1)
 	defer l.writes.Add(1)
 	if chunk != nil {
-		l.raw.begin(len(chunk.b))
+		l.raw.begin(len(chunk.b), more)
 		_, err = l.tls.Write(chunk.b)
 		chunk.free()
 	}

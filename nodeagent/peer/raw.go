@@ -11,8 +11,8 @@ import (
 // rawConn lies between TLS and the socket. Once async, a Write never blocks: what the kernel does not take is kept, and
 // drain sends it. So a goroutine that must not wait for the other side can still seal and send by itself.
 //
-// TLS writes each record by itself. As long as more of a chunk is to come, the kernel is told so: it sends the chunk as a whole, and
-// the other side is woken once for it.
+// TLS writes each record by itself. As long as more of a chunk is to come, or another chunk, the kernel is told so: it sends them as a
+// whole, and the other side is woken once for it.
 type rawConn struct {
 	net.Conn
 	beforeRead func() // runs before each read from the socket, which may block
@@ -24,7 +24,7 @@ type rawConn struct {
 	async  bool
 	rest   []byte // sealed, not yet sent
 	spare  []byte
-	left   int    // bytes of the chunk that TLS has not written yet
+	left   int    // bytes of the chunk that TLS has not written yet, and one if another chunk follows
 	try    []byte // argument of tryFn
 	tryN   int
 	tryErr error
@@ -86,10 +86,13 @@ func (r *rawConn) Write(p []byte) (int, error) {
 // recordCost is what TLS 1.3 adds to a record: header, type and tag. If it were less, the last bytes of a chunk would be held back.
 const recordCost = 5 + 1 + 16
 
-// begin tells that TLS will write a chunk of n bytes.
-func (r *rawConn) begin(n int) {
+// begin tells that TLS will write a chunk of n bytes, and whether another one will follow.
+func (r *rawConn) begin(n int, more bool) {
 	r.mu.Lock()
 	r.left = n
+	if more {
+		r.left++
+	}
 	r.mu.Unlock()
 }
 

@@ -172,7 +172,7 @@ func (c *serverConn) hold(room <-chan struct{}) error {
 }
 
 func (c *serverConn) reply(r *Request, status uint16, parts [][]byte) {
-	n, err := c.total(parts)
+	n, err := c.total(parts, nil)
 	if err != nil {
 		status, parts, n = StatusTooLarge, nil, 0
 	}
@@ -193,7 +193,7 @@ func (c *serverConn) respond(typ uint8, id uint64, status uint16, n int, parts [
 		return
 	}
 	h := header{typ: typ, flags: flagResponse, status: status, id: id, body: uint32(n)}
-	c.push(&h, parts)
+	c.push(&h, parts, nil)
 	c.kick(c.serving == 0)
 }
 

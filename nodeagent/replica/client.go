@@ -21,6 +21,19 @@ type Transport interface {
 	Send(s block.StoreID, typ Type, done Done, parts ...[]byte)
 }
 
+// Target is one of the stores that SendAll sends to.
+type Target struct {
+	Store block.StoreID
+	Head  []byte // the first part for this store, at most AppendHeadSize bytes
+	Done  Done
+}
+
+// Sharer is a Transport that sends large requests, which are the same but for their heads, from one copy.
+type Sharer interface {
+	// SendAll is Send to each target in order, of its head and then the parts. It may change to.
+	SendAll(typ Type, to []Target, parts ...[]byte)
+}
+
 // Done takes the outcome of a request. err is set, and wraps ErrUnreachable, when no answer came.
 type Done func(st Status, body []byte, err error)
 

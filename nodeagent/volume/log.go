@@ -26,6 +26,7 @@ type logState struct {
 	cipher   []byte     // stored pages of the record, where they differ from the ring's
 	rows     []byte
 	parts    [2 + journal.MaxRecordPages][]byte // of the request being sent
+	targets  []replica.Target                   // of a large one
 }
 
 // openBlock is a block that is not sealed yet. rows grows; the rest is fixed.
@@ -136,18 +137,32 @@ func isContent(t journal.Type) bool {
 	return t == journal.TypeWrite || t == journal.TypeDiscard || t == journal.TypeSnapshot
 }
 
+// sharedPages is from how many pages on a record is copied once for all replicas.
+const sharedPages = 8
+
 func (e *Engine) send(epoch block.Epoch, rec []byte, payload [][]byte) {
 	list := &e.log.parts
 	n := 2 + copy(list[2:], payload)
 	list[1] = rec
+	all, shared := e.Client.Transport.(replica.Sharer)
+	shared = shared && len(payload) >= sharedPages
+	to := e.log.targets[:0]
 	for _, w := range e.log.senders {
 		if w.failed {
 			continue
 		}
 		h := replica.Head{Store: w.store, Epoch: epoch, Extent: w.extent}
 		replica.PutAppendHead(w.head[:], &h, len(rec))
+		if shared {
+			to = append(to, replica.Target{Store: w.store, Head: w.head[:], Done: w.done})
+			continue
+		}
 		list[0] = w.head[:]
 		e.Client.Transport.Send(w.store, replica.TypeAppend, w.done, list[:n]...)
+	}
+	if len(to) > 0 {
+		all.SendAll(replica.TypeAppend, to, list[1:n]...)
+		e.log.targets = to
 	}
 }
 

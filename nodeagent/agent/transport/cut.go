@@ -22,7 +22,10 @@ type Cut struct {
 	mu  sync.RWMutex // held for reading while a done runs
 }
 
-var _ replica.Transport = (*Cut)(nil)
+var (
+	_ replica.Transport = (*Cut)(nil)
+	_ replica.Sharer    = (*Cut)(nil)
+)
 
 // NewCut decorates a transport.
 func NewCut(t replica.Transport) *Cut {
@@ -60,6 +63,23 @@ func (w *cutCall) finish(st replica.Status, body []byte, err error) {
 		st, body, err = 0, nil, fmt.Errorf("the volume is closing: %w", replica.ErrUnreachable)
 	}
 	done(st, body, err)
+}
+
+// SendAll implements replica.Sharer.
+func (c *Cut) SendAll(typ replica.Type, to []replica.Target, parts ...[]byte) {
+	all, ok := c.Transport.(replica.Sharer)
+	if !ok || c.cut.Load() {
+		for i := range to {
+			c.Send(to[i].Store, typ, to[i].Done, append([][]byte{to[i].Head}, parts...)...)
+		}
+		return
+	}
+	for i := range to {
+		w := c.calls.Get().(*cutCall)
+		w.done = to[i].Done
+		to[i].Done = w.cb
+	}
+	all.SendAll(typ, to, parts...)
 }
 
 // Send implements replica.Transport.

@@ -11,7 +11,8 @@
 //  1. Requests of one caller to one store and class arrive in the order of their Sends: a caller whose earlier request
 //     waits in a lane goes through that lane.
 //  2. done is called exactly once for each Send. An error wraps replica.ErrUnreachable.
-//  3. Send copies what it is given and does not wait for a network or, but for local reads, a disk.
+//  3. Send and SendAll copy what they are given, SendAll once for all of its stores, and do not wait for a network or, but for local
+//     reads, a disk.
 //  4. What waits is bounded by MaxWaiting bytes per lane; beyond it a request fails.
 //
 // Concurrency: Transport and Cut are safe for concurrent use. After Close every request fails.

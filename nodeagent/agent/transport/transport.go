@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -53,6 +52,7 @@ type Transport struct {
 	calls  sync.Pool // *call
 	locals sync.Pool // *replyTo
 	bodies bodies
+	shared sync.Pool // *parcel
 
 	mu     sync.Mutex
 	closed bool
@@ -66,12 +66,16 @@ type remoteKey struct {
 	class peer.Class
 }
 
-var _ replica.Transport = (*Transport)(nil)
+var (
+	_ replica.Transport = (*Transport)(nil)
+	_ replica.Sharer    = (*Transport)(nil)
+)
 
 // New makes a transport.
 func New(o Options) *Transport {
 	t := &Transport{opt: o, remote: map[remoteKey]*lane{}, local: map[block.StoreID]*lane{}}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
+	t.shared.New = func() any { return newParcel(t) }
 	t.locals.New = func() any { return &replyTo{t: t} }
 	t.calls.New = func() any {
 		c := &call{t: t}
@@ -96,12 +100,17 @@ func (t *Transport) Send(s block.StoreID, typ replica.Type, done replica.Done, p
 		t.sendLocal(s, l, typ, done, parts)
 		return
 	}
+	t.sendAway(s, typ, done, nil, parts)
+}
+
+// sendAway sends to a store of another node.
+func (t *Transport) sendAway(s block.StoreID, typ replica.Type, done replica.Done, p *parcel, parts [][]byte) {
 	node, ok := t.opt.Owner(s)
 	if !ok {
 		t.fail(done, fmt.Errorf("store %s: no known node has it: %w", s, replica.ErrUnreachable))
 		return
 	}
-	t.sendRemote(node, typ, done, parts)
+	t.sendRemote(node, typ, done, p, parts)
 }
 
 // fail answers from a goroutine: a caller may hold locks that done takes.
@@ -157,7 +166,7 @@ func expected(typ replica.Type, parts [][]byte) int {
 	return int(min(binary.LittleEndian.Uint32(last[len(last)-4:]), replica.MaxRead))
 }
 
-func (t *Transport) sendRemote(node string, typ replica.Type, done replica.Done, parts [][]byte) {
+func (t *Transport) sendRemote(node string, typ replica.Type, done replica.Done, p *parcel, parts [][]byte) {
 	expect := expected(typ, parts)
 	class := peer.Small
 	if expect >= bulkRead {
@@ -169,7 +178,7 @@ func (t *Transport) sendRemote(node string, typ replica.Type, done replica.Done,
 		if err == nil {
 			c := t.calls.Get().(*call)
 			c.done = done
-			if err = conn.SendExpect(typ, expect, c.cb, parts...); err == nil {
+			if err = conn.SendShared(typ, expect, c.cb, p.tail(), parts...); err == nil {
 				return
 			}
 			c.done = nil
@@ -180,7 +189,7 @@ func (t *Transport) sendRemote(node string, typ replica.Type, done replica.Done,
 			return
 		}
 	}
-	l.add(typ, expect, done, parts)
+	l.add(typ, expect, done, p, parts)
 }
 
 func (t *Transport) lane(node string, class peer.Class) *lane {
@@ -206,7 +215,7 @@ func (t *Transport) drain(k remoteKey, items []item) {
 			c := t.calls.Get().(*call)
 			c.done = it.done
 			ctx, cancel := context.WithTimeout(t.ctx, sendWait)
-			err = conn.SendWait(ctx, it.typ, it.expect, c.cb, *it.body)
+			err = conn.SendSharedWait(ctx, it.typ, it.expect, c.cb, it.parcel.tail(), *it.body)
 			cancel()
 			if err == nil {
 				continue
@@ -223,7 +232,12 @@ func (t *Transport) sendLocal(s block.StoreID, l Local, typ replica.Type, done r
 		l.HandleOwn(t.opt.Self, typ, parts[0], t.replier(done)) // the caller waits for the answer anyway
 		return
 	}
+	t.localLane(s).add(typ, 0, done, nil, parts)
+}
+
+func (t *Transport) localLane(s block.StoreID) *lane {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	ln := t.local[s]
 	if ln == nil {
 		ln = &lane{t: t, wake: make(chan struct{}, 1)}
@@ -234,8 +248,7 @@ func (t *Transport) sendLocal(s block.StoreID, l Local, typ replica.Type, done r
 		}
 		t.local[s] = ln
 	}
-	t.mu.Unlock()
-	ln.add(typ, 0, done, parts)
+	return ln
 }
 
 func (t *Transport) handle(s block.StoreID, it *item) {
@@ -244,7 +257,11 @@ func (t *Transport) handle(s block.StoreID, it *item) {
 		it.done(0, nil, fmt.Errorf("store %s is closed: %w", s, replica.ErrUnreachable))
 		return
 	}
-	l.HandleOwn(t.opt.Self, it.typ, *it.body, t.replier(it.done))
+	body := *it.body
+	if it.parcel != nil {
+		body = it.parcel.whole()
+	}
+	l.HandleOwn(t.opt.Self, it.typ, body, t.replier(it.done))
 }
 
 // replyTo hands a local answer to a done.
@@ -276,90 +293,4 @@ func (r *replyTo) Reply(st replica.Status, parts ...[]byte) {
 		}
 		done(st, body, nil)
 	}
-}
-
-// lane is a queue that one goroutine empties in order, from the first use to the end of the transport.
-type lane struct {
-	t       *Transport
-	run     func(items []item) // hands on all items, in order
-	waiting atomic.Int64       // items that run has not finished with
-	wake    chan struct{}
-
-	mu      sync.Mutex
-	items   []item
-	spare   []item
-	bytes   int
-	started bool
-	ended   bool
-}
-
-type item struct {
-	typ    replica.Type
-	expect int
-	done   replica.Done
-	body   *[]byte
-}
-
-func (l *lane) add(typ replica.Type, expect int, done replica.Done, parts [][]byte) {
-	n := 0
-	for _, p := range parts {
-		n += len(p)
-	}
-	l.mu.Lock()
-	if !l.started {
-		l.started, l.ended = true, !l.t.spawn(l.loop)
-	}
-	if l.ended || l.bytes+n > MaxWaiting {
-		l.mu.Unlock()
-		l.t.fail(done, fmt.Errorf("%w: too much waits for it, or it is closing", replica.ErrUnreachable))
-		return
-	}
-	body := l.t.bodies.get(n)
-	for _, p := range parts {
-		*body = append(*body, p...)
-	}
-	l.bytes += n
-	l.waiting.Add(1)
-	l.items = append(l.items, item{typ, expect, done, body})
-	l.mu.Unlock()
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
-}
-
-// loop hands on what is added. When the transport closes, run fails what is left.
-func (l *lane) loop() {
-	for closing := false; !closing; {
-		select {
-		case <-l.wake:
-		case <-l.t.ctx.Done():
-			closing = true
-		}
-		for l.pass(closing) {
-		}
-	}
-}
-
-// pass hands on what is there, and reports whether there was something. closing ends the lane once it is empty.
-func (l *lane) pass(closing bool) bool {
-	l.mu.Lock()
-	items := l.items
-	if len(items) == 0 {
-		l.ended = closing
-		l.mu.Unlock()
-		return false
-	}
-	l.items, l.spare, l.bytes = l.spare[:0], nil, 0
-	l.mu.Unlock()
-	l.run(items)
-	for i := range items {
-		l.t.bodies.put(items[i].body)
-	}
-	l.waiting.Add(-int64(len(items)))
-	clear(items)
-	l.mu.Lock()
-	l.spare = items[:0]
-	l.mu.Unlock()
-	return true
 }
