@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // TestCall: what is asked arrives in its parts, and the reply comes back.
@@ -228,4 +230,30 @@ func TestSecondReply(t *testing.T) {
 	if !<-found {
 		t.Error("a second reply was taken")
 	}
+}
+
+// TestMore: a handler sees that another request has arrived behind its own. Control: before it was sent it does not.
+func TestMore(t *testing.T) {
+	first, second := make(chan bool), make(chan struct{})
+	r := newRig(t, handlerFunc(func(_ Identity, q *Request) {
+		if q.Type == 1 {
+			first <- q.More()
+			<-second
+			for !q.More() {
+				runtime.Gosched()
+			}
+		}
+		echo(Identity{}, q)
+	}), Settings{PingInterval: time.Hour}, ServerOptions{})
+	c := r.dial(t, Settings{PingInterval: time.Hour})
+	done := make(chan error, 2)
+	cb := func(_ uint16, _ []byte, err error) { done <- err }
+	must(t, c.Send(1, cb))
+	if <-first {
+		t.Error("control: something follows what is alone")
+	}
+	must(t, c.Send(2, cb))
+	close(second)
+	must(t, <-done)
+	must(t, <-done)
 }

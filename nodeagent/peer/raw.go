@@ -58,6 +58,23 @@ func (r *rawConn) Read(p []byte) (int, error) {
 	return r.Conn.Read(p)
 }
 
+// unread is how many bytes the kernel has that were not read yet, as far as that is known.
+func (r *rawConn) unread() (n int) {
+	if r.sys == nil {
+		return 0
+	}
+	err := r.sys.Control(func(fd uintptr) {
+		var err error
+		if n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ); err != nil {
+			n = 0
+		}
+	})
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // Write implements net.Conn.
 func (r *rawConn) Write(p []byte) (int, error) {
 	r.mu.Lock()

@@ -68,6 +68,9 @@ func (r *Request) Reply(status uint16, parts ...[]byte) {
 	r.finish(stateReplied)
 }
 
+// More tells whether more of what the node sends on this connection is here already. Not after Reply.
+func (r *Request) More() bool { return r.conn.raw.unread() > 0 }
+
 // Release ends the use of Body.
 func (r *Request) Release() {
 	r.buf.free()

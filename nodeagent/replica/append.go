@@ -97,7 +97,7 @@ func (s *Server) stage(use store.Use, h *Head, r *journal.Record, rec, payload [
 	if err != nil {
 		return fmt.Errorf("seq %d of %s: %w", r.Seq, h.Extent, err)
 	}
-	s.wait(waiting{lsn: lsn, to: to, seq: r.Seq})
+	s.wait(waiting{lsn: lsn, to: to, seq: r.Seq, payload: len(payload)})
 	return nil
 }
 

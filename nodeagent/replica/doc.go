@@ -7,5 +7,7 @@
 // the store's commit has made it durable. It decides nothing itself: pulling, cutting and freeing are orders of the
 // volume's writer, under its epoch.
 //
+// One commit is under way at a time, and what comes meanwhile is in the next one. Large appends that others follow gather for it: see wait.
+//
 // Concurrency: Server and Client are safe for concurrent use. Handle must not block, so pulls and scrubs run as tasks.
 package replica

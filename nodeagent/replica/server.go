@@ -46,23 +46,29 @@ type Server struct {
 	mu      sync.Mutex // admission: the promise check and the staging are one step
 	contact map[block.VolumeID]time.Duration
 	pending []waiting
-	blocked []blocked // appends that wait for room in the store's log, in order
-	stopped bool
+	asked   bool // one of pending must not wait for others to come
+	// gathered is the payload of what is pending, in bytes.
+	gathered int
+	blocked  []blocked // appends that wait for room in the store's log, in order
+	stopped  bool
 
 	layout              Layout // nil: none is followed
 	noted, acknowledged uint64 // its version that was noted, and that is durable
 
-	commit task.Signal
-	tidy   task.Signal
-	hurry  task.Signal // tidying must not wait for a pause
+	patience time.Duration // gatherTime
+	commit   task.Signal
+	tidy     task.Signal
+	hurry    task.Signal // tidying must not wait for a pause
 }
 
 // waiting is an answer that is due when its LSN is durable.
 type waiting struct {
-	lsn   store.LSN
-	to    Replier
-	seq   uint64                 // appends: the durable sequence to answer
-	state func() (State, Status) // others: made at the time of the answer
+	lsn store.LSN
+	to  Replier
+	seq uint64 // appends: the durable sequence to answer
+	// payload is how many bytes an append has beside its record.
+	payload int
+	state   func() (State, Status) // others: made at the time of the answer
 }
 
 // blocked is an append that the store had no room for yet. It owns body.
@@ -75,7 +81,7 @@ type blocked struct {
 
 // NewServer makes the door of st and starts its commit and tidy tasks. client reaches the stores to pull from.
 func NewServer(env task.Env, st *store.Store, id block.StoreID, auth Authorizer, client *Client) *Server {
-	s := &Server{env: env, store: st, id: id, auth: auth, client: client, contact: make(map[block.VolumeID]time.Duration),
+	s := &Server{env: env, store: st, id: id, auth: auth, client: client, contact: make(map[block.VolumeID]time.Duration), patience: gatherTime,
 		commit: env.NewSignal(), tidy: env.NewSignal(), hurry: env.NewSignal()}
 	env.Go("commit", s.commitLoop)
 	env.Go("tidy", s.tidyLoop)
@@ -111,10 +117,11 @@ func (s *Server) commitLoop() {
 	for {
 		s.commit.Wait()
 		for {
+			s.gather()
 			s.mu.Lock()
 			batch = append(batch[:0], s.pending...)
 			clear(s.pending)
-			s.pending = s.pending[:0]
+			s.pending, s.asked, s.gathered = s.pending[:0], false, 0
 			stopped := s.stopped
 			s.mu.Unlock()
 			if len(batch) == 0 {
@@ -325,16 +332,6 @@ func (s *Server) admitAs(h *Head, fresh bool) error {
 	}
 	s.contact[h.Extent.Volume] = s.env.Now()
 	return nil
-}
-
-// wait registers an answer that is due once lsn is durable. The caller holds s.mu.
-func (s *Server) wait(w waiting) {
-	if s.stopped {
-		s.refuse(w.to, errStopped)
-		return
-	}
-	s.pending = append(s.pending, w)
-	s.commit.Notify()
 }
 
 func (s *Server) state(x block.ExtentID) State {
