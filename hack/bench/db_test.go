@@ -107,3 +107,17 @@ func TestPrintLong(t *testing.T) {
 		}
 	}
 }
+
+func TestTimes(t *testing.T) {
+	if a, b := times(3, 1.64), times(0, 5); a != "3 | 4.9" || b != " | " {
+		t.Errorf("%q, %q", a, b)
+	}
+	deep, alone := 0.0, 0.0
+	for _, s := range stages() {
+		deep += s.deep
+		alone += s.alone
+	}
+	if deep == 0 || alone != 2 { // the agents, and the front end
+		t.Errorf("%v stages at depth 32, %v at depth 1", deep, alone)
+	}
+}
