@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -186,32 +187,37 @@ func parseScale(ctx context.Context, args []string) (s *scaling, docs string, er
 func (s *scaling) measure() (err error) {
 	taken := time.Now().Format("2 January 2006") + ", commit " + commit()
 	for _, part := range s.parts {
-		switch part {
+		s.figures.Taken[part] = taken
+		switch f := &s.figures; part {
 		case "agents":
-			s.figures.Agents, err = each(s.agents, s.agentsOf)
+			f.Agents, err = each(f.Agents, s.agents, s.agentsOf, func(r agentsRow) int64 { return int64(r.Agents) })
 		case "volumes":
-			s.figures.Volumes, err = each(s.volumes, s.volumesOf)
+			f.Volumes, err = each(f.Volumes, s.volumes, s.volumesOf, func(r volumesRow) int64 { return int64(r.Volumes) })
 		case "sizes":
-			s.figures.Sizes, err = each(s.sizes, s.sizesOf)
+			f.Sizes, err = each(f.Sizes, s.sizes, s.sizesOf, func(r sizesRow) int64 { return r.Size })
 		}
 		if err != nil {
 			return err
 		}
-		s.figures.Taken[part] = taken
 	}
 	return nil
 }
 
-// each measures a row for each number.
-func each[R any](list []int64, row func(n int64) (R, error)) (rows []R, err error) {
+// each measures a row for each number, in place of the one that there was.
+func each[R any](rows []R, list []int64, measure func(n int64) (R, error), number func(R) int64) ([]R, error) {
 	for _, n := range list {
 		begin := time.Now()
-		r, err := row(n)
+		r, err := measure(n)
 		if err != nil {
 			return rows, err
 		}
 		fmt.Fprintf(os.Stderr, "%+v, in %s\n", r, time.Since(begin).Round(time.Second))
-		rows = append(rows, r)
+		i, there := slices.BinarySearchFunc(rows, n, func(r R, n int64) int { return cmp.Compare(number(r), n) })
+		if there {
+			rows[i] = r
+		} else {
+			rows = slices.Insert(rows, i, r)
+		}
 	}
 	return rows, nil
 }

@@ -40,6 +40,25 @@ func TestIdleOf(t *testing.T) {
 	}
 }
 
+func TestEach(t *testing.T) {
+	number := func(r agentsRow) int64 { return int64(r.Agents) }
+	measure := func(n int64) (agentsRow, error) {
+		if n == 9 {
+			return agentsRow{}, os.ErrDeadlineExceeded
+		}
+		return agentsRow{Agents: int(n), Mean: idle{RSS: 2}}, nil
+	}
+	rows := []agentsRow{{Agents: 3, Mean: idle{RSS: 1}}, {Agents: 12, Mean: idle{RSS: 1}}}
+	rows, err := each(rows, []int64{6, 12, 9, 24}, measure, number)
+	if err == nil {
+		t.Error("an error is none")
+	}
+	want := []agentsRow{{Agents: 3, Mean: idle{RSS: 1}}, {Agents: 6, Mean: idle{RSS: 2}}, {Agents: 12, Mean: idle{RSS: 2}}}
+	if !slices.Equal(rows, want) { // what was measured before the error stays, what was not stays as it was
+		t.Errorf("%+v", rows)
+	}
+}
+
 func figuresOfScale() *scaleFigures {
 	return &scaleFigures{
 		Taken:  map[string]string{"agents": "today", "volumes": "today", "sizes": "today"},
