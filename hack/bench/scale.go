@@ -94,7 +94,7 @@ func allParts() []string { return []string{"agents", "volumes", "sizes"} }
 // scaleCommand measures how things grow with the number of agents, of volumes, and with the size of a volume.
 func scaleCommand(ctx context.Context, w io.Writer, args []string) error {
 	s, docs, err := parseScale(ctx, args)
-	if err == nil {
+	if err == nil && len(s.parts) > 0 {
 		err = preflight(s.options)
 	}
 	if err != nil {
@@ -107,18 +107,20 @@ func scaleCommand(ctx context.Context, w io.Writer, args []string) error {
 		}
 	}
 	err = s.measure()
-	scaleTables(w, &s.figures) // also what there is before an error
-	if err != nil || docs == "" {
+	scaleTables(w, &s.figures)
+	if docs == "" {
 		return err
 	}
-	b, err := json.MarshalIndent(&s.figures, "", "  ")
+	return errors.Join(err, s.figures.write(file), document(docs, &s.figures)) // what was measured before an error was measured
+}
+
+// write keeps the figures in a file.
+func (f *scaleFigures) write(file string) error {
+	b, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(file, append(b, '\n'), 0o644); err != nil {
-		return err
-	}
-	return document(docs, &s.figures)
+	return os.WriteFile(file, append(b, '\n'), 0o644)
 }
 
 // read takes the figures of a file.

@@ -128,6 +128,11 @@ func charts(f *scaleFigures) (list []plot.Chart) {
 		list = append(list,
 			plot.Chart{Title: "Attach, to the first byte, ms", X: "size, thin", Ticks: binary, Lines: []plot.Line{
 				line("empty", rows, at, func(r sizesRow) float64 { return r.AttachEmpty }), line("clean", rows, at, func(r sizesRow) float64 { return r.AttachClean }), line("after a crash", rows, at, func(r sizesRow) float64 { return r.AttachCrash })}},
+			plot.Chart{Title: "Snapshot and clone, ms", X: "size, thin", Ticks: binary, Lines: []plot.Line{
+				line("snapshot", rows, at, func(r sizesRow) float64 { return r.Snapshot }), line("clone, just written", rows, at, func(r sizesRow) float64 { return r.Clone }), line("again", rows, at, func(r sizesRow) float64 { return r.CloneAgain }),
+				aim(line("aim", rows, at, func(sizesRow) float64 { return 50 }))}},
+			plot.Chart{Title: "Memory after scattered writes, MiB", X: "size, thin", Ticks: binary, Lines: []plot.Line{
+				line("first", rows, at, func(r sizesRow) float64 { return r.First }), line("others", rows, at, func(r sizesRow) float64 { return r.Others })}},
 			plot.Chart{Title: "4 KiB latency, p50, µs", X: "size, thin", Ticks: binary, Lines: []plot.Line{
 				line("read", rows, at, func(r sizesRow) float64 { return r.ReadP50 }), line("write and flush", rows, at, func(r sizesRow) float64 { return r.SyncP50 })}})
 	}

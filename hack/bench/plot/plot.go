@@ -36,7 +36,7 @@ type Chart struct {
 // Size of a chart, and of the part of it that has the lines, in pixels.
 const (
 	width, height            = 430, 270
-	left, right, top, bottom = 58, 16, 34, 42
+	left, right, top, bottom = 58, 26, 34, 42
 	columns                  = 2
 )
 

@@ -29,7 +29,7 @@ func TestDrawIsXML(t *testing.T) {
 		}
 	}
 	// The ends of the axis: 1 is at its left, 100 at its right, and 0 at the bottom.
-	for _, want := range []string{"a &lt; b &amp; c", "1 GiB", `points="58.0,228.0 `, ` 414.0,34.0"`, "stroke-dasharray"} {
+	for _, want := range []string{"a &lt; b &amp; c", "1 GiB", `points="58.0,228.0 `, ` 404.0,34.0"`, "stroke-dasharray"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
 		}
