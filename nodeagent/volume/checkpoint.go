@@ -113,7 +113,7 @@ func (e *Engine) dropOld(a blockmap.Addr) {
 		}
 	}
 	e.cat.drop(a.Block())
-	e.garbage += block.PageSize
+	e.tidy.garbage += block.PageSize
 }
 
 // indexWriter writes what merges emit: map nodes many to a block, pages of the table and the directory one by one.

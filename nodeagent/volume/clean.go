@@ -11,6 +11,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/core/throttle"
 )
 
 // Cleaning returns space. Pages that no root names any more lie in closed extents between pages that are named; a pass
@@ -47,21 +48,22 @@ func (e *Engine) clean(c *cleaner) (freed int64, err error) {
 		return 0, err
 	}
 	defer e.release()
-	if err := e.checkpointNow(nil); err != nil {
-		return 0, err
+	if !c.beside || !e.followsOn() {
+		if err := e.checkpointNow(nil); err != nil {
+			return 0, err
+		}
 	}
 	e.mu.Lock()
-	e.garbage, e.lastClean = 0, e.Env.Now()
+	e.tidy.begin(e.Env.Now())
 	e.mu.Unlock()
 	if err := c.choose(); err != nil || len(c.victims) == 0 {
 		return 0, errors.Join(err, e.freeCondemned())
 	}
-	if c.more {
-		e.mu.Lock()
-		e.garbage += cleanWorth + 1 // there is work for another pass
-		e.mu.Unlock()
-	}
-	if err := c.copyAll(); err != nil {
+	err = c.copyAll()
+	e.mu.Lock()
+	e.tidy.ended(e.Env.Now(), err == nil, c.cut || c.more)
+	e.mu.Unlock()
+	if err != nil {
 		return 0, err
 	}
 	return c.freed, e.freeCondemned()
@@ -76,9 +78,15 @@ type cleaner struct {
 	roots   []journal.MapRoot
 	freed   int64
 	live    int64           // of freed, as pages that are copied
-	more    bool            // there are more victims than a pass takes
+	more    bool            // there are more victims than the pass takes
 	target  int64           // percent: fuller extents are left alone
+	beside  bool            // the pass goes on beside writes, and nobody waits for it
+	cut     bool            // it ends early
 	on      []block.StoreID // only extents with a copy there; nil: all
+
+	rules    throttle.Rules
+	pressure float64 // see pressureOf
+	least    float64 // see leastRate
 
 	elsewhere uint64 // a block that was looked at and has not moved: what it is named by names no other
 
@@ -138,10 +146,28 @@ func (c *cleaner) choose() error {
 	for target, n := range aliasLive {
 		live[place[target]] += n
 	}
-	for o := uint32(1); o < limit; o++ {
+	c.take(extents[:limit], live)
+	return nil
+}
+
+// take picks the emptiest extents, with so many pages that live in each, and says how fast they are to be copied.
+func (c *cleaner) take(extents []blockmap.ExtentEntry, live []int64) {
+	e := c.e
+	c.rules, c.pressure = throttle.Default(), pressureOf(extents, live)
+	target, left := c.targetNow(), false
+	for o := uint32(1); o < uint32(len(extents)); o++ {
 		x := &extents[o]
-		if x.State == blockmap.ExtentClosed && (x.DataBytes == 0 || live[o]*block.PageSize*100/int64(x.DataBytes) < c.target) && c.helps(x) {
+		if x.State != blockmap.ExtentClosed || !c.helps(x) {
+			continue
+		}
+		share := int64(0)
+		if x.DataBytes != 0 {
+			share = live[o] * block.PageSize * 100 / int64(x.DataBytes)
+		}
+		if share < target {
 			c.order = append(c.order, o)
+		} else {
+			left = left || share < c.target
 		}
 	}
 	slices.SortStableFunc(c.order, func(a, b uint32) int { return cmp.Compare(live[a], live[b]) })
@@ -152,8 +178,10 @@ func (c *cleaner) choose() error {
 		c.freed += int64(extents[o].DataBytes)
 		c.live += live[o] * block.PageSize
 	}
-	slices.Sort(c.order)
-	return nil
+	e.mu.Lock()
+	e.tidy.more, e.tidy.left = c.more, left
+	c.least = leastRate(e.tidy.rate, c.pressure, c.live, c.freed)
+	e.mu.Unlock()
 }
 
 // helps tells whether it helps the stores that the pass is for if an extent is freed.
@@ -167,8 +195,18 @@ func (c *cleaner) helps(x *blockmap.ExtentEntry) bool {
 // copyAll moves what is live in the victims, makes that durable, and condemns them.
 func (c *cleaner) copyAll() error {
 	e := c.e
-	for _, o := range c.order {
-		if err := c.copyExtent(o); err != nil {
+	c.cut = !c.makeWay()
+	for i, o := range c.order {
+		if c.cut || i > 0 && c.awaited() {
+			c.leave(c.order[i:])
+			break
+		}
+		err := c.copyExtent(o)
+		if errors.Is(err, errCut) {
+			c.leave(c.order[i:])
+			break
+		}
+		if err != nil {
 			e.mu.RLock()
 			x := extentID(e.spec.ID, &e.cat.extents[o])
 			e.mu.RUnlock()
@@ -263,6 +301,9 @@ func (c *cleaner) copyBlock(ordinal uint32, x block.ExtentID, s *journal.Seal, r
 		if err := c.seal(); err != nil {
 			return err
 		}
+		if !c.makeWay() {
+			return errCut
+		}
 	}
 	c.header = block.Header{Type: h.Type, Encryption: h.Encryption, Compression: h.Compression}
 	base := uint8(len(c.stored))
@@ -312,7 +353,7 @@ func (c *cleaner) retire(s *journal.Seal, next blockmap.BlockEntry) error {
 // seal writes the gathered pages as one block and enters what has moved into it.
 func (c *cleaner) seal() error {
 	e := c.e
-	var number uint64
+	var number, seq uint64
 	if len(c.stored) > 0 {
 		if err := e.lockFor(4*journal.HeaderSize+len(c.rows), c.bytes); err != nil {
 			return err
@@ -328,8 +369,8 @@ func (c *cleaner) seal() error {
 			e.pagesRecord(journal.TypeRelocate, b, 0, c.rows[i*block.RowSize:(i+len(part))*block.RowSize], part, uint32(bytes))
 		}
 		e.seal(b)
+		number, seq = b.header.Number, e.log.chain.Seq
 		e.jmu.Unlock()
-		number = b.header.Number
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -337,6 +378,8 @@ func (c *cleaner) seal() error {
 		b := e.cat.blocks[number]
 		b.Live = 0 // named only through the blocks that moved here
 		e.cat.blocks[number] = b
+		e.tidy.copied = seq
+		e.tidy.beside.Moved(c.bytes)
 	}
 	for _, m := range c.pending {
 		if m.entry.Kind == blockmap.KindMoved {

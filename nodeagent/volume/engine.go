@@ -59,9 +59,8 @@ type Engine struct {
 	anchor       Fact
 	replayFrom   block.ExtentID           // of the latest durable checkpoint
 	moving       func(r journal.Ref) bool // index pages that the next checkpoint writes anew
-	garbage      int64                    // bytes that became garbage since the last pass of cleaning
-	lastClean    time.Duration
-	dirty        int64 // journal bytes since the checkpoint began
+	tidy         tidy                     // how cleaning goes on
+	dirty        int64                    // journal bytes since the checkpoint began
 	lastCheck    time.Duration
 	stock        inventory                       // who holds what, as the last audit saw it
 	suspects     map[block.StoreID]time.Duration // last failure of a store
@@ -80,6 +79,7 @@ type Engine struct {
 	stats        Stats
 
 	busy   bool // a checkpoint, snapshot change or recovery is under way (see exclusive)
+	queued int  // who waits for that to end
 	regain bool // a recovery in place waits for that right, or has it
 
 	reloading bool // the map is being built anew and does not show all that was acknowledged: reads wait (invariant E7)
@@ -247,8 +247,9 @@ func (e *Engine) exclusive() error { return e.acquire(false) }
 
 // acquire is exclusive; a recovery in place goes first, since what the others wait for may depend on it.
 func (e *Engine) acquire(regain bool) error {
-	for {
+	for waits := 0; ; waits = 1 {
 		e.mu.Lock()
+		e.queued -= waits
 		if e.failed != nil {
 			err := e.failed
 			e.mu.Unlock()
@@ -259,6 +260,7 @@ func (e *Engine) acquire(regain bool) error {
 			e.mu.Unlock()
 			return nil
 		}
+		e.queued++
 		e.mu.Unlock()
 		e.idle.WaitFor(retryPause)
 	}

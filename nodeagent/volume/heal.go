@@ -42,7 +42,7 @@ func (e *Engine) tendLoop() {
 		var err error
 		switch {
 		case e.cleanDue(now):
-			_, err = e.Clean()
+			err = e.Tidy()
 		case due:
 			err = e.Checkpoint()
 		case lagging && now-anchored > checkpointAge:
@@ -60,6 +60,10 @@ func (e *Engine) tendLoop() {
 func (e *Engine) checkpointDue(now time.Duration) (due, lagging bool) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
+	return e.checkpointDueLocked(now)
+}
+
+func (e *Engine) checkpointDueLocked(now time.Duration) (due, lagging bool) {
 	if e.progress == nil || len(e.progress.Extents()) == 0 {
 		return false, false
 	}
@@ -67,16 +71,6 @@ func (e *Engine) checkpointDue(now time.Duration) (due, lagging bool) {
 	rolled := e.replayFrom != current
 	due = e.dirty > checkpointBytes || ((e.dirty > 0 || rolled) && now-e.lastCheck > checkpointAge) || len(e.view.layers) > 1
 	return due, e.anchor.Anchor.Extent != current
-}
-
-// cleanDue tells whether enough has become garbage for a pass, or freed extents wait for holders that were away.
-func (e *Engine) cleanDue(now time.Duration) bool {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	if now-e.lastClean < cleanPause {
-		return false
-	}
-	return e.garbage > cleanWorth || (e.garbage > 0 && now-e.lastClean > 12*cleanPause)
 }
 
 // renew tells the replicas of the open extent that this writer lives, and learns whether it is fenced.

@@ -182,6 +182,7 @@ func (e *Engine) acked(x block.ExtentID, s block.StoreID, seq uint64) {
 	if xs := e.progress.Extents(); xs[len(xs)-1].ID == x {
 		e.siblings.Saw(e.Env.Now(), e.progress.Committed(), xs[len(xs)-1])
 	}
+	e.timeQuorum()
 	e.answerFlushes()
 	e.freeSlots()
 	for _, done := range e.progress.Retire() {

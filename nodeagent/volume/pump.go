@@ -192,6 +192,7 @@ func (e *Engine) encode(s *ring.Slot, stored *[ring.SlotPages][]byte) (bytes uin
 func (e *Engine) pumpedTo(w, seq uint64) {
 	e.slotSeq[w] = seq
 	e.pumped, e.pumpedSeq = w, seq
+	e.tidy.probe.appended(w, seq)
 	for i := range e.flushes {
 		if f := &e.flushes[i]; f.seq == 0 && f.wseq <= w {
 			f.seq = seq

@@ -14,7 +14,7 @@ func (e *Engine) newLayer() *layer {
 	return &layer{edits: blockmap.NewOverlay(e.Env.Rand(), func(a blockmap.Addr) {
 		if a.Gen() == 0 {
 			e.cat.drop(a.Block())
-			e.garbage += block.PageSize
+			e.tidy.garbage += block.PageSize
 		}
 	})}
 }

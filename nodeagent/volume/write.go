@@ -103,6 +103,7 @@ func (e *Engine) fill(id ring.ID, w uint64, op ring.Op, page, pages uint64, payl
 	e.mu.Lock()
 	e.ring.Commit(w)
 	if op == ring.OpWrite {
+		e.timeWrite(w)
 		e.addPending(w, page, pages)
 		e.stats.Writes++
 		e.stats.WrittenBytes += pages * block.PageSize
