@@ -380,6 +380,7 @@ func (c *cleaner) seal() error {
 		e.cat.blocks[number] = b
 		e.tidy.copied = seq
 		e.tidy.beside.Moved(c.bytes)
+		e.timeQuorum() // it may have it already
 	}
 	for _, m := range c.pending {
 		if m.entry.Kind == blockmap.KindMoved {

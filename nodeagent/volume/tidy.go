@@ -207,6 +207,9 @@ func (c *cleaner) turn() (wait time.Duration, goOn bool) {
 		if t.probe.wseq != 0 {
 			asks.Waiting = int64(now - t.probe.since)
 		}
+		if t.copied == 0 { // what was to be copied had no page that lives
+			t.beside.End(int64(now))
+		}
 		wait = time.Duration(t.beside.Wait(c.rules, asks))
 	}
 	if wait == 0 {

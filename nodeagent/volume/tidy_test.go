@@ -26,6 +26,8 @@ func TestCleaningMakesWay(t *testing.T) {
 	}{
 		"as it is":               {waits: true},
 		"nothing was copied yet": {change: func(*cleaner) { e.tidy.beside.Moved(-1 << 40) }},
+		"nothing of it lived":    {change: func(*cleaner) { e.tidy.beside.Moved(-1 << 40); e.tidy.beside.Begin() }},
+		"it is on its way":       {change: func(*cleaner) { e.tidy.beside.Moved(-1 << 40); e.tidy.beside.Begin(); e.tidy.copied = 1 << 40 }, undo: func() { e.tidy.copied = 0 }, waits: true},
 		"the pass is asked for":  {change: func(c *cleaner) { c.beside = false }},
 		"much garbage":           {change: func(c *cleaner) { c.pressure = pressing }},
 		"no extent can be had":   {change: func(*cleaner) { e.full = true }, undo: func() { e.full = false }},
