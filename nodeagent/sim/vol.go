@@ -199,6 +199,9 @@ func (v *vol) resumeOn(last *seat, n *node) *seat {
 func (v *vol) resumed(last *seat, a *attempt) *seat {
 	w := v.w
 	s := &seat{v: v, n: a.n, p: a.p, e: a.e, mem: a.mem, r: last.r, clients: last.clients}
+	if &a.mem[0] != &last.mem[0] { // of an attach whose process ended before anybody learnt of it: sequences are an epoch's
+		s.r.w = 0
+	}
 	v.seat = s
 	v.newHistory(s) // the ring has what the replicas may lack: nothing is given up
 	got, ok := s.readAll()
