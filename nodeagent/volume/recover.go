@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -43,7 +44,7 @@ func (e *Engine) each(stores []block.StoreID, f func(s block.StoreID), enough fu
 // the journal has to be looked for: no member has the extent, or some may have freed it, or they do not answer for long; if it is known to be
 // part of the journal, where that goes on.
 func (e *Engine) promise(c *chase) (known *replication.Tails, best replication.Tail, lost bool, err error) {
-	x, members, damaged := c.x, c.members, c.damaged
+	x, members, damaged := c.x, c.members, maps.Clone(c.damaged) // who answers late still looks when another log is found to be damaged
 	var mu sync.Mutex
 	tails := &replication.Tails{Replicas: len(members), Quorum: e.flushQuorum(len(members)), Unfreed: c.sure}
 	var fence error
