@@ -28,7 +28,7 @@ func roundTrips(b *testing.B, do func(disk *exporttest.BlockDevice, page []byte,
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer m.Close()
+	b.Cleanup(m.Close) // after the device, which open closes
 	_, disk := open(b, m, Options{})
 	page := exporttest.Aligned(4096)
 	b.ResetTimer()
