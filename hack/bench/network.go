@@ -145,7 +145,7 @@ func (b *bencher) network(nodes int) (err error) {
 // freePorts finds the first of n free ports in a row, below those that the kernel gives to clients: one of these could be taken
 // by any connection while its node is away.
 func freePorts(n int) (int, error) {
-	for first := 21000; first < 32000; first += max(10, n) {
+	for first := 21000; first+n <= 32000; first += max(10, n) {
 		free := true
 		for port := first; port < first+n && free; port++ {
 			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
