@@ -108,16 +108,20 @@ func thrashed(s *suite, o options) (string, error) {
 func (t *thrash) hurtFor(d time.Duration) {
 	end := time.Now().Add(d)
 	var chores sync.WaitGroup
+	faults := slices.DeleteFunc(t.faults(), func(f fault) bool { return t.s.o.only != nil && !t.s.o.only.MatchString(f.name) })
+	if len(faults) == 0 {
+		t.broken(fmt.Errorf("nothing was done: no fault is named like -only %q", t.s.o.only))
+		return
+	}
 	ctx, cancel := context.WithDeadline(t.s.ctx, end)
 	defer cancel()
 	mine := *t.s // of the chores: its own context
 	chores.Go(func() { t.chores(ctx, &mine) })
-	faults := slices.DeleteFunc(t.faults(), func(f fault) bool { return t.s.o.only != nil && !t.s.o.only.MatchString(f.name) })
 	total := 0
 	for _, f := range faults {
 		total += f.weight
 	}
-	for total > 0 && time.Now().Before(end) && t.s.ctx.Err() == nil && len(t.bad()) == 0 {
+	for time.Now().Before(end) && t.s.ctx.Err() == nil && len(t.bad()) == 0 {
 		n := t.r.IntN(total)
 		for _, f := range faults {
 			if n -= f.weight; n >= 0 {
