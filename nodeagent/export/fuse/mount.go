@@ -2,6 +2,7 @@ package fuse
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -99,6 +100,9 @@ func parseMounts(r io.Reader, dir string) ([]Mounted, error) {
 	sc := bufio.NewScanner(r)
 	sc.Buffer(nil, 1<<20)
 	for sc.Scan() {
+		if !bytes.Contains(sc.Bytes(), []byte(" - "+fsType+" ")) { // a machine has many mounts, and few of ours
+			continue
+		}
 		left, right, ok := strings.Cut(sc.Text(), " - ")
 		l, rt := strings.Fields(left), strings.Fields(right)
 		if !ok || len(l) < 5 || len(rt) < 1 || rt[0] != fsType {
@@ -120,5 +124,8 @@ func parseMounts(r io.Reader, dir string) ([]Mounted, error) {
 
 // unescape undoes mountinfo's octal escapes of space, tab, newline and backslash.
 func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }

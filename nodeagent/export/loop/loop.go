@@ -119,7 +119,15 @@ func List(dir string) ([]Bound, error) {
 	}
 	var out []Bound
 	for _, name := range names {
-		b, err := Look(filepath.Join("/dev", filepath.Base(name)))
+		path := filepath.Join("/dev", filepath.Base(name))
+		file, err := File(path)
+		if err != nil {
+			return nil, err
+		}
+		if !strings.HasPrefix(file, dir) { // most of them: free, or of others
+			continue
+		}
+		b, err := Look(path)
 		if err != nil {
 			return nil, err
 		}

@@ -2,7 +2,7 @@
 //
 // There are two of them, which pass the same tests. Local does it in this process. A Server does it for processes of another
 // user, which reach it over a unix socket by a Client and get the mount's /dev/fuse by SCM_RIGHTS; so the process that serves
-// volumes needs no capability. The server keeps no descriptor and no state that the kernel does not have: it may be killed and
+// volumes needs no capability. The server keeps no descriptor and needs no state that the kernel does not have: it may be killed and
 // started anew at any time, and no device notices.
 //
 // # Layout
@@ -14,7 +14,9 @@
 //
 // The record is needed where a mount namespace has ended (a container that was started anew): the loop device's file then lies
 // in a mount of no namespace, and the kernel shows its path within that mount alone. The number is never used twice, so a
-// record can be out of date, but never name the device of somebody else.
+// record can be out of date, but never name the device of somebody else. Where there is no record, all loop devices of the machine are
+// looked at, unless this process made the mount and bound nothing to it, or ended what was bound: an attach or a detach does not
+// depend on how many devices there are.
 //
 // # Wire
 //

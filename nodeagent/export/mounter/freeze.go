@@ -162,7 +162,7 @@ func (f *Freezer) Thaw(_ context.Context, name string) (bool, error) {
 
 // open opens the root of the file system on the loop device of the mount at; -1 if nothing is mounted from it for writing.
 func (f *Freezer) open(at string) (int, error) {
-	list, err := bound(at)
+	list, err := f.local.bound(at)
 	if err != nil || len(list) == 0 {
 		return -1, err
 	}

@@ -22,10 +22,13 @@ const busyPoll = 5 * time.Millisecond
 
 // Local mounts in this process, which must be privileged. Make one with New.
 type Local struct {
-	dir string // as it was given
+	dir  string // as it was given
+	scan func(dir string) ([]loop.Bound, error)
 
 	mu    sync.Mutex
 	turns map[string]*turn // of names that calls are at work on
+	// Connections of mounts to which nothing is bound, by path: this process made them, or ended the loop device, and bound none since.
+	free map[string]uint32
 }
 
 // turn is whose turn it is for one name.
@@ -35,7 +38,9 @@ type turn struct {
 }
 
 // New makes a Local for a directory, which is made when it is first used.
-func New(dir string) *Local { return &Local{dir: dir, turns: map[string]*turn{}} }
+func New(dir string) *Local {
+	return &Local{dir: dir, scan: loop.List, turns: map[string]*turn{}, free: map[string]uint32{}}
+}
 
 // root makes the directory and gives its path without symbolic links, as the kernel's tables have it.
 func (l *Local) root() (string, error) {
@@ -141,6 +146,7 @@ func (l *Local) Mount(ctx context.Context, name string) (Mount, error) {
 	if err != nil {
 		return Mount{}, errors.Join(err, unix.Close(fd), fuse.Unmount(at, true))
 	}
+	l.setFree(at, conn)
 	return Mount{FD: fd, Conn: conn}, nil
 }
 
@@ -155,12 +161,14 @@ func (l *Local) Bind(ctx context.Context, name string) (path string, err error) 
 	if _, err := fuse.ConnOf(at); err != nil {
 		return "", err
 	}
-	if list, err := bound(at); err != nil || len(list) > 0 {
-		if err != nil {
-			return "", err
-		}
-		return list[0].Path, nil
+	list, err := l.bound(at)
+	if err != nil {
+		return "", err
 	}
+	if len(list) > 0 { // one that was found, and not by its record, is recorded
+		return list[0].Path, record(at, list[0])
+	}
+	l.setUsed(at)
 	stop := context.AfterFunc(ctx, func() { _ = fuse.Abort(at) }) // whoever waits for an answer gets an error
 	path, err = bind(filepath.Join(at, fuse.FileName))
 	if err != nil {
@@ -203,7 +211,7 @@ func (l *Local) Resize(ctx context.Context, name string) (size int64, err error)
 	if err != nil {
 		return 0, err
 	}
-	list, err := bound(at)
+	list, err := l.bound(at)
 	if err == nil && len(list) == 0 {
 		err = fmt.Errorf("%w: no loop device is bound to %s", fuse.ErrNotMounted, name)
 	}
@@ -247,14 +255,20 @@ func (l *Local) Unbind(ctx context.Context, name string) error {
 		return err
 	}
 	defer done()
-	list, err := bound(at)
+	list, err := l.bound(at)
 	for _, b := range list {
 		err = errors.Join(err, loop.Detach(ctx, b))
 	}
-	if err != nil {
+	if err == nil {
+		err = forget(at)
+	}
+	if err != nil || len(list) == 0 {
 		return err
 	}
-	return forget(at)
+	if conn, err := fuse.ConnOf(at); err == nil {
+		l.setFree(at, conn)
+	}
+	return nil
 }
 
 // Unmount unmounts a device without a loop device, ends its connection and removes its directory. It waits until ctx ends for
@@ -265,7 +279,7 @@ func (l *Local) Unmount(ctx context.Context, name string) error {
 		return err
 	}
 	defer done()
-	list, err := bound(at)
+	list, err := l.bound(at)
 	if err != nil {
 		return err
 	}
@@ -275,6 +289,7 @@ func (l *Local) Unmount(ctx context.Context, name string) error {
 	if err := unmount(ctx, at); err != nil {
 		return err
 	}
+	l.setUsed(at)
 	return remove(at)
 }
 
@@ -330,7 +345,7 @@ func (l *Local) Discard(ctx context.Context, name string) error {
 		return err
 	}
 	defer done()
-	list, err := bound(at)
+	list, err := l.bound(at)
 	if err != nil {
 		return err
 	}
@@ -352,6 +367,7 @@ func (l *Local) Discard(ctx context.Context, name string) error {
 	if err := fuse.Unmount(at, true); err != nil {
 		return err
 	}
+	l.setUsed(at)
 	return errors.Join(forget(at), remove(at))
 }
 
@@ -361,5 +377,5 @@ func (l *Local) List(context.Context) ([]Found, error) {
 	if err != nil {
 		return nil, err
 	}
-	return list(root)
+	return l.list(root)
 }

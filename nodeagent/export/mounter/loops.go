@@ -76,10 +76,11 @@ func recorded(at string) (loop.Bound, bool, error) {
 // confirmTime is how long the kernel may take to say what a loop device is bound to: whoever serves its file may be dead.
 const confirmTime = time.Second
 
-// bound gives the loop device of the mount at: the one that was recorded, or, if this process was killed before it recorded
+// bound gives the loop device of the mount at: the one that was recorded, or, if a process was killed before it recorded
 // it, the one whose file the kernel shows there and has in this very mount. A path alone is no proof: what other mount
-// namespaces have at the same path looks the same.
-func bound(at string) ([]loop.Bound, error) {
+// namespaces have at the same path looks the same. The kernel is asked, which takes a look at every loop device, only where
+// this process does not know that it bound none.
+func (l *Local) bound(at string) ([]loop.Bound, error) {
 	b, ok, err := recorded(at)
 	if ok {
 		return []loop.Bound{b}, nil
@@ -91,11 +92,33 @@ func bound(at string) ([]loop.Bound, error) {
 	if errors.Is(err, fuse.ErrNotMounted) {
 		return nil, nil
 	}
-	if err != nil {
+	if err != nil || l.isFree(at, conn) {
 		return nil, err
 	}
-	list, err := loop.List(at)
+	list, err := l.scan(at)
 	return slices.DeleteFunc(list, func(b loop.Bound) bool { return !onDevice(b, unix.Mkdev(0, conn)) }), err
+}
+
+// setFree notes that no loop device is bound to the mount at, which is that of a connection: this process made it, or has ended
+// its loop device.
+func (l *Local) setFree(at string, conn uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.free[at] = conn
+}
+
+// setUsed is the opposite of setFree: for what may have a loop device from now on, or is not there any more.
+func (l *Local) setUsed(at string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.free, at)
+}
+
+func (l *Local) isFree(at string, conn uint32) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c, ok := l.free[at]
+	return ok && c == conn
 }
 
 // onDevice tells whether a loop device's file is on a file system. If the kernel does not say in time, it does not count.
@@ -114,7 +137,7 @@ func onDevice(b loop.Bound, device uint64) bool {
 }
 
 // list gives the devices below a directory, by name.
-func list(root string) ([]Found, error) {
+func (l *Local) list(root string) ([]Found, error) {
 	all := map[string]*Found{}
 	at := func(mount string) *Found {
 		name := filepath.Base(mount)
@@ -143,7 +166,7 @@ func list(root string) ([]Found, error) {
 		}
 	}
 	for name, f := range all {
-		loops, err := bound(filepath.Join(root, name))
+		loops, err := l.bound(filepath.Join(root, name))
 		if err != nil {
 			return nil, err
 		}
@@ -161,7 +184,7 @@ func list(root string) ([]Found, error) {
 
 // tidy removes the empty directories and the records of devices that have ended by themselves: one that was discarded while a
 // file system was mounted from it ends with that. Nobody may mount meanwhile.
-func tidy(root string) error {
+func (l *Local) tidy(root string) error {
 	for _, dir := range []string{root, filepath.Join(root, recordDir)} {
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -175,7 +198,7 @@ func tidy(root string) error {
 			if _, err := fuse.ConnOf(at); !errors.Is(err, fuse.ErrNotMounted) {
 				continue
 			}
-			if list, err := bound(at); err != nil || len(list) > 0 {
+			if list, err := l.bound(at); err != nil || len(list) > 0 {
 				continue
 			}
 			if err := forget(at); err != nil {

@@ -41,7 +41,7 @@ type Server struct {
 func NewServer(o ServerOptions) (*Server, error) {
 	root, err := o.Mounter.root()
 	if err == nil {
-		err = tidy(root)
+		err = o.Mounter.tidy(root)
 	}
 	if err != nil {
 		return nil, err
