@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -21,16 +22,24 @@ const (
 )
 
 // File is the registry of one machine: a directory. The zero value is not usable: see OpenFile.
-type File struct{ dir string }
+type File struct {
+	dir string
 
-var _ Store = (*File)(nil)
+	mu    sync.Mutex
+	named map[string]block.VolumeID // where a live name was found last
+}
+
+var (
+	_ Store = (*File)(nil)
+	_ Namer = (*File)(nil)
+)
 
 // OpenFile opens the registry in a directory, which it makes if it is missing.
 func OpenFile(dir string) (*File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
-	return &File{dir: dir}, nil
+	return &File{dir: dir, named: map[string]block.VolumeID{}}, nil
 }
 
 // Load implements volume.Registry. A deleted volume is ErrDeleted.
@@ -84,7 +93,37 @@ func (f *File) Create(r Record) error {
 	if err := CheckCreate(&r, all); err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
-	return f.write(&r)
+	if err := f.write(&r); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.named[r.Name] = r.ID
+	return nil
+}
+
+// Named implements Namer. What is remembered of a name is where to look first: the record that is read there says whether it is
+// the name's still, and as a live name belongs to one volume there is no other one then. Else all are read.
+func (f *File) Named(name string) (Record, error) {
+	f.mu.Lock()
+	id, known := f.named[name]
+	f.mu.Unlock()
+	if known {
+		if r, err := f.Get(id); err == nil && r.Live() && r.Name == name {
+			return r, nil
+		}
+	}
+	all, err := f.List()
+	named := map[string]block.VolumeID{}
+	for i := range all {
+		if all[i].Live() {
+			named[all[i].Name] = all[i].ID
+		}
+	}
+	f.mu.Lock()
+	f.named = named
+	f.mu.Unlock()
+	return pick(name, all, err)
 }
 
 // Get implements Store.

@@ -73,6 +73,60 @@ func TestCorrupt(t *testing.T) {
 	}
 }
 
+// TestNamed: a name that was found before is found without a look at the others' records; what is remembered of it is no proof.
+func TestNamed(t *testing.T) {
+	dir := t.TempDir()
+	a, b := open(t, dir), open(t, dir)
+	for n := byte(1); n <= 3; n++ {
+		if err := a.Create(registrytest.Record(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is := func(s registry.Store, name string, id byte) {
+		t.Helper()
+		if r, err := registry.Find(s, name); err != nil || r.ID != (block.VolumeID{id}) || r.Name != name {
+			t.Errorf("find %s: %s of %q, %v; want volume %d", name, r.ID, r.Name, err, id)
+		}
+	}
+	is(b, "vol1", 1)
+	if _, err := a.Update(block.VolumeID{1}, func(r *registry.Record) error { r.Size *= 2; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := registry.Find(b, "vol1"); err != nil || r.Size != 2<<20 {
+		t.Errorf("after a change by another process: %+v, %v", r, err)
+	}
+	if _, err := a.Update(block.VolumeID{1}, func(r *registry.Record) error {
+		r.Deletion = &registry.Deletion{At: 8, Signed: []byte("x")}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := registry.Find(b, "vol1"); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("a deleted volume is found: %v", err)
+	}
+	again := registrytest.Record(4)
+	again.Name = "vol1"
+	if err := a.Create(again); err != nil {
+		t.Fatal(err)
+	}
+	is(b, "vol1", 4)
+	is(a, "vol1", 4)
+
+	if err := os.WriteFile(filepath.Join(dir, block.VolumeID{3}.String()+".json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range map[string]registry.Store{"who made them": a, "who found them": b} {
+		is(s, "vol1", 4)
+		is(s, "vol2", 2)
+		if _, err := registry.Find(s, "vol3"); !errors.Is(err, registry.ErrCorrupt) {
+			t.Errorf("%s: find of what rotted: %v", name, err)
+		}
+	}
+	if _, err := registry.Find(open(t, dir), "no"); !errors.Is(err, registry.ErrCorrupt) { // the control: all are looked at
+		t.Errorf("find of a name that nobody knows: %v", err)
+	}
+}
+
 func second[T any](_ T, err error) error { return err }
 
 // TestLeftover: a temporary file that a crash left is neither read nor in the way.

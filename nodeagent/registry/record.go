@@ -220,15 +220,20 @@ func Find(s Store, nameOrID string) (Record, error) {
 		return n.Named(nameOrID)
 	}
 	all, err := s.List()
+	return pick(nameOrID, all, err)
+}
+
+// pick finds a live name among the records that a List gave with err.
+func pick(name string, all []Record, err error) (Record, error) {
 	for _, r := range all {
-		if r.Name == nameOrID && r.Live() {
+		if r.Name == name && r.Live() {
 			return r, nil
 		}
 	}
 	if err != nil { // it may be one of those that cannot be read
-		return Record{}, fmt.Errorf("volume %q: %w", nameOrID, err)
+		return Record{}, fmt.Errorf("volume %q: %w", name, err)
 	}
-	return Record{}, fmt.Errorf("volume %q: %w", nameOrID, ErrNotFound)
+	return Record{}, fmt.Errorf("volume %q: %w", name, ErrNotFound)
 }
 
 // Lineage returns the records of a volume's ancestors, nearest first.
