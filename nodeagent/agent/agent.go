@@ -415,6 +415,7 @@ func (a *Agent) changed(node string, alive bool, err error) {
 	a.tell()
 	if alive {
 		a.events.Info("NodeHeard", "", "node %s answers", node)
+		a.volumes.Look()
 		select {
 		case a.back <- struct{}{}:
 		default:

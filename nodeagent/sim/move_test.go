@@ -182,6 +182,42 @@ func TestMissedIsPulled(t *testing.T) {
 	})
 }
 
+// A store that could not be reached is a member again as soon as it answers, however short a time ago it failed. The control: one that answers, and did not
+// get on with what it was sent, is not.
+func TestBackAtOnce(t *testing.T) {
+	back := func(s *script, fail func(n *node)) time.Duration {
+		a := s.open(0)
+		a.write(0, 8)
+		s.flush(a)
+		n := s.node(2)
+		fail(n)
+		for end := s.w.s.now + 10*time.Second; s.member(a, n); s.wait(100 * time.Millisecond) {
+			s.require(s.w.s.now < end, "%s does not fail", n.name)
+			a.write(8, 8)
+		}
+		failed := s.w.s.now
+		n.diskDelay = 0
+		if n.proc == nil {
+			s.up(2) // takes a second
+		}
+		for end := failed + 30*time.Second; !s.member(a, n); s.wait(100 * time.Millisecond) {
+			s.require(s.w.s.now < end, "%s is no member again", n.name)
+		}
+		took := s.w.s.now - failed
+		s.inPlace(a)
+		s.checked(a)
+		return took
+	}
+	play(t, 3, func(s *script) {
+		took := back(s, func(n *node) { n.end(true) })
+		s.require(took < 4*time.Second, "who was away is back after %v", took)
+	})
+	play(t, 3, func(s *script) {
+		took := back(s, func(n *node) { n.diskDelay = 5 * time.Second })
+		s.require(took > 4*time.Second, "who was slow is back after %v", took)
+	})
+}
+
 // What recovery may need stays where the journal says: nothing moves before the registry's anchor has passed it.
 func TestNothingMovesBeforeTheAnchor(t *testing.T) {
 	play(t, 5, func(s *script) {

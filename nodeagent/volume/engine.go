@@ -62,20 +62,20 @@ type Engine struct {
 	tidy         tidy                     // how cleaning goes on
 	dirty        int64                    // journal bytes since the checkpoint began
 	lastCheck    time.Duration
-	stock        inventory                       // who holds what, as the last audit saw it
-	suspects     map[block.StoreID]time.Duration // last failure of a store
-	unheard      map[block.StoreID]uint64        // stores that take nothing under a layout of this version, as others told
-	newest       uint64                          // the newest of these versions
-	lastLeave    time.Duration                   // when the open extent was last left because of the layout
-	lastQuorum   time.Duration                   // when a majority last took this epoch
-	grip         replication.Grip                // a weak writer's right to acknowledge
-	history      journal.History                 // that the volume is in
-	unanchored   bool                            // it began here, and the registry's anchor lies before that
-	floor        map[block.ExtentID]uint64       // until a recovery in place of a weak volume is done: what was acknowledged
-	floorOf      block.Epoch                     // in that session
-	behind       map[lagKey]lag                  // replicas behind the quorum
-	siblings     *siblings.Watch                 // of the open extent's replicas: which are slower than the others
-	pins         map[pinKey][]byte               // emitted by a checkpoint in progress
+	stock        inventory                  // who holds what, as the last audit saw it
+	suspects     map[block.StoreID]*suspect // stores that failed
+	unheard      map[block.StoreID]uint64   // stores that take nothing under a layout of this version, as others told
+	newest       uint64                     // the newest of these versions
+	lastLeave    time.Duration              // when the open extent was last left because of the layout
+	lastQuorum   time.Duration              // when a majority last took this epoch
+	grip         replication.Grip           // a weak writer's right to acknowledge
+	history      journal.History            // that the volume is in
+	unanchored   bool                       // it began here, and the registry's anchor lies before that
+	floor        map[block.ExtentID]uint64  // until a recovery in place of a weak volume is done: what was acknowledged
+	floorOf      block.Epoch                // in that session
+	behind       map[lagKey]lag             // replicas behind the quorum
+	siblings     *siblings.Watch            // of the open extent's replicas: which are slower than the others
+	pins         map[pinKey][]byte          // emitted by a checkpoint in progress
 	stats        Stats
 
 	busy   bool // a checkpoint, snapshot change or recovery is under way (see exclusive)

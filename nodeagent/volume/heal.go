@@ -174,6 +174,7 @@ func (e *Engine) healLoop() {
 		if e.Err() != nil {
 			return
 		}
+		e.recall()
 		live, quorum := e.liveMembers()
 		e.mu.RLock()
 		full := e.full

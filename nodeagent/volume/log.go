@@ -274,7 +274,7 @@ func (e *Engine) memberFailed(x block.ExtentID, s block.StoreID, err error) {
 			}
 		}
 		e.progress.Fail(x, s)
-		e.suspects[s] = e.Env.Now()
+		e.suspectLocked(s, err)
 		e.freeSlots()
 		for _, done := range e.progress.Retire() {
 			e.settled(done)

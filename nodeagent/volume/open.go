@@ -88,7 +88,7 @@ func newEngine(d Deps, spec Spec) (*Engine, error) {
 	}
 	e := &Engine{Deps: d, spec: spec, codec: c, owner: d.Env.Rand(), paused: true,
 		pending: make(map[uint64]uint64), slotSeq: make(map[uint64]uint64), openBlocks: make(map[uint64]*openBlock),
-		holders: make(map[block.ExtentID][]block.StoreID), suspects: make(map[block.StoreID]time.Duration), unheard: make(map[block.StoreID]uint64), stock: newInventory(), pins: make(map[pinKey][]byte), behind: make(map[lagKey]lag), siblings: siblings.New(siblings.Default()),
+		holders: make(map[block.ExtentID][]block.StoreID), suspects: make(map[block.StoreID]*suspect), unheard: make(map[block.StoreID]uint64), stock: newInventory(), pins: make(map[pinKey][]byte), behind: make(map[lagKey]lag), siblings: siblings.New(siblings.Default()),
 		cat: newCatalog(), pages: spec.Pages, nextBlock: 1,
 		idle: d.Env.NewSignal(), wake: d.Env.NewSignal(), heal: d.Env.NewSignal(), repair: d.Env.NewSignal(), failedSet: d.Env.NewEvent(), tasksEnd: d.Env.NewEvent()}
 	e.checks.New = func() any { return new(checks) }

@@ -1,7 +1,7 @@
 package volume
 
 import (
-	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -23,8 +23,8 @@ type opening struct {
 	closed  *journal.Record // of the extent before; nil for a volume's first
 
 	mu       sync.Mutex
-	acks     map[block.StoreID]bool // true: durable, false: failed
-	outdated bool                   // a member knows a newer layout, and refused
+	acks     map[block.StoreID]error // nil: durable
+	outdated bool                    // a member knows a newer layout, and refused
 	full     bool
 	capacity uint32
 	urgent   bool // what was acknowledged needs a place: the users' mark does not hold
@@ -201,19 +201,9 @@ func (e *Engine) addNamed(candidates []block.StoreID) []block.StoreID {
 	return out
 }
 
-// suspicion is how long a store that failed is not chosen for a new extent.
-const suspicion = 5 * slowReplica
-
-func (e *Engine) believedAlive(s block.StoreID) bool {
-	e.mu.RLock()
-	at, bad := e.suspects[s]
-	e.mu.RUnlock()
-	return e.Placer.Alive(s) && (!bad || e.Env.Now()-at > suspicion)
-}
-
 // newOpening builds the closed and the open record. The caller holds jmu.
 func (e *Engine) newOpening(id block.ExtentID, members []block.StoreID, capacity uint32) *opening {
-	o := &opening{e: e, id: id, members: members, capacity: capacity, acks: make(map[block.StoreID]bool), news: nil}
+	o := &opening{e: e, id: id, members: members, capacity: capacity, acks: make(map[block.StoreID]error), news: nil}
 	chain := e.log.chain
 	epoch := e.epochNow()
 	var previous block.ExtentID
@@ -280,9 +270,13 @@ func (o *opening) answer(s block.StoreID) replica.Done {
 		if o.e.epochNow().Session != o.open.Epoch.Session {
 			return // late: see sender.finish
 		}
+		why := err
+		if err == nil && !ok {
+			why = replica.ErrorOf(st, append([]byte(nil), body...))
+		}
 		o.mu.Lock()
 		switched := o.switched
-		o.acks[s] = ok
+		o.acks[s] = why
 		o.full = o.full || (err == nil && st == replica.StatusFull)
 		o.outdated = o.outdated || (err == nil && st == replica.StatusLayout)
 		o.mu.Unlock()
@@ -298,10 +292,7 @@ func (o *opening) answer(s block.StoreID) replica.Done {
 		case ok:
 			o.e.acked(o.id, s, o.open.Seq)
 		default:
-			if err == nil {
-				err = replica.ErrorOf(st, append([]byte(nil), body...))
-			}
-			o.e.memberFailed(o.id, s, err)
+			o.e.memberFailed(o.id, s, why)
 		}
 	}
 }
@@ -309,8 +300,8 @@ func (o *opening) answer(s block.StoreID) replica.Done {
 func (o *opening) count() (good int, all bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, ok := range o.acks {
-		if ok {
+	for _, err := range o.acks {
+		if err == nil {
 			good++
 		}
 	}
@@ -327,21 +318,17 @@ func (o *opening) noSpace() bool {
 // abandon frees what a failed try has left.
 func (o *opening) abandon() {
 	o.mu.Lock()
-	for s, ok := range o.acks {
-		if !ok && !o.outdated { // a store that knows more than this node has not failed
-			o.e.suspect(s)
+	o.e.mu.Lock()
+	for s, err := range o.acks {
+		if err != nil && !o.outdated { // a store that knows more than this node has not failed
+			o.e.suspectLocked(s, err)
 		}
 	}
+	o.e.mu.Unlock()
 	o.mu.Unlock()
 	for _, s := range o.members {
 		_ = o.e.Client.Free(s, o.e.epochNow(), o.id) // a store that cannot be reached frees it as an orphan later
 	}
-}
-
-func (e *Engine) suspect(s block.StoreID) {
-	e.mu.Lock()
-	e.suspects[s] = e.Env.Now()
-	e.mu.Unlock()
 }
 
 // switchTo closes the present extent and makes the opened one the present.
@@ -383,11 +370,11 @@ func (e *Engine) switchTo(o *opening) {
 	o.mu.Unlock()
 	for _, s := range o.members {
 		w := e.newSender(o.id, s)
-		if ok, known := acks[s]; known && ok {
+		if err, known := acks[s]; known && err == nil {
 			e.acked(o.id, s, o.open.Seq)
 		} else if known {
 			w.failed = true
-			e.memberFailed(o.id, s, errors.New("did not take the open record"))
+			e.memberFailed(o.id, s, fmt.Errorf("did not take the open record: %w", err))
 		}
 		l.senders = append(l.senders, w)
 	}

@@ -338,6 +338,17 @@ func (m *Manager) Open() []Info {
 	return out
 }
 
+// Look has the engines of all open volumes look at once at who answers.
+func (m *Manager) Look() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.slots {
+		if s.open != nil && s.open.eng != nil {
+			s.open.eng.Look()
+		}
+	}
+}
+
 // Engine gives the engine of a volume that is open here, nil if it is not.
 func (m *Manager) Engine(name string) *volume.Engine {
 	if a := m.openNamed(name); a != nil {
