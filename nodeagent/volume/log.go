@@ -18,6 +18,7 @@ type logState struct {
 	extent   block.ExtentID
 	ordinal  uint32
 	capacity uint32
+	opened   uint32 // capacity of the last extent that this engine opened; 0: none yet
 	chain    journal.Chain
 	senders  []*sender
 	block    *openBlock // data block that takes pages; nil after a seal

@@ -68,6 +68,27 @@ func (e *Engine) openNext() error {
 // small on a small disk.
 const urgentExtent = 8 << 20
 
+// A store reserves a whole extent when it is opened, so an engine that writes little is not to open large ones: its first is a sixteenth
+// of the volume's capacity, and each that was filled is followed by one of twice its own.
+const firstShare = 16
+
+// leastFirst is the least capacity of a first extent, bytes: any block fits. That of a volume's extents may be less.
+const leastFirst = 1 << 20
+
+const _ = uint(leastFirst - block.MaxPages*block.PageSize) // does not compile if a block could be larger
+
+// nextCapacity is the capacity of the next extent. The caller holds jmu.
+func (e *Engine) nextCapacity() uint32 {
+	l, most := &e.log, e.spec.Extent
+	if l.opened == 0 {
+		return min(most, max(most/firstShare, leastFirst))
+	}
+	if l.chain.DataLen < l.opened/2 && l.chain.LogLen < logCapacity(l.opened)/2 {
+		return min(most, l.opened) // it is left early
+	}
+	return uint32(min(uint64(most), 2*uint64(l.opened)))
+}
+
 // propose mints an extent id and lists its replicas: the first R stores of the layout that are believed alive. If there
 // are too few it takes, literally, what there is and names missing ones, as long as a majority of R is alive. nil: not
 // even that.
@@ -80,7 +101,7 @@ func (e *Engine) propose(urgent bool) *opening {
 	}
 	e.jmu.Lock()
 	defer e.jmu.Unlock()
-	capacity := e.spec.Extent
+	capacity := e.nextCapacity()
 	if urgent {
 		capacity = min(capacity, urgentExtent)
 	}
@@ -342,7 +363,7 @@ func (e *Engine) switchTo(o *opening) {
 	l := &e.log
 	old := l.ordinal
 	oldChain := l.chain
-	l.extent, l.capacity, l.block = o.id, o.capacity, nil
+	l.extent, l.capacity, l.opened, l.block = o.id, o.capacity, o.capacity, nil
 	l.chain = journal.Chain{}
 	l.chain.Advance(&o.open, o.hash)
 	l.senders = l.senders[:0:0]

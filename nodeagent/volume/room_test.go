@@ -1,0 +1,81 @@
+package volume
+
+import (
+	"slices"
+	"testing"
+
+	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/volume/ring"
+)
+
+// capacities lists those of a volume's extents on a store, in the order in which they were opened.
+func (w *world) capacities(s block.StoreID, v block.VolumeID) (out []uint32) {
+	for _, x := range w.node[s].st.Extents(v) {
+		if st, ok := w.node[s].st.Stat(x); ok {
+			out = append(out, st.Open.Capacity)
+		}
+	}
+	return out
+}
+
+// A volume reserves little until it writes: its extents begin small, and one that was filled is followed by one of twice its capacity.
+func TestRoomInSteps(t *testing.T) {
+	w := newWorld(t, 3)
+	s := w.create(1)
+	s.Extent = 8 << 20
+	e := w.open(s, Options{})
+	reserved := func() int64 {
+		u, err := w.node[w.ids[0]].st.Usage()
+		must(t, err)
+		return u.Reserved
+	}
+	if r := reserved(); r > 2<<20 {
+		t.Errorf("a volume that nobody has written to reserves %d bytes", r)
+	}
+	m := newModel(1, 24<<20)
+	for off := 0; off < len(m.data); off += 1 << 20 {
+		must(t, e.Write(ring.ID{}, fill(m.data[off:off+1<<20], uint64(off)), int64(off)))
+	}
+	must(t, e.Flush())
+	want := []uint32{1 << 20, 2 << 20, 4 << 20, 8 << 20, 8 << 20}
+	if got := w.capacities(w.ids[0], s.ID); len(got) < len(want) || !slices.Equal(got[:len(want)], want) {
+		t.Errorf("extents of %d bytes, want %d and such", got, want)
+	}
+	if r := reserved(); r > 10<<20 {
+		t.Errorf("one that writes reserves %d bytes", r)
+	}
+	before := len(w.capacities(w.ids[0], s.ID))
+	must(t, e.Close(true))
+	e = w.open(s, Options{Force: true})
+	defer func() { must(t, e.Close(true)) }()
+	got := w.capacities(w.ids[0], s.ID)
+	if len(got) != before+1 || got[before] != 1<<20 {
+		t.Errorf("extents of %d bytes after it was opened again, %d of them before", got, before)
+	}
+	m.checkAll(t, e)
+}
+
+// The control of the steps: an extent that is left early is followed by one of its own capacity, and the volume's capacity is the most,
+// also if it is less than that of a first extent.
+func TestNextCapacity(t *testing.T) {
+	for name, c := range map[string]struct {
+		volume, opened, data, log uint32
+		want                      uint32
+	}{
+		"first of all":             {64 << 20, 0, 0, 0, 4 << 20},
+		"first of small ones":      {8 << 20, 0, 0, 0, 1 << 20},
+		"first of the least":       {MinExtent, 0, 0, 0, MinExtent},
+		"filled":                   {64 << 20, 4 << 20, 4<<20 - 4096, 0, 8 << 20},
+		"filled with records":      {64 << 20, 4 << 20, 0, 1 << 20, 8 << 20},
+		"left early":               {64 << 20, 4 << 20, 1 << 20, 1 << 10, 4 << 20},
+		"filled, of the most":      {64 << 20, 64 << 20, 64 << 20, 0, 64 << 20},
+		"filled, near the most":    {9 << 20, 8 << 20, 8 << 20, 0, 9 << 20},
+		"filled, of a whole range": {1<<32 - 1, 1 << 31, 1 << 31, 0, 1<<32 - 1},
+	} {
+		e := &Engine{spec: Spec{Extent: c.volume}}
+		e.log.opened, e.log.chain.DataLen, e.log.chain.LogLen = c.opened, c.data, c.log
+		if got := e.nextCapacity(); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}
