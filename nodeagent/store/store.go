@@ -274,6 +274,13 @@ const (
 	gcMark   = 97
 )
 
+// Lacks is how many bytes a store of total bytes, of which used are in use, lacks for another extent of a capacity, up to the mark for
+// cleaning: beyond it nothing is opened. 0: it has room.
+func Lacks(total, used int64, capacity uint32) int64 {
+	x := extent{open: journal.Open{Capacity: capacity}}
+	return max(0, used+x.footprint()-total/100*gcMark)
+}
+
 // Usage is a store's space in bytes.
 type Usage struct {
 	Total    int64 // capacity

@@ -21,6 +21,8 @@ type Engine struct {
 	codec *codec
 	owner uint64 // mark of this opening in cache keys
 
+	noRoom func(full []block.StoreID, capacity uint32) // see Options
+
 	checks sync.Pool // of *checks
 
 	// journal: what is appended, in which order. Guarded by jmu.

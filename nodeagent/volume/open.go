@@ -28,6 +28,9 @@ type Options struct {
 	Seen      string
 	// Anchor is where to look for the journal if the registry cannot be asked (resume only).
 	Anchor journal.Position
+	// NoRoom is told, while Open or the engine waits for it, that no extent finds room: which stores are full, up to the cleaners' mark, and
+	// what capacity they were asked for. It may be told again, from any task, and is not to wait. nil: nobody.
+	NoRoom func(full []block.StoreID, capacity uint32)
 }
 
 // Open takes the volume over and returns its engine, ready for requests. It fails with ErrHeld while another writer's
@@ -37,6 +40,7 @@ func Open(d Deps, spec Spec, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	e.noRoom = o.NoRoom
 	resume := len(o.Ring) > 4 && string(o.Ring[:4]) == "MNRG"
 	if resume {
 		err = e.openResume(o)

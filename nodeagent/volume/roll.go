@@ -39,6 +39,8 @@ type opening struct {
 // The caller has paused the journal. It tries until it succeeds or the engine ends.
 func (e *Engine) openNext() error {
 	urgent := false
+	full := map[block.StoreID]bool{} // beyond the cleaners' mark
+	var refused []block.StoreID      // beyond the users'
 	e.jmu.Lock()
 	if e.log.extent != (block.ExtentID{}) {
 		e.syncSenders()
@@ -51,6 +53,8 @@ func (e *Engine) openNext() error {
 		}
 		o := e.propose(urgent)
 		if o == nil {
+			e.forgive(refused)
+			refused = nil
 			e.Env.Sleep(retryPause)
 			continue
 		}
@@ -59,7 +63,12 @@ func (e *Engine) openNext() error {
 			return nil
 		}
 		e.giveUp(o)
-		urgent = o.noSpace()
+		switch urgent = o.noSpace(); {
+		case urgent && o.urgent:
+			e.tellFull(o, full)
+		case urgent:
+			refused = o.fullStores()
+		}
 		e.Env.Sleep(retryPause)
 	}
 }

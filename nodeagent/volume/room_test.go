@@ -1,10 +1,13 @@
 package volume
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/store"
 	"mynetwork.io/mynetwork/nodeagent/volume/ring"
 )
 
@@ -78,4 +81,71 @@ func TestNextCapacity(t *testing.T) {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
 	}
+}
+
+// occupy opens extents of another volume on a store until not one more of the least capacity finds room, and gives them back.
+func (w *world) occupy(s block.StoreID) (free func()) {
+	w.t.Helper()
+	st, n := w.node[s].st, uint32(0)
+	for capacity := uint32(512 << 20); capacity >= 1<<20; {
+		n++
+		id := block.ExtentID{Volume: block.VolumeID{99}, Epoch: 1, N: n}
+		o := journal.Open{Extent: id, Replicas: 1, Quorum: 1, Capacity: capacity, Members: []block.StoreID{s}}
+		r := journal.Record{Type: journal.TypeOpen, Body: o.Encode(), Seq: 1, Epoch: block.Epoch{Number: 1, Token: 7}}
+		rec, _ := r.Append(nil)
+		_, err := st.AppendAs(id, rec, nil, store.ForCleaning)
+		if errors.Is(err, store.ErrFull) {
+			capacity /= 2
+			continue
+		}
+		must(w.t, err)
+	}
+	_, err := st.Commit()
+	must(w.t, err)
+	return func() {
+		for _, x := range st.Extents(block.VolumeID{99}) {
+			_, err := st.Free(x)
+			must(w.t, err)
+		}
+		_, err := st.Commit()
+		must(w.t, err)
+	}
+}
+
+// A volume that finds no room tells which stores are full, and goes on once there is some; as long as enough stores have room it tells
+// nothing (the control).
+func TestNoRoom(t *testing.T) {
+	w := newWorld(t, 3)
+	s := w.create(1)
+	words := make(chan []block.StoreID, 1000)
+	opt := Options{NoRoom: func(full []block.StoreID, capacity uint32) {
+		if capacity != 1<<20 {
+			t.Errorf("for an extent of %d bytes", capacity)
+		}
+		words <- full
+	}}
+	one := w.occupy(w.ids[0])
+	must(t, w.open(s, opt).Close(true))
+	if len(words) != 0 {
+		t.Errorf("one full store of three is told: %v", <-words)
+	}
+	two := w.occupy(w.ids[1])
+	opt.Force, opt.Ring = true, make([]byte, 4<<20)
+	opened := make(chan error)
+	var e *Engine
+	go func() {
+		var err error
+		e, err = Open(w.deps(), s, opt)
+		opened <- err
+	}()
+	for range 2 {
+		if full := <-words; len(full) != 2 || full[0] != w.ids[0] || full[1] != w.ids[1] {
+			t.Errorf("full are %v, want the first two stores", full)
+		}
+	}
+	one()
+	must(t, <-opened)
+	must(t, e.Flush())
+	must(t, e.Close(true))
+	two()
 }

@@ -30,6 +30,7 @@ type attachment struct {
 	key  *memfd.Memory // of an encrypted volume, else nil
 	gate *gate.Gate    // what the device serves; set with eng
 	work metered.Meter
+	room room // that the engine waits for
 
 	now     atomic.Pointer[settings] // as last changed while it was open here; nil: as rec has them
 	history atomic.Uint64            // number of the epoch of the history that the registry was told of
@@ -86,7 +87,7 @@ type AttachRequest struct {
 }
 
 // Attach opens a volume here and makes its device. It may be repeated. When ctx ends first, the attach goes on
-// (ErrPending) and may be waited for by repeating it.
+// (ErrPending) and may be waited for by repeating it; so it does when no store has room for it (replica.ErrFull), which is told at once.
 func (m *Manager) Attach(ctx context.Context, req AttachRequest) (Info, error) {
 	if req.Kind == "" {
 		req.Kind = m.opt.Default
@@ -116,6 +117,8 @@ func wait(ctx context.Context, p *pending, what string) error {
 	select {
 	case <-p.done:
 		return p.err
+	case <-p.room.word():
+		return fmt.Errorf("%s: %w", what, p.room.reason())
 	case <-ctx.Done():
 		return fmt.Errorf("%s: %w", what, ErrPending)
 	}
@@ -144,7 +147,7 @@ func (m *Manager) startAttach(r *registry.Record, req AttachRequest) (*pending, 
 			return nil, err
 		}
 	}
-	p := &pending{done: make(chan struct{}), cancel: a.cut.End}
+	p := &pending{done: make(chan struct{}), cancel: a.cut.End, room: &a.room}
 	m.mu.Lock()
 	s.join = p
 	m.mu.Unlock()
@@ -246,9 +249,10 @@ func (m *Manager) openEngine(ctx context.Context, a *attachment, force bool) err
 		return err
 	}
 	own := r.Holder == m.opt.Node && r.HolderEpoch == r.Fact.Epoch.Number
-	e, err := volume.Open(m.deps(a.env, a.cut), a.spec(), volume.Options{Ring: a.ring.B, Force: force || own})
+	opt := volume.Options{Ring: a.ring.B, Force: force || own, NoRoom: m.noRoom(a)}
+	e, err := volume.Open(m.deps(a.env, a.cut), a.spec(), opt)
 	for n := 0; n < takeOvers && m.caretaken(a.rec.ID, err); n++ {
-		e, err = volume.Open(m.deps(a.env, a.cut), a.spec(), volume.Options{Ring: a.ring.B, Force: force || own})
+		e, err = volume.Open(m.deps(a.env, a.cut), a.spec(), opt)
 	}
 	if errors.Is(err, volume.ErrHeld) && r.Holder != "" {
 		return fmt.Errorf("volume %q is attached on node %s; detach it there, or force: %w", r.Name, r.Holder, err)
@@ -323,12 +327,15 @@ func (m *Manager) withEngine(ctx context.Context, r *registry.Record, s *slot, k
 		return err
 	}
 	stop := context.AfterFunc(ctx, a.cut.End)
+	a.room.first = a.cut.End // nobody waits for it longer than for this
 	err = m.openEngine(ctx, a, false)
 	if err != nil {
 		stop()
 		a.env.Wait()
 		a.free()
-		switch {
+		switch full := a.room.reason(); {
+		case full != nil:
+			err = fmt.Errorf("open volume %q: %w", r.Name, full)
 		case ctx.Err() != nil:
 			err = errors.Join(fmt.Errorf("open volume %q: %w", r.Name, ErrMinority), err)
 		case errors.Is(err, volume.ErrHeld):

@@ -118,6 +118,7 @@ type pending struct {
 	done   chan struct{} // closed when it has ended
 	err    error         // set before
 	cancel func()        // makes it end soon
+	room   *room         // of an attach: whether it waits for room; nil: it does not
 }
 
 // New makes a manager.

@@ -166,7 +166,7 @@ func (m *Manager) resumeEngine(a *attachment) error {
 	if err := m.present(m.ctx, &a.rec); err != nil {
 		return err
 	}
-	e, err := volume.Open(m.deps(a.env, a.cut), a.spec(), volume.Options{Ring: a.ring.B, Anchor: a.rec.Fact.Anchor})
+	e, err := volume.Open(m.deps(a.env, a.cut), a.spec(), volume.Options{Ring: a.ring.B, Anchor: a.rec.Fact.Anchor, NoRoom: m.noRoom(a)})
 	if err == nil {
 		a.serve(e, &a.rec)
 	}
