@@ -130,3 +130,9 @@ func together(d, now time.Duration) time.Duration {
 	}
 	return d - (now+d)%grid
 }
+
+// UntilBeat is how long it is until the next multiple of every, counted from where the grid begins: those who wait until then are woken
+// together, and with those whose long waits end there. It is more than 0, and every at most.
+func UntilBeat(every time.Duration) time.Duration { return untilBeat(every, time.Since(began)) }
+
+func untilBeat(every, now time.Duration) time.Duration { return every - now%every }

@@ -29,3 +29,18 @@ func TestTogether(t *testing.T) {
 		t.Errorf("a second's waits that began within a tenth of one end at %d moments", len(ends))
 	}
 }
+
+func TestUntilBeat(t *testing.T) {
+	const every = 500 * time.Millisecond
+	for now, want := range map[time.Duration]time.Duration{0: every, 1: every - 1, every - 1: 1, every: every, 7*every + 3: every - 3} {
+		if got := untilBeat(every, now); got != want {
+			t.Errorf("at %s it is %s, want %s", now, got, want)
+		}
+		if (now+untilBeat(every, now))%grid != 0 {
+			t.Errorf("from %s it ends beside the grid", now)
+		}
+	}
+	if got := UntilBeat(time.Hour); got <= 0 || got > time.Hour {
+		t.Errorf("it is %s until the next hour", got)
+	}
+}

@@ -245,7 +245,12 @@ func TestUnreachable(t *testing.T) {
 	if slices.Contains(tab.Unreachable(), "n14") {
 		t.Error("a node that answers is unreachable")
 	}
-	if near, far := tab.interval("n51", time.Second), tab.interval("n40", time.Second); near != time.Second || far <= near {
+	for node, most := range map[string]time.Duration{"n51": time.Hour, "n40": time.Duration(tab.rounds("n40")) * time.Hour} {
+		if d := tab.pause(node, time.Hour); d <= most-time.Hour || d > most {
+			t.Errorf("%s is asked again after %v, want %v at most", node, d, most)
+		}
+	}
+	if near, far := tab.rounds("n51"), tab.rounds("n40"); near != 1 || far <= near {
 		t.Errorf("intervals %v and %v", near, far)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"mynetwork.io/mynetwork/nodeagent/task"
 )
 
 // Ask asks one node for its stores.
@@ -98,15 +100,21 @@ func (t *Table) Unreachable() (out []string) {
 	return out
 }
 
-// interval is how often a node is asked.
-func (t *Table) interval(node string, every time.Duration) time.Duration {
+// pause is how long it is until a node is asked again: all are asked at the same moments, so that a process is woken once for all of them.
+// It is never longer than the node's interval.
+func (t *Table) pause(node string, every time.Duration) time.Duration {
+	return task.UntilBeat(every) + every*time.Duration(t.rounds(node)-1)
+}
+
+// rounds is at which of the intervals a node is asked: at each, or at every so many of them.
+func (t *Table) rounds(node string) int {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	others := len(t.sorted) - 1 - MaxWatched
 	if others <= 0 || node == t.self || slices.ContainsFunc(t.watched(), func(e *entry) bool { return e.Name == node }) {
-		return every
+		return 1
 	}
-	return every * time.Duration(1+(others+MaxWatched-1)/MaxWatched)
+	return 1 + (others+MaxWatched-1)/MaxWatched
 }
 
 // watch asks one node. A connection that is refused or broken is a loss at once; silence only after Misses questions.
@@ -120,7 +128,7 @@ func (t *Table) watch(ctx context.Context, node string, every time.Duration, ask
 			return
 		case <-timer.C:
 		}
-		timer.Reset(t.interval(node, every))
+		timer.Reset(t.pause(node, every))
 		c, cancel := context.WithTimeout(ctx, max(2*every, time.Second))
 		stores, err := ask(c, node)
 		silent := c.Err() != nil
