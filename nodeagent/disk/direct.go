@@ -39,3 +39,40 @@ func (f *osFile) Direct(align int) error {
 		return nil
 	})
 }
+
+// Gatherer is a File that writes what lies in several places at once.
+type Gatherer interface {
+	// GatherAt writes parts one behind the other from off on. After an error any of it may have been written.
+	GatherAt(parts [][]byte, off int64) error
+}
+
+var _ Gatherer = (*osFile)(nil)
+
+// mostParts is IOV_MAX of Linux.
+const mostParts = 1024
+
+// GatherAt implements Gatherer with pwritev(2).
+func (f *osFile) GatherAt(parts [][]byte, off int64) error {
+	return f.call("pwritev", func(fd int) error {
+		for rest := parts; len(rest) > 0; {
+			n, err := unix.Pwritev(fd, rest[:min(len(rest), mostParts)], off)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			off += int64(n)
+			for len(rest) > 0 && n >= len(rest[0]) {
+				n, rest = n-len(rest[0]), rest[1:]
+			}
+			if n > 0 { // the disk has taken a part of one
+				if _, err := f.WriteAt(rest[0][n:], off); err != nil {
+					return err
+				}
+				off, rest = off+int64(len(rest[0])-n), rest[1:]
+			}
+		}
+		return nil
+	})
+}

@@ -13,7 +13,7 @@ type Meter struct {
 }
 
 // Metered counts in a Meter what goes through to the FS behind it. It changes no answer. Of what a File may be able to do beside
-// File, it passes on Direct.
+// File, it passes on Direct and Gatherer.
 type Metered struct {
 	FS
 	m *Meter
@@ -51,7 +51,10 @@ type meteredFile struct {
 	m *Meter
 }
 
-var _ Direct = (*meteredFile)(nil)
+var (
+	_ Direct   = (*meteredFile)(nil)
+	_ Gatherer = (*meteredFile)(nil)
+)
 
 // ReadAt implements File.
 func (f *meteredFile) ReadAt(p []byte, off int64) (int, error) {
@@ -73,6 +76,29 @@ func (f *meteredFile) WriteAt(p []byte, off int64) (int, error) {
 	f.m.Writes.Ended(start, int64(n), err)
 	f.m.Writes.End()
 	return n, err
+}
+
+// GatherAt implements Gatherer; where the file can not, by a write for each part.
+func (f *meteredFile) GatherAt(parts [][]byte, off int64) error {
+	g, ok := f.File.(Gatherer)
+	if !ok {
+		for _, p := range parts {
+			if _, err := f.WriteAt(p, off); err != nil {
+				return err
+			}
+			off += int64(len(p))
+		}
+		return nil
+	}
+	size := int64(0)
+	for _, p := range parts {
+		size += int64(len(p))
+	}
+	start := f.m.Writes.Begin()
+	err := g.GatherAt(parts, off)
+	f.m.Writes.Ended(start, size, err)
+	f.m.Writes.End()
+	return err
 }
 
 // Sync implements File.
