@@ -43,6 +43,7 @@ type Request struct {
 	conn  *serverConn
 	cost  int64
 	state atomic.Uint32
+	uses  atomic.Int32 // of Body
 }
 
 // acceptPause is the wait after accepting failed.
@@ -71,8 +72,21 @@ func (r *Request) Reply(status uint16, parts ...[]byte) {
 // More tells whether more of what the node sends on this connection is here already. Not after Reply.
 func (r *Request) More() bool { return r.conn.raw.unread() > 0 }
 
-// Release ends the use of Body.
+// Hold begins another use of Body, by somebody who calls Release as well; the caller has one.
+func (r *Request) Hold() {
+	if r.uses.Add(1) < 2 {
+		panic("peer: a request is held that was released")
+	}
+}
+
+// Release ends a use of Body. Each request begins with one, of the Handler.
 func (r *Request) Release() {
+	switch n := r.uses.Add(-1); {
+	case n > 0:
+		return
+	case n < 0:
+		panic("peer: a request is released twice")
+	}
 	r.buf.free()
 	r.buf, r.Body = nil, nil
 	r.finish(stateReleased)

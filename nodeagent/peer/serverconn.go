@@ -111,6 +111,7 @@ func (c *serverConn) readLoop() error {
 		r := c.s.requests.Get().(*Request)
 		r.Type, r.ID, r.Expect, r.meta = h.typ, h.id, int(h.expect), int(h.meta)
 		r.Body, r.buf, r.conn, r.cost = buf.b, buf, c, c.cost
+		r.uses.Store(1)
 		c.cork()
 		c.mu.Lock()
 		c.serving++
