@@ -14,9 +14,14 @@ func (s *Store) Commit() (LSN, error) {
 	defer s.committing.Unlock()
 	s.mu.Lock()
 	b := s.cur
-	if s.dead != nil || b.entries == 0 {
+	if s.dead != nil {
+		dead := s.dead
+		s.mu.Unlock()
+		return 0, s.failed(dead)
+	}
+	if b.entries == 0 {
 		defer s.mu.Unlock()
-		return s.durable, s.dead
+		return s.durable, nil
 	}
 	s.cur, s.spare = s.spare, nil
 	for _, x := range b.touched {
@@ -31,7 +36,7 @@ func (s *Store) Commit() (LSN, error) {
 		err = s.log(b, at, true)
 	}
 	if err != nil {
-		return 0, s.fail(err)
+		return 0, s.failed(err)
 	}
 	return s.after(b), nil
 }
@@ -46,6 +51,9 @@ func (s *Store) before(b *batch) error {
 		}
 	}
 	for _, x := range b.syncs {
+		if err := s.moveKept(x); err != nil {
+			return err
+		}
 		if err := s.files.sync(&x.dat); err != nil {
 			return err
 		}

@@ -29,9 +29,18 @@ func TestConcurrent(t *testing.T) {
 		work.Go(func() {
 			w, rng := scribes[i], rand.New(rand.NewPCG(uint64(i), 1))
 			rec, payload := w.open(4<<20), []byte(nil)
+			give := func() error {
+				l := lend(payload)
+				defer l.Release()
+				_, err := s.AppendKept(w.id, rec, l.b, 0, l)
+				return err
+			}
+			if i%2 == 1 {
+				give = func() error { _, err := s.Append(w.id, rec, payload); return err }
+			}
 			for n := 0; ; n++ {
-				_, err := s.Append(w.id, rec, payload)
-				for ; errors.Is(err, ErrBusy); _, err = s.Append(w.id, rec, payload) {
+				err := give()
+				for ; errors.Is(err, ErrBusy); err = give() {
 					if _, err := s.Tidy(1 << 20); err != nil {
 						t.Error(err)
 						return

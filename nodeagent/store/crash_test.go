@@ -38,6 +38,7 @@ type model struct {
 	inFlight LSN // the last of the commit under way, else acked
 
 	transient bool   // what is read may be wrong once only
+	lends     bool   // the last append was of memory that is lent
 	outer     string // the operation under way: append, commit, tidy or none
 }
 
@@ -242,7 +243,17 @@ func (m *model) do() error {
 func (m *model) append(w *scribe, rec, payload []byte) (LSN, error) {
 	m.outer = "append"
 	defer func() { m.outer = "" }()
-	return m.s.Append(w.id, rec, payload)
+	return m.give(w, rec, payload)
+}
+
+// give appends, and lends the payload, every other time.
+func (m *model) give(w *scribe, rec, payload []byte) (LSN, error) {
+	if m.lends = !m.lends; !m.lends {
+		return m.s.Append(w.id, rec, payload)
+	}
+	l := lend(payload)
+	defer l.Release()
+	return m.s.AppendKept(w.id, rec, l.b, 0, l)
 }
 
 // beside runs what another goroutine might, from within a disk operation: a commit beside an append, an append beside

@@ -10,7 +10,6 @@ import (
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
-	"mynetwork.io/mynetwork/nodeagent/disk"
 )
 
 // extent is the index's entry of an extent.
@@ -176,6 +175,12 @@ const (
 // AppendAs is Append for a special use. A payload that is not to be read soon goes past the page cache if it lies at whole pages of the
 // file, and in memory that begins at one.
 func (s *Store) AppendAs(id block.ExtentID, rec, payload []byte, use Use) (LSN, error) {
+	return s.AppendKept(id, rec, payload, use, nil)
+}
+
+// AppendKept is AppendAs for a payload in memory that is lent: a large one is not copied or written, but held, until a commit writes it. nil
+// lends nothing. When it returns an error, nothing is held.
+func (s *Store) AppendKept(id block.ExtentID, rec, payload []byte, use Use, lent Keeper) (LSN, error) {
 	mark := int64(userMark)
 	if use&ForCleaning != 0 {
 		mark = gcMark
@@ -209,10 +214,14 @@ func (s *Store) AppendAs(id block.ExtentID, rec, payload []byte, use Use) (LSN, 
 	if err != nil {
 		return 0, err
 	}
-	if err := s.write(x, &r, rec, payload, use); err != nil {
+	if err := s.write(x, &r, rec, payload, use, lent); err != nil {
 		return 0, err
 	}
-	return s.stage(x, &r, rec, payload, closed)
+	lsn, err := s.stage(x, &r, rec, payload, closed)
+	if err != nil && lent != nil {
+		s.unkeep(x, int64(r.DataOff))
+	}
+	return lsn, err
 }
 
 // admit checks whether r may be appended to x.
@@ -239,11 +248,14 @@ func (s *Store) admit(x *extent, r *journal.Record) error {
 }
 
 // write puts the bytes of r where reads come from: into the extent's files, or their tails. It makes nothing durable.
-func (s *Store) write(x *extent, r *journal.Record, rec, payload []byte, use Use) error {
+func (s *Store) write(x *extent, r *journal.Record, rec, payload []byte, use Use, lent Keeper) error {
 	if err := s.add(x, &x.log, sufLog, rec, int64(r.LogOff), false); err != nil || len(payload) == 0 {
 		return err
 	}
 	past := use&Unread != 0 && len(payload) >= s.o.Inline && wholePages(payload, int64(r.DataOff))
+	if s.keep(x, &piece{payload, int64(r.DataOff), past, lent}) {
+		return nil
+	}
 	return s.add(x, &x.dat, sufDat, payload, int64(r.DataOff), past)
 }
 
@@ -252,7 +264,7 @@ func wholePages(p []byte, off int64) bool {
 	return off%page == 0 && len(p)%page == 0 && uintptr(unsafe.Pointer(unsafe.SliceData(p)))%page == 0
 }
 
-func (s *Store) writeTo(x *extent, f *file, suffix string, p []byte, off int64, past bool) error {
+func (s *Store) writeTo(x *extent, f *file, suffix string, parts [][]byte, off int64, past bool) error {
 	h, err := s.files.get(f, x, suffix)
 	if err != nil {
 		return s.fail(err)
@@ -261,7 +273,7 @@ func (s *Store) writeTo(x *extent, f *file, suffix string, p []byte, off int64, 
 	if past {
 		h = s.files.around(f, x, suffix)
 	}
-	if _, err := h.WriteAt(p, off); errors.Is(err, syscall.ENOSPC) {
+	if err := writeParts(h, parts, off); errors.Is(err, syscall.ENOSPC) {
 		return fmt.Errorf("write to %s: %w", x.id, ErrFull)
 	} else if err != nil {
 		return s.fail(err)
@@ -287,7 +299,7 @@ func (s *Store) create(id block.ExtentID, r *journal.Record, rec []byte, mark in
 	}
 	err = s.makeFiles(x)
 	if err == nil {
-		err = s.write(x, r, rec, nil, 0)
+		err = s.write(x, r, rec, nil, 0, nil)
 	}
 	var lsn LSN
 	if err == nil {
@@ -441,20 +453,28 @@ func (s *Store) read(id block.ExtentID, off uint32, p []byte, log bool) error {
 	if uint64(off)+uint64(len(p)) > uint64(end) {
 		return fmt.Errorf("%s: %d bytes at %d of %d: %w", id, len(p), off, end, ErrNotHeld)
 	}
-	var h disk.File
 	for _, gap := range f.tail.copyTo(p, int64(off)) {
-		if gap[0] == gap[1] {
-			continue
-		}
-		if h == nil {
-			if h, err = s.files.get(f, x, suffix); err != nil {
-				return fmt.Errorf("read %s: %w: %w", id, ErrIO, err)
+		for at := gap[0]; at < gap[1]; {
+			n, held := f.kept.copyTo(p[at:gap[1]], int64(off)+int64(at))
+			if !held {
+				if err := s.fromFile(x, f, suffix, p[at:at+n], int64(off)+int64(at)); err != nil {
+					return err
+				}
 			}
-			defer s.files.put(f)
+			at += n
 		}
-		if err := readFull(h, p[gap[0]:gap[1]], int64(off)+int64(gap[0])); err != nil {
-			return fmt.Errorf("read %s%s: %w", id, suffix, err)
-		}
+	}
+	return nil
+}
+
+func (s *Store) fromFile(x *extent, f *file, suffix string, p []byte, off int64) error {
+	h, err := s.files.get(f, x, suffix)
+	if err != nil {
+		return fmt.Errorf("read %s: %w: %w", x.id, ErrIO, err)
+	}
+	defer s.files.put(f)
+	if err := readFull(h, p, off); err != nil {
+		return fmt.Errorf("read %s%s: %w", x.id, suffix, err)
 	}
 	return nil
 }

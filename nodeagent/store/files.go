@@ -21,6 +21,7 @@ type file struct {
 	prev, next *file
 
 	tail tail // guarded by its own mutex
+	kept kept // of data files; likewise
 }
 
 // fileSet bounds the number of open descriptors: the least recently used ones that nobody uses are closed, dirty ones

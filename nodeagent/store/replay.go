@@ -423,7 +423,7 @@ func (r *recovery) applyExtent(e *entry) error {
 			return err
 		}
 	}
-	if err := s.write(x, &rec, e.rec, e.payload, 0); err != nil {
+	if err := s.write(x, &rec, e.rec, e.payload, 0, nil); err != nil {
 		return err
 	}
 	x.chain.Advance(&rec, journal.HashOf(e.rec))

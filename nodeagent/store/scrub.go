@@ -154,7 +154,7 @@ func (s *Store) RepairData(id block.ExtentID, off uint32, good []byte) error {
 	if err := s.checkPages(x, off, good); err != nil {
 		return fmt.Errorf("repair of %s at %d: %w", id, off, err)
 	}
-	if err := s.writeTo(x, &x.dat, sufDat, good, int64(off), false); err != nil {
+	if err := s.writeTo(x, &x.dat, sufDat, [][]byte{good}, int64(off), false); err != nil {
 		return err
 	}
 	return s.files.sync(&x.dat)
@@ -239,7 +239,7 @@ func (s *Store) RepairLog(id block.ExtentID, off uint32, good []byte) error {
 	if whole && crc32.Checksum(log, castagnoli) != logCRC {
 		return fmt.Errorf("repair of the log of %s: its checksum: %w", id, ErrMismatch)
 	}
-	if err := s.writeTo(x, &x.log, sufLog, good, int64(off), false); err != nil {
+	if err := s.writeTo(x, &x.log, sufLog, [][]byte{good}, int64(off), false); err != nil {
 		return err
 	}
 	return s.files.sync(&x.log)

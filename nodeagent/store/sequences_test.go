@@ -36,7 +36,7 @@ func (m *model) write(w *scribe, pages int) error {
 	saved := *w
 	rec, payload := w.pages(pages, m.rng)
 	return m.staged(w, true, func() error {
-		_, err := m.s.Append(w.id, rec, payload)
+		_, err := m.give(w, rec, payload)
 		if err != nil {
 			*w = saved
 		}

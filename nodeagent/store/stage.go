@@ -158,7 +158,7 @@ func (s *Store) Cut(id block.ExtentID, afterSeq uint64) (LSN, error) {
 	lsn, reopened, err := s.stageCut(x, end)
 	if reopened {
 		if h, err := s.files.get(&x.dat, x, sufDat); err == nil {
-			_ = h.Allocate(int64(x.open.Capacity)) // on a full disk appends to it fail later
+			x.allocated = h.Allocate(int64(x.open.Capacity)) == nil && x.allocated // on a full disk appends to it fail later
 			s.files.put(&x.dat)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
@@ -98,7 +99,9 @@ type Store struct {
 
 	files fileSet
 	tails tails
-	segs  []segment
+	// keeping is how many bytes of memory that is lent are held.
+	keeping atomic.Int64
+	segs    []segment
 
 	committing sync.Mutex // one Commit at a time; before stating and mu
 	tidying    sync.Mutex // one Tidy at a time; before committing

@@ -101,7 +101,7 @@ func (s *Store) add(x *extent, f *file, suffix string, p []byte, off int64, past
 func (s *Store) unlockedWrite(x *extent, f *file, suffix string, p []byte, off int64, past bool) error {
 	f.tail.mu.Unlock()
 	defer f.tail.mu.Lock()
-	return s.writeTo(x, f, suffix, p, off, past)
+	return s.writeTo(x, f, suffix, [][]byte{p}, off, past)
 }
 
 // cutTo takes away what lies at off and behind it: its append was refused after all. mu is held.
@@ -155,6 +155,9 @@ func (s *Store) move(x *extent, f *file, suffix string) error {
 
 // toFile brings everything that was staged of x into its files, and gives the memory back. It makes nothing durable.
 func (s *Store) toFile(x *extent) error {
+	if err := s.moveKept(x); err != nil {
+		return err
+	}
 	for _, p := range [...]struct {
 		f      *file
 		suffix string
@@ -174,7 +177,7 @@ func (s *Store) toFile(x *extent) error {
 	return nil
 }
 
-// dropTails forgets what is not in the files of an extent that ends.
+// dropTails forgets what is not in the files of an extent that ends. Nothing is kept of it: the commit of its end has written that.
 func (s *Store) dropTails(x *extent) {
 	for _, p := range [...]struct {
 		t      *tail
