@@ -33,7 +33,8 @@ func (s *Server) append(typ Type, h *Head, rest []byte, to Replier, own bool) er
 		s.block(use, h, rest, to)
 		return nil
 	}
-	err = s.stage(use, h, r, rec, payload, to)
+	lent, _ := to.(store.Keeper)
+	err = s.stage(use, h, r, rec, payload, to, lent)
 	switch {
 	case !errors.Is(err, store.ErrBusy):
 		return err
@@ -82,7 +83,7 @@ func splitAppend(h *Head, rest []byte) (r *journal.Record, rec, payload []byte, 
 }
 
 // stage admits one append and hands it to the store. The caller holds s.mu.
-func (s *Server) stage(use store.Use, h *Head, r *journal.Record, rec, payload []byte, to Replier) error {
+func (s *Server) stage(use store.Use, h *Head, r *journal.Record, rec, payload []byte, to Replier, lent store.Keeper) error {
 	if err := s.admit(h); err != nil {
 		return err
 	}
@@ -93,7 +94,7 @@ func (s *Server) stage(use store.Use, h *Head, r *journal.Record, rec, payload [
 	if err := s.checkLayout(r); err != nil {
 		return err
 	}
-	lsn, err := s.store.AppendAs(h.Extent, rec, payload, use)
+	lsn, err := s.store.AppendKept(h.Extent, rec, payload, use, lent)
 	if err != nil {
 		return fmt.Errorf("seq %d of %s: %w", r.Seq, h.Extent, err)
 	}
@@ -122,7 +123,7 @@ func (s *Server) unblock() {
 		b := &s.blocked[0]
 		r, rec, payload, err := splitAppend(&b.head, b.body)
 		if err == nil {
-			err = s.stage(b.use, &b.head, r, rec, payload, b.to)
+			err = s.stage(b.use, &b.head, r, rec, payload, b.to, nil)
 		}
 		if errors.Is(err, store.ErrBusy) {
 			return

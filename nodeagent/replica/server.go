@@ -187,7 +187,8 @@ func (s *Server) tidyLoop() {
 	}
 }
 
-// Handle takes one request. It does not block, and borrows body only until it returns.
+// Handle takes one request. It does not block, and borrows body only until it returns; if to is a store.Keeper too, it lends body, and the store
+// holds the payload of a large append until the commit.
 func (s *Server) Handle(from string, typ Type, body []byte, to Replier) {
 	s.handle(from, typ, body, to, false)
 }

@@ -8,6 +8,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
 	"mynetwork.io/mynetwork/nodeagent/replica"
+	"mynetwork.io/mynetwork/nodeagent/store"
 )
 
 // conn is one connection from a process to a node. It keeps order both ways and is used until it breaks.
@@ -37,6 +38,7 @@ type request struct {
 	delivered bool
 	lagged    bool
 	replied   bool
+	uses      int // of body, by the store that has taken it
 }
 
 // transport is what a process sends with.
@@ -155,13 +157,27 @@ func (w *World) handle(p *proc, r *request) {
 	if r.asked == replica.TypeFree {
 		w.freeing(n, r)
 	}
+	r.Hold()
 	if w.cfg.Lie == nil || !w.cfg.Lie.onHandle(w, n, r) {
 		n.srv.Handle(r.c.src.node.name, r.typ, r.body, r)
 	}
-	clear(r.body)
+	r.Release()
 }
 
-var _ replica.Replier = (*request)(nil)
+var (
+	_ replica.Replier = (*request)(nil)
+	_ store.Keeper    = (*request)(nil)
+)
+
+// Hold implements store.Keeper.
+func (r *request) Hold() { r.uses++ }
+
+// Release implements store.Keeper: once the last use has ended, the body is something else.
+func (r *request) Release() {
+	if r.uses--; r.uses == 0 {
+		clear(r.body)
+	}
+}
 
 // Reply implements replica.Replier.
 func (r *request) Reply(st replica.Status, parts ...[]byte) {
