@@ -177,8 +177,7 @@ func fillGolden(t *testing.T, c *cluster, g *golden) {
 	c.detach("b", "gone")
 	_, err = api.DeleteVolume(ctx, &agentv1.DeleteVolumeRequest{Volume: "gone"})
 	check(t, err)
-	lost := c.create("a", "lost", 4*mib) // its record is of the latest version: it says that a weak volume was once recovered without all replicas, and has
-	// bounds of its copies
+	lost := c.create("a", "lost", 4*mib) // its record says that a weak volume was once recovered without all replicas, and has bounds of its copies
 	id, err := block.ParseVolumeID(lost.Id)
 	check(t, err)
 	reg, err := registry.OpenFile(filepath.Join(c.dir, "registry"))
@@ -188,6 +187,17 @@ func fillGolden(t *testing.T, c *cluster, g *golden) {
 		return nil
 	})
 	check(t, err)
+
+	early, err := api.CloneVolume(ctx, &agentv1.CloneVolumeRequest{Volume: "plain", Snapshot: "s1", Name: "early"}) // its record is of the latest version: it waits for its root
+	check(t, err)
+	id, err = block.ParseVolumeID(early.Id)
+	check(t, err)
+	_, err = reg.Update(id, func(r *registry.Record) error {
+		r.Unrooted = true
+		return nil
+	})
+	check(t, err)
+	g.Volumes["early"] = goldenVolume{Size: 12 * mib, Sum: g.Volumes["plain-s1"].Sum}
 
 	g.Volumes["plain"] = goldenVolume{Size: 12 * mib, Node: "a", Sum: plain.sum()}
 	g.Volumes["twin"] = goldenVolume{Size: 12 * mib, Node: "b", Sum: twin.sum()}

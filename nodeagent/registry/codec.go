@@ -14,7 +14,8 @@ import (
 // Versions of the files; they only climb. A record that has none of the later fields is written as the version before, so that
 // a node which is upgraded can be put back as long as nobody uses what is new.
 const (
-	version      = 4
+	version      = 5
+	versionGrown = 4 // without clones that wait for their root
 	versionLost  = 3 // without bounds of copies
 	versionExtra = 2 // without a lost history
 	versionPlain = 1 // without claim, limits, used and copies
@@ -48,7 +49,7 @@ type record struct {
 	extra
 }
 
-// extra is what versions 2 to 4 brought.
+// extra is what versions 2 to 5 brought.
 type extra struct {
 	Claim  *Claim  `json:"claim,omitempty"`
 	Limits *Limits `json:"limits,omitempty"`
@@ -57,6 +58,7 @@ type extra struct {
 	Lost   uint64  `json:"lost,omitempty"` // version 3
 
 	Adaptive *Adaptive `json:"adaptive,omitempty"` // version 4
+	Unrooted bool      `json:"unrooted,omitempty"` // version 5
 }
 
 func extraOf(r *Record) (x extra) {
@@ -72,7 +74,7 @@ func extraOf(r *Record) (x extra) {
 		a := r.Adaptive
 		x.Adaptive = &a
 	}
-	x.Used, x.Copies, x.Lost = r.Used, r.Copies, r.Lost
+	x.Used, x.Copies, x.Lost, x.Unrooted = r.Used, r.Copies, r.Lost, r.Unrooted
 	return x
 }
 
@@ -86,7 +88,7 @@ func (x *extra) put(r *Record) {
 	if x.Adaptive != nil {
 		r.Adaptive = *x.Adaptive
 	}
-	r.Used, r.Copies, r.Lost = x.Used, x.Copies, x.Lost
+	r.Used, r.Copies, r.Lost, r.Unrooted = x.Used, x.Copies, x.Lost, x.Unrooted
 }
 
 type fact struct {
@@ -106,6 +108,7 @@ type snapshot struct {
 	Size    int64  `json:"size"`
 	Dying   bool   `json:"dying,omitempty"`
 	Kept    bool   `json:"kept,omitempty"`
+	Rooted  bool   `json:"rooted,omitempty"`
 }
 
 type deletion struct {
@@ -137,7 +140,7 @@ func Encode(r *Record) ([]byte, error) {
 	out.Fact.Members = storeNames(a.Members)
 	out.Fact.Revision, _ = strconv.ParseUint(r.Fact.Revision, 10, 64) // ours alone; empty is 0
 	for _, s := range r.Snapshots {
-		out.Snapshots = append(out.Snapshots, snapshot{hex.EncodeToString(s.ID[:]), s.Name, s.Created, s.Size, s.Dying, s.Kept})
+		out.Snapshots = append(out.Snapshots, snapshot{hex.EncodeToString(s.ID[:]), s.Name, s.Created, s.Size, s.Dying, s.Kept, s.Rooted})
 	}
 	if d := r.Deletion; d != nil {
 		out.Deletion = &deletion{At: d.At, Signed: d.Signed, Confirmed: storeNames(d.Confirmed)}
@@ -150,6 +153,9 @@ func Encode(r *Record) ([]byte, error) {
 		v = versionLost
 	}
 	if out.Adaptive != nil {
+		v = versionGrown
+	}
+	if out.Unrooted {
 		v = version
 	}
 	body, err := json.Marshal(out)
@@ -214,7 +220,7 @@ func (in *record) record() (r Record, err error) {
 		Anchor:   journal.Position{Extent: p.extent(in.Fact.Anchor), LogOff: in.Fact.LogOff, Seq: in.Fact.Seq, Members: p.stores(in.Fact.Members)},
 		Revision: strconv.FormatUint(in.Fact.Revision, 10)}
 	for _, s := range in.Snapshots {
-		r.Snapshots = append(r.Snapshots, Snapshot{p.id(s.ID), s.Name, s.Created, s.Size, s.Dying, s.Kept})
+		r.Snapshots = append(r.Snapshots, Snapshot{p.id(s.ID), s.Name, s.Created, s.Size, s.Dying, s.Kept, s.Rooted})
 	}
 	if d := in.Deletion; d != nil {
 		r.Deletion = &Deletion{At: d.At, Signed: d.Signed, Confirmed: p.stores(d.Confirmed)}

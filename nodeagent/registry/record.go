@@ -56,6 +56,9 @@ type Record struct {
 	Copies      int        // the fewest good copies that any part has, as the holder last said; 0: not known
 	Lost        uint64     // number of the epoch that began a weak volume's present history: acknowledged data may be lost; 0: its first
 	Deletion    *Deletion  // set once the volume is deleted
+	// Unrooted is a clone that was made before a checkpoint of its parent named its snapshot, and was not opened yet: its first opening waits
+	// until the parent's record says that the snapshot is Rooted.
+	Unrooted bool
 }
 
 // Claim names a PersistentVolumeClaim. All is zero for a volume that was made for none.
@@ -91,6 +94,8 @@ type Snapshot struct {
 	// Kept is a snapshot that its user has deleted and that is there for the clones alone that start from it: no new one may be made. A version
 	// that does not know this writes the record without it, and the snapshot is to be deleted again.
 	Kept bool
+	// Rooted says that a durable checkpoint of the volume names the snapshot, so that a clone can be opened. Not set, it is not known.
+	Rooted bool
 }
 
 // Deletion says that, and on whose word, a volume is deleted.

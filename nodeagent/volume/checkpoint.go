@@ -76,6 +76,7 @@ func (w *indexWriter) writeAll(c *journal.Checkpoint, frozen []*layer, change fu
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.view.root, e.snapshots, e.pages = c.Map, c.Snapshots, c.Pages
+	e.root(c.Snapshots)
 	e.cat.table, e.cat.dir = c.Table, c.Dir
 	e.cat.blocksMerged(blocks)
 	e.cat.extentsMerged(extents)

@@ -49,6 +49,7 @@ type Engine struct {
 	cat          catalog
 	openBlocks   map[uint64]*openBlock
 	snapshots    []journal.SnapshotRoot
+	rooted       [][16]byte // snapshots that the latest durable checkpoint names
 	lineage      []block.VolumeID
 	ancestors    []*ancestor
 	pages        uint64

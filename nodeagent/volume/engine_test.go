@@ -198,6 +198,35 @@ func TestSnapshotsAndClones(t *testing.T) {
 	cm.checkAll(t, clone)
 }
 
+// TestRooted: a snapshot is rooted once a durable checkpoint names it, not while one is being made that then fails, and over a recovery.
+func TestRooted(t *testing.T) {
+	w := newWorld(t, 3)
+	s := w.create(1)
+	e := w.open(s, Options{})
+	m := newModel(9, 1<<20)
+	m.steps(t, e, 100)
+	one, two := [16]byte{1}, [16]byte{2}
+	must(t, e.Snapshot(journal.Snapshot{ID: one, Name: "one"}))
+	if e.Rooted(one) {
+		t.Fatal("a snapshot is rooted before any checkpoint")
+	}
+	must(t, e.Checkpoint())
+	must(t, e.Snapshot(journal.Snapshot{ID: two, Name: "two"}))
+	if !e.Rooted(one) || e.Rooted(two) {
+		t.Fatalf("after a checkpoint between them: one %t, two %t", e.Rooted(one), e.Rooted(two))
+	}
+	must(t, e.Close(false))
+	e = w.open(s, Options{Force: true})
+	if !e.Rooted(one) {
+		t.Fatal("a recovery forgets what is rooted")
+	}
+	must(t, e.Checkpoint())
+	must(t, e.DeleteSnapshot(one))
+	if e.Rooted(one) || !e.Rooted(two) {
+		t.Fatalf("one was deleted: one %t, two %t", e.Rooted(one), e.Rooted(two))
+	}
+}
+
 func TestCleaningReturnsSpace(t *testing.T) {
 	w := newWorld(t, 3)
 	s := w.create(1)

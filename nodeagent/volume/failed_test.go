@@ -146,8 +146,15 @@ func TestFailureOnTheWay(t *testing.T) {
 			failed := 0
 			for n := int64(1); ; n = growth(n) {
 				m.steps(t, e, 30)
+				snap := journal.Snapshot{ID: [16]byte{byte(n), byte(n >> 8)}}
+				if name == "checkpoint" {
+					must(t, e.Snapshot(snap))
+				}
 				reads.left.Store(n)
 				err := f(e)
+				if name == "checkpoint" && e.Rooted(snap.ID) != (err == nil) {
+					t.Fatalf("place %d: a checkpoint that ends with %v: the snapshot is rooted: %t", n, err, e.Rooted(snap.ID))
+				}
 				late := reads.left.Swap(-1) != 0
 				if late {
 					must(t, err)

@@ -183,7 +183,7 @@ func (e *Engine) load(t *tail, logs []extentLog) error {
 	e.cat = newCatalog()
 	e.view = view{layers: []*layer{e.newLayer()}}
 	e.openBlocks = make(map[uint64]*openBlock)
-	e.snapshots, e.checkpoint = nil, journal.Position{}
+	e.snapshots, e.rooted, e.checkpoint = nil, nil, journal.Position{}
 	e.nextBlock = 1
 	e.owner = e.Env.Rand() // nothing that was cached of a lost tail is found again
 	e.slotSeq = make(map[uint64]uint64)
@@ -193,6 +193,7 @@ func (e *Engine) load(t *tail, logs []extentLog) error {
 		e.cat.table, e.cat.dir = c.Table, c.Dir
 		e.nextBlock, e.checkpoint, e.lineage = c.NextBlock, at, c.Lineage
 		e.replayFrom = c.Replay.Extent
+		e.root(c.Snapshots)
 		if by.Number == e.epoch.Number && by.Token == e.epoch.Token {
 			e.pumped = c.WSeq
 		}

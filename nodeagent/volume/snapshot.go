@@ -83,6 +83,21 @@ func (e *Engine) Snapshots() []journal.SnapshotRoot {
 	return e.allSnapshots()
 }
 
+// Rooted tells whether a checkpoint that a quorum has names the snapshot: whoever reads the journal finds it, and no recovery loses it.
+func (e *Engine) Rooted(id [16]byte) bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return slices.Contains(e.rooted, id)
+}
+
+// root notes what a durable checkpoint names. The caller holds mu.
+func (e *Engine) root(list []journal.SnapshotRoot) {
+	e.rooted = e.rooted[:0]
+	for i := range list {
+		e.rooted = append(e.rooted, list[i].ID)
+	}
+}
+
 // DeleteSnapshot ends a snapshot; its space returns with cleaning. No clone of it may exist: the caller has checked.
 func (e *Engine) DeleteSnapshot(id [16]byte) error {
 	return e.again(func(first bool) error { return e.deleteSnapshot(id, first) })

@@ -194,6 +194,7 @@ func (m *Manager) attach(s *slot, a *attachment, force bool) error {
 		}
 		m.setOpen(s, a)
 		m.watch(a)
+		m.rootLater(a)
 	}
 	if a.device() != nil {
 		return a.eng.Err()
@@ -248,6 +249,11 @@ func (m *Manager) openEngine(ctx context.Context, a *attachment, force bool) err
 	if err != nil {
 		return err
 	}
+	if r.Unrooted {
+		if err := m.ripen(ctx, a); err != nil {
+			return fmt.Errorf("volume %q starts from a snapshot of another: %w", r.Name, err)
+		}
+	}
 	own := r.Holder == m.opt.Node && r.HolderEpoch == r.Fact.Epoch.Number
 	opt := volume.Options{Ring: a.ring.B, Force: force || own, NoRoom: m.noRoom(a)}
 	e, err := volume.Open(m.deps(a.env, a.cut), a.spec(), opt)
@@ -276,7 +282,7 @@ func (a *attachment) serve(e *volume.Engine, r *registry.Record) {
 func (m *Manager) noteHolder(a *attachment) {
 	epoch, use := a.eng.Status().Epoch.Number, a.eng.Usage()
 	_, err := m.opt.Registry.Update(a.rec.ID, func(r *registry.Record) error {
-		r.Holder, r.HolderEpoch, r.Used, r.Copies = m.opt.Node, epoch, use.Bytes, use.Copies
+		r.Holder, r.HolderEpoch, r.Used, r.Copies, r.Unrooted = m.opt.Node, epoch, use.Bytes, use.Copies, false
 		return nil
 	})
 	if err != nil {
@@ -364,9 +370,9 @@ func (m *Manager) note(r *registry.Record, e *volume.Engine) {
 		r.Size = size
 		var list []registry.Snapshot
 		for _, s := range snaps {
-			n := registry.Snapshot{ID: s.ID, Name: s.Name, Created: s.Created, Size: int64(s.Pages) * 4096}
+			n := registry.Snapshot{ID: s.ID, Name: s.Name, Created: s.Created, Size: int64(s.Pages) * 4096, Rooted: e.Rooted(s.ID)}
 			if old, ok := r.FindSnapshot(fmt.Sprintf("%x", s.ID)); ok {
-				n.Dying, n.Kept = old.Dying, old.Kept
+				n.Dying, n.Kept, n.Rooted = old.Dying, old.Kept, n.Rooted || old.Rooted
 			}
 			list = append(list, n)
 		}

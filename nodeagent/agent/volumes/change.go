@@ -78,57 +78,6 @@ func (m *Manager) create(r registry.Record, same func(have *registry.Record) boo
 	return m.Inspect(r.ID.String())
 }
 
-// CloneRequest says what to clone.
-type CloneRequest struct {
-	Parent, Snapshot string
-	Name             string
-	Size             int64 // bytes; 0: the snapshot's
-	Key              []byte
-	Claim            registry.Claim
-}
-
-// Clone makes a volume that starts from a snapshot.
-func (m *Manager) Clone(req CloneRequest) (out Info, err error) {
-	parent, snapshot, name, size, key := req.Parent, req.Snapshot, req.Name, req.Size, req.Key
-	err = m.locked(parent, func(p *registry.Record, s *slot) error {
-		if err := CheckKey(p, key); err != nil {
-			return err
-		}
-		if p.Holder != "" && p.Holder != m.opt.Node && s.open == nil {
-			return fmt.Errorf("volume %q is attached on node %s; ask its agent: %w", p.Name, p.Holder, ErrElsewhere)
-		}
-		if s.open != nil { // a clone starts from what a checkpoint names
-			if err := s.open.eng.Checkpoint(); err != nil {
-				return err
-			}
-			m.note(p, s.open.eng)
-			if *p, err = m.opt.Registry.Get(p.ID); err != nil {
-				return err
-			}
-		}
-		snap, ok := p.FindSnapshot(snapshot)
-		if !ok {
-			return fmt.Errorf("snapshot %q of volume %q: %w", snapshot, p.Name, registry.ErrNotFound)
-		}
-		if size == 0 {
-			size = snap.Size
-		}
-		if size < snap.Size {
-			return fmt.Errorf("clone %q of %d bytes, the snapshot has %d: %w", name, size, snap.Size, ErrInvalid)
-		}
-		r := registry.Record{ID: block.VolumeID(newID()), Name: name, Size: size, Replicas: p.Replicas, Weak: p.Weak, Extent: p.Extent,
-			Compression: p.Compression, Encrypted: p.Encrypted, Parent: p.ID, Snapshot: snap.ID, Created: now(), Claim: req.Claim}
-		if p.Encrypted {
-			r.KeyCheck = keyCheck(key, r.ID)
-		}
-		out, err = m.create(r, func(have *registry.Record) bool {
-			return have.Parent == r.Parent && have.Snapshot == r.Snapshot && have.Size == r.Size
-		})
-		return err
-	})
-	return out, err
-}
-
 // Resize grows a volume, and its device if it is attached here. claim is how many bytes its claim asks for now, if fewer than size; else 0.
 func (m *Manager) Resize(ctx context.Context, name string, size, claim int64, key []byte) (out Info, err error) {
 	err = m.locked(name, func(r *registry.Record, s *slot) error {

@@ -96,6 +96,7 @@ func (m *Manager) closeEngine(a *attachment, flush bool, gone func()) error {
 		m.note(&a.rec, a.eng)
 	}
 	err := a.eng.Close(flush && was == nil)
+	m.noteRoots(&a.rec, a.eng)
 	a.cut.End()
 	a.env.Wait()
 	if gone != nil {

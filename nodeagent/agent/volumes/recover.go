@@ -147,6 +147,7 @@ func (m *Manager) resume(s *slot, a *attachment, k *kept, name string) error {
 	}
 	m.setOpen(s, a)
 	m.watch(a)
+	m.rootLater(a)
 	if k.ended {
 		err := fmt.Errorf("its device has ended: %s", k.why)
 		return errors.Join(err, m.closeEngine(a, true, func() { m.setOpen(s, nil) }), m.discard(name, k))
