@@ -3,6 +3,7 @@ package sim
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -34,7 +35,8 @@ type request struct {
 	done      replica.Done
 	epoch     block.Epoch
 	extent    block.ExtentID
-	asked     replica.Type // typ as it was sent
+	asked     replica.Type  // typ as it was sent
+	at        time.Duration // when it arrives
 	delivered bool
 	lagged    bool
 	replied   bool
@@ -47,7 +49,24 @@ type transport struct {
 	p *proc
 }
 
-var _ replica.Transport = transport{}
+var (
+	_ replica.Transport = transport{}
+	_ replica.Sharer    = parcels{}
+)
+
+// parcels is a transport that sends large records from one copy.
+type parcels struct{ transport }
+
+// SendAll implements replica.Sharer. What it was lent changes as soon as it returns.
+func (t parcels) SendAll(typ replica.Type, to []replica.Target, parts ...[]byte) {
+	t.w.cover("one parcel", typeName(typ))
+	all := append([][]byte{nil}, parts...)
+	for i := range to {
+		all[0] = to[i].Head
+		t.Send(to[i].Store, typ, to[i].Done, all...)
+	}
+	clear(to)
+}
 
 // Send implements replica.Transport.
 func (t transport) Send(s block.StoreID, typ replica.Type, done replica.Done, parts ...[]byte) {
@@ -88,7 +107,7 @@ func (w *World) send(src *proc, r *request) {
 	r.c = c
 	c.out = append(c.out, r)
 	at := max(c.lastTo, w.s.now+w.latency(src.node, dst))
-	c.lastTo = at
+	c.lastTo, r.at = at, at
 	w.s.after(at-w.s.now, func() { w.deliver(r) })
 	if w.cfg.LoseMessage > 0 && w.cfg.faulty && src.node != dst && w.s.chance(w.cfg.LoseMessage) {
 		w.cover("message lost", typeName(r.typ))
@@ -177,6 +196,19 @@ func (r *request) Release() {
 	if r.uses--; r.uses == 0 {
 		clear(r.body)
 	}
+}
+
+// soon is within which time a request arrives that counts as being there already.
+const soon = time.Millisecond
+
+// More tells whether more of what the sender sends is there already. It is then handled, or lost with the connection.
+func (r *request) More() bool {
+	w := r.c.w
+	more := w.cfg.Stream && slices.ContainsFunc(r.c.out, func(o *request) bool { return !o.delivered && o.at <= w.s.now+soon })
+	if more {
+		w.cover("more on its way", typeName(r.typ))
+	}
+	return more
 }
 
 // Reply implements replica.Replier.

@@ -162,6 +162,9 @@ func (n *node) start() {
 }
 
 func (n *node) client(p *proc) *replica.Client {
+	if n.w.cfg.Stream {
+		return &replica.Client{Env: p, Transport: parcels{transport{n.w, p}}}
+	}
 	return &replica.Client{Env: p, Transport: transport{n.w, p}}
 }
 
