@@ -36,7 +36,7 @@ func (a *Agent) joinMachine(context.Context) (err error) {
 	if a.registry, err = registry.OpenFile(c.Registry); err != nil {
 		return err
 	}
-	layout, _, err := a.machineLayout()
+	layout, err := a.machineLayout()
 	if err != nil {
 		return err
 	}

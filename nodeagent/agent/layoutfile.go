@@ -11,6 +11,7 @@ import (
 
 	"mynetwork.io/mynetwork/nodeagent/agent/members"
 	"mynetwork.io/mynetwork/nodeagent/core/placement"
+	"mynetwork.io/mynetwork/nodeagent/task"
 )
 
 // layoutLook is how often the layout's file is looked at.
@@ -30,51 +31,64 @@ func (a *Agent) machineNodes(l *placement.Layout) (nodes []members.Node) {
 	return nodes
 }
 
-// machineLayout is the layout of a network on one machine: what the file says that the settings name, else that of all its members.
-func (a *Agent) machineLayout() (*placement.Layout, []byte, error) {
-	b, err := []byte(nil), fs.ErrNotExist
-	if a.cfg.Layout != "" {
-		b, err = os.ReadFile(a.cfg.Layout)
+// layoutText is what the layout's file says; nil: there is none.
+func (a *Agent) layoutText() ([]byte, error) {
+	if a.cfg.Layout == "" {
+		return nil, nil
 	}
+	b, err := os.ReadFile(a.cfg.Layout)
 	if errors.Is(err, fs.ErrNotExist) {
-		var nodes []members.Node
-		for _, m := range a.cfg.Members {
-			nodes = append(nodes, members.Node{Name: m.Node, Address: m.Address, Zone: m.Zone, Weight: m.Weight})
-		}
-		l, err := members.Layout(nodes)
-		return l, nil, err
+		return nil, nil
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("layout: %w", err)
+		return nil, fmt.Errorf("layout: %w", err)
 	}
-	l, err := placement.Decode(b)
-	if err != nil {
-		return nil, nil, fmt.Errorf("layout %s: %w; restore it, or remove it to go on with that of all members", a.cfg.Layout, err)
-	}
-	return l, b, nil
+	return b, nil
 }
 
-// followLayout takes what the layout's file says into use when it changes.
+// machineLayout is the layout of a network on one machine: what the file says that the settings name, else that of all its members.
+func (a *Agent) machineLayout() (*placement.Layout, error) {
+	b, err := a.layoutText()
+	if err != nil {
+		return nil, err
+	}
+	if b != nil {
+		return a.readLayout(b)
+	}
+	var nodes []members.Node
+	for _, m := range a.cfg.Members {
+		nodes = append(nodes, members.Node{Name: m.Node, Address: m.Address, Zone: m.Zone, Weight: m.Weight})
+	}
+	return members.Layout(nodes)
+}
+
+func (a *Agent) readLayout(b []byte) (*placement.Layout, error) {
+	l, err := placement.Decode(b)
+	if err != nil {
+		return nil, fmt.Errorf("layout %s: %w; restore it, or remove it to go on with that of all members", a.cfg.Layout, err)
+	}
+	return l, nil
+}
+
+// followLayout takes what the layout's file says into use when it changes. Without one nothing changes, and that of all members, which takes
+// a millisecond and more to compute, is not computed again.
 func (a *Agent) followLayout(ctx context.Context) error {
-	tick := time.NewTicker(layoutLook)
-	defer tick.Stop()
 	var last []byte
 	told := ""
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
+	for task.Pause(ctx, task.UntilBeat(layoutLook)) {
+		b, err := a.layoutText()
+		if err == nil && (b == nil || bytes.Equal(b, last)) {
+			continue
 		}
-		l, b, err := a.machineLayout()
+		var l *placement.Layout
+		if err == nil {
+			l, err = a.readLayout(b)
+		}
 		if err != nil {
 			if err.Error() != told {
 				told = err.Error()
 				a.cfg.Log.Error("the present layout stays in use", "err", err)
 			}
-			continue
-		}
-		if b == nil || bytes.Equal(b, last) {
 			continue
 		}
 		last = b
@@ -83,4 +97,5 @@ func (a *Agent) followLayout(ctx context.Context) error {
 		}
 		a.members.Update(a.machineNodes(l), l)
 	}
+	return nil
 }
