@@ -5,11 +5,13 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	agentv1 "mynetwork.io/mynetwork/api/agent/v1"
 	"mynetwork.io/mynetwork/csi/driver"
@@ -71,6 +73,24 @@ func TestStageGivesUp(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStageWithoutRoom: what an agent says of full stores reaches the caller at once, in its words, and with a code that tells that it may
+// go otherwise later.
+func TestStageWithoutRoom(t *testing.T) {
+	c := dial(t, func(c *driver.Config) { c.Wait = time.Hour })
+	var full atomic.Bool
+	c.net.Fault = func(_ context.Context, _, method, _ string, after bool) error {
+		if full.Load() && !after && method == "AttachVolume" {
+			return status.Error(codes.ResourceExhausted, "store 1 on node n2 lacks 5 MiB")
+		}
+		return nil
+	}
+	id := c.create("v")
+	full.Store(true)
+	c.want(codes.ResourceExhausted, "store 1 on node n2 lacks 5 MiB", c.stage(c.ctx, id))
+	full.Store(false)
+	c.must(c.stage(c.ctx, id))
 }
 
 // TestStageTakesOver: what a dead node held is taken at once.
