@@ -50,9 +50,9 @@ demo: build ## three nodes, real faults, real data: the story of the data path, 
 bench: build ## fio on the devices and on a plain file beside them; OUT=file writes JSON
 	$(GO) run ./hack/bench -program bin/mynetwork $(if $(OUT),-out $(OUT))
 
-bench-heal: build ## copies moved and made again: a node added, drained, lost; SIZE=10Gi of data, three times that and half more of disk, as root
+bench-heal: build ## a replica that was away made whole, alone and beside synced writes (MISSED=512Mi; only that: ARGS='-parts missed', 2 minutes); copies moved and made again as a node is added, drained, lost: SIZE=10Gi of data, three times that and half more of disk; as root
 	$(GO) build -trimpath -o bin/ ./hack/bench
-	bin/bench heal -size $(or $(SIZE),10Gi) $(ARGS)
+	bin/bench heal -size $(or $(SIZE),10Gi) -missed $(or $(MISSED),512Mi) $(ARGS)
 
 bench-sustained: build ## synced and deep 4 KiB writes for SECONDS=60 each, on a volume and on a plain file: how even, by second; 5 minutes, as root
 	$(GO) build -trimpath -o bin/ ./hack/bench

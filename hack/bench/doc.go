@@ -28,7 +28,8 @@
 //
 // Other commands, each with a network of its own; -h lists their flags:
 //
-//   - bench heal: copies that move and are made again: a node is added, drained, lost; and what a writer notices of it.
+//   - bench heal: what a replica missed while it was away is copied, alone and beside synced writes; copies that move and are made again: a node is
+//     added, drained, lost; and what a writer notices of it.
 //   - bench sustained: synced and deep writes for a minute or ten, with the operations of each second, memory, and the space held.
 //   - bench db: PostgreSQL, SQLite and database-like loads of fio on ext4, on a volume and on a plain file, alternating.
 //   - bench scale: how things grow with the number of agents, of attached volumes, and with the size of a volume; it writes its tables

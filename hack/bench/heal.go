@@ -45,20 +45,58 @@ func healCommand(ctx context.Context, w io.Writer, args []string) (err error) {
 	fs.StringVar(&o.program, "program", "bin/mynetwork", "the built mynetwork")
 	fs.StringVar(&o.dir, "dir", "/var/tmp", "directory on the disk to measure; it takes three times the size, and half more")
 	size := fs.String("size", "10Gi", "of the data, of which there are three copies")
+	missed := fs.String("missed", "512Mi", "what a replica misses, of a volume of twice that")
+	parts := fs.String("parts", "missed,moves", "missed: a node was away; moves: a node is added, drained, lost")
+	seconds := fs.String("seconds", "10", "how long synced writes are measured before a rebuild")
 	rate := fs.String("copy-rate", "", "agent.copy-rate of the agents, as 64MiB; 0 is no limit, empty the default")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	if o.size, err = parseSize(*size); err == nil {
-		err = preflight(o)
+	for _, p := range words(*parts) {
+		if p != partMissed && p != partMoves {
+			return fmt.Errorf("part %q: there are %s and %s", p, partMissed, partMoves)
+		}
 	}
-	if err != nil {
+	var lacks int64
+	if lacks, err = parseSize(*missed); err != nil {
 		return err
 	}
-	h := &healing{bencher: &bencher{ctx: ctx, o: o}, agent: map[string]any{"grace": healGrace.String()}}
-	if *rate != "" {
-		h.agent["copy-rate"] = *rate
+	if o.size, err = parseSize(*size); err != nil {
+		return err
 	}
+	if o.duration, err = parseDuration(*seconds); err != nil {
+		return err
+	}
+	if err := preflight(o); err != nil {
+		return err
+	}
+	agent := map[string]any{}
+	if *rate != "" {
+		agent["copy-rate"] = *rate
+	}
+	if slices.Contains(words(*parts), partMissed) {
+		m := o
+		m.size = 2 * lacks
+		if err := missedPart(ctx, w, m, lacks, agent); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(words(*parts), partMoves) {
+		agent["grace"] = healGrace.String()
+		return movesPart(ctx, w, o, agent)
+	}
+	return nil
+}
+
+// The parts.
+const (
+	partMissed = "missed"
+	partMoves  = "moves"
+)
+
+// movesPart measures what is moved when a node is added, drained and lost.
+func movesPart(ctx context.Context, w io.Writer, o options, agent map[string]any) (err error) {
+	h := &healing{bencher: &bencher{ctx: ctx, o: o}, agent: agent}
 	defer func() { err = errors.Join(err, h.cleanup()) }()
 	rows, err := h.all()
 	if len(rows) > 0 {
@@ -120,7 +158,7 @@ func (h *healing) up() (err error) {
 	if _, err := h.my("dev", "down"); err != nil {
 		return err
 	}
-	if err := h.configure(); err != nil {
+	if err := h.configure(h.agent); err != nil {
 		return err
 	}
 	if _, err := h.my("dev", "up"); err != nil {
@@ -140,21 +178,21 @@ func (h *healing) up() (err error) {
 }
 
 // configure gives the network's agents their settings.
-func (h *healing) configure() error {
-	file := filepath.Join(h.net(), "network.json")
-	b, err := os.ReadFile(file)
+func (b *bencher) configure(agent map[string]any) error {
+	file := filepath.Join(b.net(), "network.json")
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
 	var n map[string]any
-	if err := json.Unmarshal(b, &n); err != nil {
+	if err := json.Unmarshal(text, &n); err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	n["agent"] = h.agent
-	if b, err = json.MarshalIndent(n, "", "  "); err != nil {
+	n["agent"] = agent
+	if text, err = json.MarshalIndent(n, "", "  "); err != nil {
 		return err
 	}
-	return os.WriteFile(file, b, 0o600)
+	return os.WriteFile(file, text, 0o600)
 }
 
 // foreground writes to the other volume for ten seconds, 200 times a second, each write synced, and gives the 99th percentile in µs.

@@ -39,8 +39,9 @@ type volume struct {
 	Device string `json:"device"`
 	State  string `json:"state"`
 	Open   *struct {
-		Committed uint64 `json:"committed"`
-		Degraded  int    `json:"degraded"`
+		Committed uint64           `json:"committed"`
+		Degraded  int              `json:"degraded"`
+		Counters  map[string]int64 `json:"counters"`
 		Replicas  []struct {
 			Node    string `json:"node"`
 			Durable uint64 `json:"durable"`
