@@ -68,8 +68,9 @@ type sizesRow struct {
 	AttachClean float64 `json:"attach_clean_ms"`
 	AttachCrash float64 `json:"attach_crash_ms"`
 	Snapshot    float64 `json:"snapshot_ms"`
-	Clone       float64 `json:"clone_ms"`       // of what was written just now: with the checkpoint that it waits for
-	CloneAgain  float64 `json:"clone_again_ms"` // once that is made
+	Clone       float64 `json:"clone_ms"`       // of what was written just now
+	CloneOpen   float64 `json:"clone_open_ms"`  // its first attach, to the first byte, right away: with the checkpoint that it waits for
+	CloneAgain  float64 `json:"clone_again_ms"` // another clone, once that is made
 	ReadP50     float64 `json:"read_p50_us"`
 	ReadP99     float64 `json:"read_p99_us"`
 	First       float64 `json:"first_rss_mib"`

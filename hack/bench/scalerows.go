@@ -310,18 +310,28 @@ func (t *stand) copies(row *sizesRow) error {
 		return fmt.Errorf("snapshot: %w", err)
 	}
 	row.Snapshot = ms(took)
-	for i, to := range []*float64{&row.Clone, &row.CloneAgain} {
-		name := "copy" + strconv.Itoa(i)
+	clone := func(name string) (float64, error) {
 		took, err := t.call(func(ctx context.Context) error {
 			_, err := t.first.CloneVolume(ctx, &agentv1.CloneVolumeRequest{Volume: "v", Snapshot: "s", Name: name})
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("clone: %w", err)
+			return 0, fmt.Errorf("clone: %w", err)
 		}
-		*to = ms(took)
+		return ms(took), nil
 	}
-	return nil
+	if row.Clone, err = clone("copy"); err != nil {
+		return err
+	}
+	if _, took, err = t.attachTo("copy"); err != nil {
+		return err
+	}
+	row.CloneOpen = ms(took)
+	if row.CloneAgain, err = clone("another"); err != nil {
+		return err
+	}
+	_, err = t.detach("copy")
+	return err
 }
 
 // again attaches the volume after a detach, and after its node was killed with all that it held.

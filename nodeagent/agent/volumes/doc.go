@@ -32,7 +32,9 @@
 //     (TestRegistryAway); the registry is told of changes only, never periodically (TestCopies).
 //  10. A volume that is sealed is written by nobody: it is attached by package readers, and shows the snapshot that it was sealed with
 //     (TestReaders).
-//  11. Neither keys nor content reach a log, an event, a status or the registry.
+//  11. A clone that was made before a checkpoint named its snapshot is opened once the parent's record says that a durable one does: whoever has
+//     the parent open says so, after it has opened it, too (TestCloneBeforeCheckpoint, TestCloneWaitsForRoot).
+//  12. Neither keys nor content reach a log, an event, a status or the registry.
 //
 // # Concurrency
 //
