@@ -58,9 +58,9 @@ func (t *stand) call(f func(ctx context.Context) error) (time.Duration, error) {
 }
 
 // create makes a volume; extent is the capacity of its extents, 0 the default.
-func (t *stand) create(name string, size int64, extent uint32) error {
+func (t *stand) create(name string, size int64) error {
 	_, err := t.call(func(ctx context.Context) error {
-		_, err := t.first.CreateVolume(ctx, &agentv1.CreateVolumeRequest{Name: name, Size: size, ExtentSize: extent})
+		_, err := t.first.CreateVolume(ctx, &agentv1.CreateVolumeRequest{Name: name, Size: size})
 		return err
 	})
 	if err != nil {
@@ -189,7 +189,7 @@ const stretch = 256 << 20
 func (s *scaling) agentsOf(n int64) (row agentsRow, err error) {
 	row.Agents = int(n)
 	err = s.on(n, func(t *stand) (err error) {
-		if err := t.create("v", 1<<30, 0); err != nil {
+		if err := t.create("v", 1<<30); err != nil {
 			return err
 		}
 		device, _, err := t.attachTo("v")
@@ -205,10 +205,6 @@ func (s *scaling) agentsOf(n int64) (row agentsRow, err error) {
 	return row, err
 }
 
-// smallExtent is the capacity of extents where many volumes are attached: each reserves room for a whole one in three stores, which
-// are on one disk here. With those of 64 MiB that volumes have by default, 500 would want 94 GiB.
-const smallExtent = 8 << 20
-
 // volumesOf measures so many volumes on three agents, all attached to the first one.
 func (s *scaling) volumesOf(n int64) (row volumesRow, err error) {
 	row.Volumes = int(n)
@@ -217,7 +213,7 @@ func (s *scaling) volumesOf(n int64) (row volumesRow, err error) {
 		device := ""
 		for i := range n {
 			name := "v" + strconv.FormatInt(i, 10)
-			if err := t.create(name, 1<<30, smallExtent); err != nil {
+			if err := t.create(name, 1<<30); err != nil {
 				return err
 			}
 			path, d, err := t.attachTo(name)
@@ -255,7 +251,7 @@ func (s *scaling) volumesOf(n int64) (row volumesRow, err error) {
 func (s *scaling) sizesOf(size int64) (row sizesRow, err error) {
 	row.Size, row.Data = size, min(s.data, size)
 	err = s.on(3, func(t *stand) error {
-		if err := t.create("v", size, 0); err != nil {
+		if err := t.create("v", size); err != nil {
 			return err
 		}
 		device, took, err := t.attachTo("v")

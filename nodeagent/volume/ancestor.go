@@ -149,21 +149,30 @@ func (e *Engine) peek(v block.VolumeID) (c journal.Checkpoint, latest bool, err 
 	if c, _, ok := lastCheckpoint(logs); ok {
 		return c, latest, nil
 	}
-	at := logs[0].open.Checkpoint
-	switch {
-	case at.Extent.IsZero() && latest:
-		return c, false, fmt.Errorf("volume %s has no checkpoint yet: %w", v, ErrNotFound)
-	case at.Extent.IsZero():
-		return c, false, fmt.Errorf("volume %s: no checkpoint on the replicas that answer, and too few do: %w", v, replica.ErrUnreachable)
+	c, err = e.peekBack(v, logs[0].open)
+	if errors.Is(err, ErrNotFound) && !latest {
+		err = fmt.Errorf("volume %s: no checkpoint on the replicas that answer, and too few do: %w", v, replica.ErrUnreachable)
 	}
-	l, err := e.longestLog(at.Extent)
-	if err != nil {
-		return c, false, err
+	return c, latest, err
+}
+
+// peekBack finds the latest checkpoint before the extent that open begins. That is not always the one which open names: another one may have
+// become durable, in between, after open was written.
+func (e *Engine) peekBack(v block.VolumeID, open journal.Open) (c journal.Checkpoint, err error) {
+	for at := open.Checkpoint; !open.Previous.IsZero(); {
+		l, err := e.longestLog(open.Previous)
+		if err != nil {
+			return c, err
+		}
+		if c, _, ok := lastCheckpoint([]extentLog{l}); ok {
+			return c, nil
+		}
+		if l.id == at.Extent {
+			return c, fmt.Errorf("volume %s: checkpoint at seq %d of %s: %w", v, at.Seq, at.Extent, ErrLost)
+		}
+		open = l.open
 	}
-	if c, _, ok := lastCheckpoint([]extentLog{l}); ok {
-		return c, latest, nil
-	}
-	return c, false, fmt.Errorf("volume %s: checkpoint at seq %d of %s: %w", v, at.Seq, at.Extent, ErrLost)
+	return c, fmt.Errorf("volume %s has no checkpoint yet: %w", v, ErrNotFound)
 }
 
 // peekChain reads the logs from an extent on, as far as replicas show them. doubt is the last one if that is not held as

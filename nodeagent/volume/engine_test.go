@@ -198,6 +198,51 @@ func TestSnapshotsAndClones(t *testing.T) {
 	cm.checkAll(t, clone)
 }
 
+// TestPeekBetween: the latest checkpoint is found when it lies between the extent that the anchor names and the checkpoint that this one's open record
+// names: it became durable after that record was written. Found by a clone that did not find the snapshot which it starts from.
+func TestPeekBetween(t *testing.T) {
+	for _, earlier := range []bool{false, true} {
+		w := newWorld(t, 3)
+		s := w.create(1)
+		s.Extent = MinExtent
+		e := w.open(s, Options{})
+		m := newModel(9, 1<<20)
+		if earlier {
+			must(t, e.Checkpoint())
+		}
+		m.steps(t, e, 20)
+		id := [16]byte{9}
+		must(t, e.Snapshot(journal.Snapshot{ID: id, Name: "one"}))
+		e.mu.RLock()
+		before := e.checkpoint
+		e.mu.RUnlock()
+		must(t, e.Checkpoint())
+		e.mu.Lock() // as if the next extents had been opened before it was durable
+		e.checkpoint, before = before, e.checkpoint
+		first := e.progress.Current().ID
+		e.mu.Unlock()
+		for range 3 {
+			for e.mu.RLock(); e.progress.Current().ID == first; e.mu.RLock() {
+				e.mu.RUnlock()
+				m.steps(t, e, 5)
+				must(t, e.Flush())
+			}
+			first = e.progress.Current().ID
+			e.mu.RUnlock()
+		}
+		e.moveAnchor()
+		e.mu.Lock()
+		e.checkpoint = before
+		e.mu.Unlock()
+		c, _, err := e.peek(s.ID)
+		must(t, err)
+		if len(c.Snapshots) != 1 || c.Snapshots[0].ID != id {
+			t.Errorf("with a checkpoint before: %t: snapshots %v", earlier, c.Snapshots)
+		}
+		must(t, e.Close(true))
+	}
+}
+
 // TestRooted: a snapshot is rooted once a durable checkpoint names it, not while one is being made that then fails, and over a recovery.
 func TestRooted(t *testing.T) {
 	w := newWorld(t, 3)
