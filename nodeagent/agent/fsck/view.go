@@ -218,7 +218,8 @@ func (w *view) follow(id block.ExtentID) {
 	}
 }
 
-// loadCheckpoint finds the latest checkpoint: in the chain, or where the first extent of the chain says that it was.
+// loadCheckpoint finds the latest checkpoint: in the chain, or before it, between the extent that the first one of the chain names and that one: it may have
+// become durable after the first one was opened.
 func (w *view) loadCheckpoint() {
 	for _, x := range slices.Backward(w.chain) {
 		if x.checkpoint != nil {
@@ -226,19 +227,25 @@ func (w *view) loadCheckpoint() {
 			return
 		}
 	}
-	if len(w.chain) == 0 || w.chain[0].open.Checkpoint.Extent.IsZero() {
+	if len(w.chain) == 0 {
 		return
 	}
-	at := w.chain[0].open.Checkpoint.Extent
-	x, err := w.load(at)
-	if err == nil && x.checkpoint == nil {
-		err = fmt.Errorf("there is none: %w", errNowhere)
+	last := w.chain[0].open.Checkpoint.Extent
+	for at := w.chain[0].open.Previous; !at.IsZero(); {
+		x, err := w.load(at)
+		if err == nil && x.checkpoint == nil && at == last {
+			err = fmt.Errorf("there is none: %w", errNowhere)
+		}
+		if err != nil {
+			w.bad(kindChain, at, "the latest checkpoint: %v", err)
+			return
+		}
+		if x.checkpoint != nil {
+			w.checkpoint, w.found = *x.checkpoint, true
+			return
+		}
+		at = x.open.Previous
 	}
-	if err != nil {
-		w.bad(kindChain, at, "the latest checkpoint: %v", err)
-		return
-	}
-	w.checkpoint, w.found = *x.checkpoint, true
 }
 
 // page reads and checks one page of an extent's data stream from each replica that has it; what differs is a finding, but
