@@ -76,7 +76,7 @@ type Config struct {
 	// RingBytes is the size of a volume's write ring; 0 is ring.DefaultSize.
 	RingBytes int
 	// CopyRate bounds the copies that this agent's volumes make because of repairs and layouts, bytes a second over all of them;
-	// 0 is pace.DefaultRate, below 0 there is no limit. The last copy of anything is copied without waiting.
+	// 0 is pace.DefaultRate beside writes and no limit without, below 0 there is no limit. The last copy of anything is copied without waiting.
 	CopyRate int64
 	// ProbeInterval is how often members are asked whether they are there. Default: 500 ms.
 	ProbeInterval time.Duration

@@ -44,3 +44,35 @@ func TestNoLimit(t *testing.T) {
 		}
 	}
 }
+
+// TestMakingWay: a budget that makes way holds to its rate beside writes and for a while after them, and else not. Control: one that does not make way.
+func TestMakingWay(t *testing.T) {
+	c := &clock{task.NewReal(), time.Minute}
+	shy, plain := MakingWay(c, 100), New(c, 100)
+	turns := func(b *Budget) (last time.Duration) {
+		for range 5 {
+			last = b.Reserve(100)
+		}
+		return last
+	}
+	if got := turns(shy); got != 0 {
+		t.Errorf("nobody writes, and a turn waits %v", got)
+	}
+	if got := turns(plain); got != 3*time.Second {
+		t.Errorf("control: %v", got)
+	}
+	shy.Wrote()
+	if got := turns(shy); got != 4*time.Second {
+		t.Errorf("beside writes a turn waits %v", got)
+	}
+	c.now += Rest - 1
+	if got := turns(shy); got <= 4*time.Second {
+		t.Errorf("just after a write a turn waits %v", got)
+	}
+	c.now++
+	if got := turns(shy); got != 0 {
+		t.Errorf("a while after a write a turn waits %v", got)
+	}
+	var none *Budget
+	none.Wrote()
+}

@@ -139,31 +139,6 @@ func (s *Server) pullWhole(h *Head, source block.StoreID, have, want *journal.Ch
 	return s.store.ReplaceExtent(h.Extent, *have, log, data)
 }
 
-// pullRecords appends the records of log, with their payloads.
-func (s *Server) pullRecords(h *Head, source block.StoreID, log []byte) error {
-	for len(log) > 0 {
-		r, n, err := journal.Parse(log)
-		if err != nil {
-			return err
-		}
-		var payload []byte
-		if r.Payload > 0 {
-			payload = make([]byte, r.Payload)
-			if err := s.client.Read(source, TypeReadData, h.Extent, r.DataOff, payload); err != nil {
-				return err
-			}
-			if err := r.CheckPayload(payload); err != nil {
-				return err
-			}
-		}
-		if err := s.pullAppend(h, log[:n], payload); err != nil {
-			return err
-		}
-		log = log[n:]
-	}
-	return nil
-}
-
 func (s *Server) pullAppend(h *Head, rec, payload []byte) error {
 	for {
 		s.mu.Lock()

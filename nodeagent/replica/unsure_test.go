@@ -2,9 +2,11 @@ package replica
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
 )
 
 // TestUnsure: a store whose log is damaged where a promise may have been takes no orders, whoever gives them, until a
@@ -69,16 +71,16 @@ func TestUnknownTail(t *testing.T) {
 	if err != nil || !st.Held || !st.Unknown || st.Chain.Seq >= x.chain.Seq {
 		t.Fatalf("%+v: %v", st, err)
 	}
+	before := st.Chain.Seq
 	if _, err = w.c.PromiseFresh(s1, e6, x.x); err != nil {
 		t.Fatal(err)
 	}
-	reads := 0
-	w.lose = func(typ Type) bool {
-		if typ == TypeReadData {
-			reads++
-		}
-		return reads > 2
+	for range 6 * MaxRead / block.PageSize / journal.MaxRecordPages { // so much that it takes more reads than there are under way at a time
+		x.write(journal.MaxRecordPages)
 	}
+	w.send(s2, x, 7, len(x.recs))
+	var reads atomic.Int64
+	w.lose = func(typ Type) bool { return typ == TypeReadData && reads.Add(1) > readAhead }
 	if _, err = w.c.PullChosen(s1, e6, x.x, s2); err == nil {
 		t.Fatal("a pull without its source succeeded")
 	}
@@ -86,7 +88,7 @@ func TestUnknownTail(t *testing.T) {
 	if _, err = w.c.PromiseFresh(s1, e6, x.x); err != nil { // answered once all is durable
 		t.Fatal(err)
 	}
-	if st, err = w.c.Stat(s1, x.x); err != nil || !st.Unknown || st.Chain.Seq >= x.chain.Seq {
+	if st, err = w.c.Stat(s1, x.x); err != nil || !st.Unknown || st.Chain.Seq >= x.chain.Seq || st.Chain.Seq <= before {
 		t.Fatalf("after a pull that broke off: %+v: %v", st, err)
 	}
 	w.crash(s1)

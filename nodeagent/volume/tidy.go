@@ -71,6 +71,7 @@ func (e *Engine) timeQuorum() {
 	now := e.Env.Now()
 	if through {
 		t.beside.Took(int64(now), int64(now-t.probe.since))
+		e.Pace.Wrote()
 		t.probe = probe{last: now}
 	}
 	if copied {

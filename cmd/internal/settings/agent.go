@@ -53,11 +53,13 @@ func (a *AgentValues) Config(version string, log *slog.Logger) (agent.Config, er
 		return c, fmt.Errorf("%w agent.ring: %w", ErrValue, err)
 	}
 	c.RingBytes = int(ring)
-	if c.CopyRate, err = size.Parse(a.CopyRate); err != nil {
-		return c, fmt.Errorf("%w agent.copy-rate: %w", ErrValue, err)
-	}
-	if c.CopyRate == 0 {
-		c.CopyRate = -1
+	if a.CopyRate != "" {
+		if c.CopyRate, err = size.Parse(a.CopyRate); err != nil {
+			return c, fmt.Errorf("%w agent.copy-rate: %w", ErrValue, err)
+		}
+		if c.CopyRate == 0 {
+			c.CopyRate = -1
+		}
 	}
 	if a.Cluster != "" {
 		c.Cluster, err = a.cluster()

@@ -98,7 +98,7 @@ func Keys() []Key {
 		{"agent.metrics-listen", "", "address that serves metrics: in a cluster over TLS to whom the API server allows it, else in clear on loopback alone; empty: nowhere"},
 		{"agent.cache", "64MiB", "memory for the cache of pages; 0 is none"},
 		{"agent.ring", "0", "size of a volume's write ring; 0 is the default"},
-		{"agent.copy-rate", "64MiB", "bytes a second of copies that repairs and layout changes make, all volumes together; 0 is no limit"},
+		{"agent.copy-rate", "", "bytes a second of copies that repairs and layout changes make, all volumes together, as 64MiB; 0 is no limit; empty is 64MiB while a volume of this node is written to, and no limit else"},
 		{"agent.probe-interval", 500 * time.Millisecond, "how often members are asked whether they are there"},
 		{"agent.scrub-period", 14 * 24 * time.Hour, "within which every byte of the stores is read in the background, and damage repaired from other nodes; 0 is never"},
 		{"agent.scrub-limit", 16, "damaged areas in a day after which a disk is not trusted and its data moves away; 0 is no limit"},

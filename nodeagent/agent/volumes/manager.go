@@ -81,7 +81,7 @@ type Options struct {
 	FuseTransport fuse.Transport
 	Grace         time.Duration // how long a store of the layout may be gone before its copies are made anew; 0: volume.DefaultGrace
 	RingBytes     int           // 0: ring.DefaultSize
-	CopyRate      int64         // bytes a second of repairs and moves, all volumes together; 0: pace.DefaultRate, below 0: no limit
+	CopyRate      int64         // bytes a second of repairs and moves, all volumes together; 0: pace.DefaultRate beside writes, below 0: no limit
 	Deletions     DeletionSigner
 	Events        *events.Log
 	Log           *slog.Logger
@@ -133,10 +133,11 @@ func New(o Options) *Manager {
 		o.Mounter = mounter.New(o.DeviceDir)
 	}
 	env := task.NewReal()
+	budget := pace.New(env, o.CopyRate)
 	if o.CopyRate == 0 {
-		o.CopyRate = pace.DefaultRate
+		budget = pace.MakingWay(env, pace.DefaultRate)
 	}
-	m := &Manager{pace: pace.New(env, o.CopyRate), opt: o, env: env, client: &replica.Client{Env: env, Transport: o.Transport}, slots: map[block.VolumeID]*slot{}}
+	m := &Manager{pace: budget, opt: o, env: env, client: &replica.Client{Env: env, Transport: o.Transport}, slots: map[block.VolumeID]*slot{}}
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	return m
 }
