@@ -106,9 +106,12 @@ func (m *Manager) root(r *registry.Record, eng *volume.Engine) {
 
 // noteRoots tells the registry which snapshots a durable checkpoint names, if it may not know.
 func (m *Manager) noteRoots(r *registry.Record, eng *volume.Engine) {
-	known := func(s registry.Snapshot) bool { return s.Rooted || !eng.Rooted(s.ID) }
+	if len(eng.Snapshots()) == 0 {
+		return
+	}
+	news := func(s registry.Snapshot) bool { return !s.Rooted && eng.Rooted(s.ID) }
 	now, err := m.opt.Registry.Get(r.ID)
-	if err == nil && slices.IndexFunc(now.Snapshots, func(s registry.Snapshot) bool { return !known(s) }) >= 0 {
+	if err == nil && slices.ContainsFunc(now.Snapshots, news) {
 		_, err = m.opt.Registry.Update(r.ID, func(r *registry.Record) error {
 			for i := range r.Snapshots {
 				s := &r.Snapshots[i]
@@ -133,6 +136,7 @@ const (
 // here, or nowhere by all that is known. Its writer elsewhere has begun one when the clone was made; another one makes it when it opens the
 // parent. One that is not durable would not do: a recovery may lose it, and give the numbers of its blocks to others.
 func (m *Manager) ripen(ctx context.Context, a *attachment) error {
+	brought := false
 	for deadline := time.Now().Add(ripenPatience); ; {
 		p, err := m.opt.Registry.Get(a.rec.Parent)
 		if err != nil {
@@ -149,9 +153,11 @@ func (m *Manager) ripen(ctx context.Context, a *attachment) error {
 				p.Name, p.Holder, snap.Name, ripenPatience, p.Name, ErrPending)
 		}
 		if p.Holder == "" || m.attachmentOf(p.ID) != nil {
-			if err := m.bringForward(ctx, a); err == nil {
+			switch err := m.bringForward(ctx, a); {
+			case err == nil && !brought: // it may be asked for once more: the registry may not have taken that it is there
+				brought = true
 				continue
-			} else if !errors.Is(err, ErrBusy) {
+			case err != nil && !errors.Is(err, ErrBusy):
 				return err
 			}
 		}
