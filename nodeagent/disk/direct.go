@@ -48,6 +48,24 @@ type Gatherer interface {
 
 var _ Gatherer = (*osFile)(nil)
 
+// Gather writes parts one behind the other from off on: at once, if f is a Gatherer and there are several, else one by one.
+func Gather(f File, parts [][]byte, off int64) error {
+	if g, ok := f.(Gatherer); ok && len(parts) > 1 {
+		return g.GatherAt(parts, off)
+	}
+	return writeEach(f, parts, off)
+}
+
+func writeEach(f File, parts [][]byte, off int64) error {
+	for _, p := range parts {
+		if _, err := f.WriteAt(p, off); err != nil {
+			return err
+		}
+		off += int64(len(p))
+	}
+	return nil
+}
+
 // mostParts is IOV_MAX of Linux.
 const mostParts = 1024
 

@@ -82,13 +82,7 @@ func (f *meteredFile) WriteAt(p []byte, off int64) (int, error) {
 func (f *meteredFile) GatherAt(parts [][]byte, off int64) error {
 	g, ok := f.File.(Gatherer)
 	if !ok {
-		for _, p := range parts {
-			if _, err := f.WriteAt(p, off); err != nil {
-				return err
-			}
-			off += int64(len(p))
-		}
-		return nil
+		return writeEach(f, parts, off)
 	}
 	size := int64(0)
 	for _, p := range parts {

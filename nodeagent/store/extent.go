@@ -10,6 +10,7 @@ import (
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/disk"
 )
 
 // extent is the index's entry of an extent.
@@ -273,7 +274,7 @@ func (s *Store) writeTo(x *extent, f *file, suffix string, parts [][]byte, off i
 	if past {
 		h = s.files.around(f, x, suffix)
 	}
-	if err := writeParts(h, parts, off); errors.Is(err, syscall.ENOSPC) {
+	if err := disk.Gather(h, parts, off); errors.Is(err, syscall.ENOSPC) {
 		return fmt.Errorf("write to %s: %w", x.id, ErrFull)
 	} else if err != nil {
 		return s.fail(err)

@@ -1,10 +1,6 @@
 package store
 
-import (
-	"sync"
-
-	"mynetwork.io/mynetwork/nodeagent/disk"
-)
+import "sync"
 
 // maxKept bounds the bytes of payloads that a store keeps where they were received; beyond it appends write theirs themselves.
 const maxKept = 8 << 20
@@ -130,20 +126,6 @@ func (s *Store) unlockedRuns(x *extent, k *kept, pieces []piece) error {
 			return err
 		}
 		pieces = pieces[n:]
-	}
-	return nil
-}
-
-// writeParts writes parts one behind the other from off on.
-func writeParts(h disk.File, parts [][]byte, off int64) error {
-	if v, ok := h.(disk.Gatherer); ok && len(parts) > 1 {
-		return v.GatherAt(parts, off)
-	}
-	for _, p := range parts {
-		if _, err := h.WriteAt(p, off); err != nil {
-			return err
-		}
-		off += int64(len(p))
 	}
 	return nil
 }
