@@ -230,22 +230,33 @@ func (w *view) loadCheckpoint() {
 	if len(w.chain) == 0 {
 		return
 	}
-	last := w.chain[0].open.Checkpoint.Extent
-	for at := w.chain[0].open.Previous; !at.IsZero(); {
-		x, err := w.load(at)
+	c, at, err := checkpointBefore(w.chain[0].open, w.load)
+	if err != nil {
+		w.bad(kindChain, at, "the latest checkpoint: %v", err)
+		return
+	}
+	if c != nil {
+		w.checkpoint, w.found = *c, true
+	}
+}
+
+// checkpointBefore finds the latest checkpoint before the extent that open begins; nil: there is none. at is where it, or an error, is.
+func checkpointBefore(open journal.Open, load func(id block.ExtentID) (*extent, error)) (c *journal.Checkpoint, at block.ExtentID, err error) {
+	last := open.Checkpoint.Extent
+	for at = open.Previous; !at.IsZero(); at = open.Previous {
+		x, err := load(at)
 		if err == nil && x.checkpoint == nil && at == last {
 			err = fmt.Errorf("there is none: %w", errNowhere)
 		}
 		if err != nil {
-			w.bad(kindChain, at, "the latest checkpoint: %v", err)
-			return
+			return nil, at, err
 		}
 		if x.checkpoint != nil {
-			w.checkpoint, w.found = *x.checkpoint, true
-			return
+			return x.checkpoint, at, nil
 		}
-		at = x.open.Previous
+		open = x.open
 	}
+	return nil, at, nil
 }
 
 // page reads and checks one page of an extent's data stream from each replica that has it; what differs is a finding, but
