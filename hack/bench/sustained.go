@@ -38,7 +38,11 @@ func sustainedCommand(ctx context.Context, w io.Writer, args []string) (err erro
 	size := fs.String("size", "2Gi", "of the volume and of the plain file")
 	duration := fs.String("seconds", "60", "of each workload on each target")
 	workloads := fs.String("workloads", "w4k_qd32,w4k_sync_qd1", "those to run")
+	targets := fs.String("targets", strings.Join(o.targets, " "), "those to run on")
 	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	if o.targets, err = chooseTargets(*targets); err != nil {
 		return err
 	}
 	if o.size, err = parseSize(*size); err != nil {
