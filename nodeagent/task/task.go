@@ -50,8 +50,9 @@ type Real struct {
 
 var _ Env = (*Real)(nil)
 
-// NewReal makes an environment of goroutines and the system's monotonic clock.
-func NewReal() *Real { return &Real{start: time.Now()} }
+// NewReal makes an environment of goroutines and the system's monotonic clock. All of a process have the same time, so that who waits for a multiple
+// of something is woken together with others.
+func NewReal() *Real { return &Real{start: began} }
 
 // Go starts f in a goroutine.
 func (r *Real) Go(_ string, f func()) { r.wg.Go(f) }
@@ -59,7 +60,7 @@ func (r *Real) Go(_ string, f func()) { r.wg.Go(f) }
 // Wait returns when all tasks have ended.
 func (r *Real) Wait() { r.wg.Wait() }
 
-// Now is the time since NewReal.
+// Now is the time since the process began.
 func (r *Real) Now() time.Duration { return time.Since(r.start) }
 
 // Sleep blocks for d.
@@ -119,7 +120,7 @@ const (
 	isLong = 5 * grid
 )
 
-// began is where the grid begins: nodes that start together, or are told the same time, do not look at the same moments.
+// began is where the grid begins: nodes that are told the same time do not look at the same moments, but for what UntilBeat says.
 var began = time.Now()
 
 // together shortens a long wait that begins now a little, so that those of many tasks end at the same moments: each volume has half a dozen
@@ -131,8 +132,16 @@ func together(d, now time.Duration) time.Duration {
 	return d - (now+d)%grid
 }
 
-// UntilBeat is how long it is until the next multiple of every, counted from where the grid begins: those who wait until then are woken
-// together, and with those whose long waits end there. It is more than 0, and every at most.
-func UntilBeat(every time.Duration) time.Duration { return untilBeat(every, time.Since(began)) }
+// UntilBeat is how long it is until the next multiple of every, counted from a full hour of the wall clock as it was when the process began: those who
+// wait until then are woken together, on all nodes whose clocks agree. So who asks others is asked by them while it is awake for that anyway. It is more
+// than 0, and every at most.
+func UntilBeat(every time.Duration) time.Duration {
+	return untilBeat(every, hourAtStart+time.Since(began))
+}
+
+// hourAtStart is how far the hour was when the process began. A clock that is set later changes nothing.
+var hourAtStart = intoHour(began)
+
+func intoHour(t time.Time) time.Duration { return time.Duration(t.UnixNano()) % time.Hour }
 
 func untilBeat(every, now time.Duration) time.Duration { return every - now%every }

@@ -44,3 +44,15 @@ func TestUntilBeat(t *testing.T) {
 		t.Errorf("it is %s until the next hour", got)
 	}
 }
+
+// TestBeatsOfNodes: processes that began at different times look at the same moments, as far as their clocks agree.
+func TestBeatsOfNodes(t *testing.T) {
+	const every = 500 * time.Millisecond
+	now := time.Date(2026, 11, 26, 12, 0, 0, 123, time.UTC)
+	for i := range 1000 {
+		began := now.Add(-time.Duration(i) * 7919 * time.Millisecond)
+		if got, want := untilBeat(every, intoHour(began)+now.Sub(began)), every-123; got != want {
+			t.Fatalf("begun at %s it is %s until the next beat, want %s", began, got, want)
+		}
+	}
+}

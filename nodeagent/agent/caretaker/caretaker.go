@@ -149,7 +149,7 @@ func (c *Caretaker) Run(ctx context.Context) error {
 	var print, done string
 	var since, next, again time.Time
 	_ = c.opt.Members.Ready(ctx) // without a layout there is nothing to look after; it comes
-	for task.Pause(ctx, look) {
+	for task.Pause(ctx, task.UntilBeat(look)) {
 		now := time.Now()
 		n := c.network(now)
 		if n.print != print {

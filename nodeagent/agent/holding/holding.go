@@ -116,7 +116,7 @@ func (h *Holding) stays(ctx context.Context, c *holder.Client) error {
 		if _, err := c.List(context.WithoutCancel(ctx)); err != nil {
 			return err
 		}
-		if !task.Pause(ctx, lookPause) {
+		if !task.Pause(ctx, task.UntilBeat(lookPause)) {
 			return ctx.Err()
 		}
 	}

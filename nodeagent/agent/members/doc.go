@@ -6,7 +6,8 @@
 // are not in it, because they only use volumes or are new, are known by their address alone. Which stores a node has, it tells itself: each agent asks the others at an interval (package members
 // brings the question, its answer is drawn below), and what a node says of its own stores is believed, as its
 // certificate proves that it is the node. All nodes are asked at the same moments, so that an idle process is woken once for all of them
-// at each interval; each node asks each other one, although a question heard is a sign of life, too: it would say nothing of the way
+// at each interval, and all nodes ask at the same moments of the wall clock, as far as their clocks agree, so that they answer while they are awake for
+// their own questions; each node asks each other one, although a question heard is a sign of life, too: it would say nothing of the way
 // there, and a node that then falls silent would be noticed an interval later. A store belongs to the node that named it last.
 //
 // # Answer to TypeStores

@@ -11,6 +11,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/stores"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/replica"
+	"mynetwork.io/mynetwork/nodeagent/task"
 )
 
 // Defaults of Options.
@@ -101,18 +102,14 @@ func (s *Scrubber) Run(ctx context.Context) error {
 			return nil
 		}
 	}
-	t := time.NewTicker(look)
-	defer t.Stop()
 	for {
 		for _, st := range s.opt.Stores() {
 			if d := s.add(st); d != nil {
 				wg.Go(func() { d.run(ctx) })
 			}
 		}
-		select {
-		case <-ctx.Done():
+		if pause(ctx, task.UntilBeat(look)) != nil {
 			return nil
-		case <-t.C:
 		}
 	}
 }
