@@ -240,6 +240,18 @@ func (s *Store) Volumes() []VolumeStat {
 	return out
 }
 
+// CountExtents counts the extents that the store holds.
+func (s *Store) CountExtents() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, x := range s.extents {
+		if x.freed == 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // Promised is the highest epoch promised for a volume, staged ones included; zero if none.
 func (s *Store) Promised(v block.VolumeID) block.Epoch {
 	s.mu.Lock()

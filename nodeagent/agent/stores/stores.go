@@ -317,9 +317,7 @@ func (s *Set) Announce() []members.Store {
 		} else {
 			m.Quarantined = true
 		}
-		for _, v := range st.Volumes() {
-			m.Extents += uint32(v.Extents)
-		}
+		m.Extents = uint32(st.CountExtents())
 		out = append(out, m)
 	}
 	return out
