@@ -65,17 +65,23 @@ func (c *call) finish(st Status, body []byte, err error) {
 	if c.gone {
 		return
 	}
-	c.over, c.err = true, err
+	c.over, c.err = true, outcome(st, body, err, c.take)
+	c.done.Set()
+}
+
+// outcome makes an error of an answer; take, if not nil, borrows the body of a good one.
+func outcome(st Status, body []byte, err error, take func(body []byte) error) error {
 	switch {
 	case err != nil:
+		return err
 	case st == StatusFenced:
-		c.err = fenced(body)
+		return fenced(body)
 	case st != StatusOK:
-		c.err = ErrorOf(st, append([]byte(nil), body...))
-	case c.take != nil:
-		c.err = c.take(body)
+		return ErrorOf(st, append([]byte(nil), body...))
+	case take != nil:
+		return take(body)
 	}
-	c.done.Set()
+	return nil
 }
 
 // FencedError carries the epoch that a replica has promised to a later writer.
@@ -132,6 +138,18 @@ func (c *Client) Stat(s block.StoreID, x block.ExtentID) (State, error) {
 func (c *Client) Promise(s block.StoreID, e block.Epoch, x block.ExtentID) (State, error) {
 	h := Head{Store: s, Epoch: e, Extent: x}
 	return c.state(s, TypePromise, Timeout, h.Encode())
+}
+
+// AskPromise is Promise for a writer that does not wait: done gets the outcome, once, from any goroutine, and must not block. Nothing bounds how late
+// that is but the connection's own watch.
+func (c *Client) AskPromise(s block.StoreID, e block.Epoch, x block.ExtentID, done func(err error)) {
+	h := Head{Store: s, Epoch: e, Extent: x}
+	c.Transport.Send(s, TypePromise, func(st Status, body []byte, err error) { done(outcome(st, body, err, isState)) }, h.Encode())
+}
+
+func isState(body []byte) error {
+	_, err := DecodeState(body)
+	return err
 }
 
 // PromiseFresh is Promise by a writer that has just seen that e is the registry's epoch: it also ends the doubt of a store

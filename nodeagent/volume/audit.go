@@ -28,6 +28,7 @@ type inventory struct {
 	doubt     map[copyKey]bool                // orders to free whose outcome is not known (invariant K4)
 	report    Upkeep
 	again     bool   // something is to be done that an audit finds: a copy is to go, or an extent was closed that is not at its places
+	sight     uint64 // what the placer said at the last audit
 	fallbacks uint64 // extents that were opened with a member on a store that takes no new copies
 }
 

@@ -71,6 +71,8 @@ type Engine struct {
 	newest       uint64                     // the newest of these versions
 	lastLeave    time.Duration              // when the open extent was last left because of the layout
 	lastQuorum   time.Duration              // when a majority last took this epoch
+	rests        bool                       // nothing is to be expected (keepLoop)
+	anchored     time.Duration              // when tendLoop last tried to move the anchor
 	grip         replication.Grip           // a weak writer's right to acknowledge
 	history      journal.History            // that the volume is in
 	unanchored   bool                       // it began here, and the registry's anchor lies before that
@@ -90,6 +92,9 @@ type Engine struct {
 	wake      task.Signal // pump
 	heal      task.Signal // healer
 	repair    task.Signal // repairer
+	keep      task.Signal // keepLoop
+	tend      task.Signal // tendLoop
+	renewals  [2]*renewal // the last two, of keepLoop alone
 	tasks     int
 	tasksEnd  task.Event
 }
@@ -219,6 +224,8 @@ func (e *Engine) fail(err error) {
 	e.wake.Notify()
 	e.heal.Notify()
 	e.repair.Notify()
+	e.keep.Notify()
+	e.tend.Notify()
 	e.idle.Notify()
 	e.Logf("volume %s ended: %v", e.spec.ID, err)
 }
@@ -232,6 +239,22 @@ func (e *Engine) start(name string, f func()) {
 		f()
 		e.taskEnded() // not deferred: a panic ends the process, and must not wait for a lock that it holds
 	})
+}
+
+// startLive is start unless the engine has ended.
+func (e *Engine) startLive(name string, f func()) {
+	e.mu.Lock()
+	live := e.failed == nil
+	if live {
+		e.tasks++
+	}
+	e.mu.Unlock()
+	if live {
+		e.Env.Go(name, func() {
+			f()
+			e.taskEnded()
+		})
+	}
 }
 
 // taskEnded takes a task off the count that Close waits for.

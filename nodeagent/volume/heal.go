@@ -8,32 +8,12 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
 	"mynetwork.io/mynetwork/nodeagent/core/replication"
-	"mynetwork.io/mynetwork/nodeagent/replica"
 )
 
-// keepLoop renews the lease and finds slow replicas. It waits for nothing, so that it can tell when something else does.
-func (e *Engine) keepLoop() {
-	var renewed time.Duration
-	for e.Err() == nil {
-		e.failedSet.WaitFor(healPause / 2)
-		if e.Err() != nil {
-			return
-		}
-		now := e.Env.Now()
-		e.failSlow(now)
-		e.compare(now)
-		if now-renewed > Lease/4 {
-			renewed = now
-			e.renew()
-		}
-	}
-}
-
-// tendLoop makes checkpoints and cleans.
+// tendLoop makes checkpoints and cleans, when keepLoop tells it to.
 func (e *Engine) tendLoop() {
-	var anchored time.Duration
 	for e.Err() == nil {
-		e.failedSet.WaitFor(healPause / 2)
+		e.tend.Wait()
 		if e.Err() != nil {
 			return
 		}
@@ -45,14 +25,27 @@ func (e *Engine) tendLoop() {
 			err = e.Tidy()
 		case due:
 			err = e.Checkpoint()
-		case lagging && now-anchored > checkpointAge:
-			anchored = now
+		case lagging && e.anchorDue(now):
 			e.moveAnchor()
+		default:
+			continue
 		}
 		if err != nil && e.Err() == nil {
 			e.Logf("volume %s: checkpoint or cleaning: %v (tried again)", e.spec.ID, err)
 		}
+		e.failedSet.WaitFor(glance)
 	}
+}
+
+// anchorDue tells whether to try again to move the anchor, and notes that this was tried.
+func (e *Engine) anchorDue(now time.Duration) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if now-e.anchored <= checkpointAge {
+		return false
+	}
+	e.anchored = now
+	return true
 }
 
 // checkpointDue tells whether a checkpoint is due: much has been written, some a while ago, or the journal has rolled, so
@@ -71,38 +64,6 @@ func (e *Engine) checkpointDueLocked(now time.Duration) (due, lagging bool) {
 	rolled := e.replayFrom != current
 	due = e.dirty > checkpointBytes || ((e.dirty > 0 || rolled) && now-e.lastCheck > checkpointAge) || len(e.view.layers) > 1
 	return due, e.anchor.Anchor.Extent != current
-}
-
-// renew tells the replicas of the open extent that this writer lives, and learns whether it is fenced.
-func (e *Engine) renew() {
-	e.jmu.Lock()
-	x := e.log.extent
-	e.jmu.Unlock()
-	members := e.holdersOf(x)
-	asked := e.Env.Now()
-	e.Env.Go("renew", func() {
-		ok := make(chan bool, len(members))
-		e.each(members, func(s block.StoreID) {
-			_, err := e.promiseTo(s, x)
-			var f *replica.FencedError
-			if errors.As(err, &f) {
-				e.fencedBy(s, f.Promised)
-			}
-			ok <- err == nil
-		}, nil)
-		good := 0
-		for range members {
-			if <-ok {
-				good++
-			}
-		}
-		e.confirmedBy(good, len(members), asked)
-		if good >= replication.Majority(len(members)) {
-			e.mu.Lock()
-			e.lastQuorum = e.Env.Now()
-			e.mu.Unlock()
-		}
-	})
 }
 
 type lagKey struct {
@@ -167,13 +128,14 @@ func (e *Engine) failSlow(now time.Duration) {
 
 var errSlow = errors.New("replica does not get on with what it was sent")
 
-// healLoop brings the open extent back to R living replicas.
+// healLoop brings the open extent back to R living replicas, when something has happened, and as often as keepLoop tells it to.
 func (e *Engine) healLoop() {
 	for e.Err() == nil {
-		e.heal.WaitFor(healPause)
+		e.heal.Wait()
 		if e.Err() != nil {
 			return
 		}
+		e.stir()
 		e.recall()
 		live, quorum := e.liveMembers()
 		e.mu.RLock()

@@ -128,6 +128,7 @@ func (e *Engine) append(r *journal.Record, payload ...[]byte) uint64 {
 		e.dirty += int64(r.Size()) + int64(r.Payload)
 	}
 	e.stats.JournalBytes += uint64(r.Size()) + uint64(r.Payload)
+	e.stirred()
 	e.mu.Unlock()
 	e.send(r.Epoch, l.buf, payload)
 	return r.Seq

@@ -94,10 +94,10 @@ func newEngine(d Deps, spec Spec) (*Engine, error) {
 		pending: make(map[uint64]uint64), slotSeq: make(map[uint64]uint64), openBlocks: make(map[uint64]*openBlock),
 		holders: make(map[block.ExtentID][]block.StoreID), suspects: make(map[block.StoreID]*suspect), unheard: make(map[block.StoreID]uint64), stock: newInventory(), pins: make(map[pinKey][]byte), behind: make(map[lagKey]lag), siblings: siblings.New(siblings.Default()),
 		cat: newCatalog(), pages: spec.Pages, nextBlock: 1,
-		idle: d.Env.NewSignal(), wake: d.Env.NewSignal(), heal: d.Env.NewSignal(), repair: d.Env.NewSignal(), failedSet: d.Env.NewEvent(), tasksEnd: d.Env.NewEvent()}
+		idle: d.Env.NewSignal(), wake: d.Env.NewSignal(), heal: d.Env.NewSignal(), repair: d.Env.NewSignal(), keep: d.Env.NewSignal(), tend: d.Env.NewSignal(), failedSet: d.Env.NewEvent(), tasksEnd: d.Env.NewEvent()}
 	e.checks.New = func() any { return new(checks) }
 	e.view = view{layers: []*layer{e.newLayer()}}
-	e.lastCheck, e.lastQuorum = d.Env.Now(), d.Env.Now()
+	e.lastCheck, e.lastQuorum, e.anchored = d.Env.Now(), d.Env.Now(), d.Env.Now()
 	return e, nil
 }
 

@@ -46,16 +46,28 @@ func (e *Engine) repairLoop() {
 		switch {
 		case e.auditDue(now-audited, v, version, seen, sight):
 			audited, looked, version, seen = now, now, v, sight
+			e.saw(sight)
 			e.audit(true)
 		case e.missing() && now-looked >= lookPause:
 			looked = now
 			e.audit(false)
 		case !more:
-			e.repair.WaitFor(auditPause)
+			wait := auditPause
+			if e.resting() {
+				wait = max(wait, audited+restPause-now)
+			}
+			e.repair.WaitFor(wait)
 			continue
 		}
 		more = e.tendCopies(v)
 	}
+}
+
+// saw notes what the placer says as an audit begins.
+func (e *Engine) saw(sight uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stock.sight = sight
 }
 
 // missing tells whether an extent is known to lack a copy.

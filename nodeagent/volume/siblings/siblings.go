@@ -167,6 +167,16 @@ func (w *Watch) Verdicts(now time.Duration) (out []Verdict) {
 	return out
 }
 
+// Calm tells whether looks will see nothing as long as nothing is written.
+func (w *Watch) Calm(now time.Duration) bool {
+	for _, r := range w.known {
+		if r.begun || r.probes > 0 || r.verdict && now < r.until {
+			return false
+		}
+	}
+	return w.probe == 0
+}
+
 // Any tells whether others are preferred to any replica now.
 func (w *Watch) Any(now time.Duration) bool {
 	for _, r := range w.known {
