@@ -413,9 +413,9 @@ func (a *Agent) deleted(ctx context.Context, s block.StoreID, v block.VolumeID) 
 
 func (a *Agent) changed(node string, alive bool, err error) {
 	a.tell()
+	a.volumes.Look()
 	if alive {
 		a.events.Info("NodeHeard", "", "node %s answers", node)
-		a.volumes.Look()
 		select {
 		case a.back <- struct{}{}:
 		default:

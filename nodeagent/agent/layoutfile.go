@@ -96,6 +96,7 @@ func (a *Agent) followLayout(ctx context.Context) error {
 			a.events.Info("Layout", "", "layout %d is in use", l.Version())
 		}
 		a.members.Update(a.machineNodes(l), l)
+		a.volumes.Look()
 	}
 	return nil
 }

@@ -3,15 +3,21 @@ package volumes
 import (
 	"fmt"
 
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
 	"mynetwork.io/mynetwork/nodeagent/registry"
 	"mynetwork.io/mynetwork/nodeagent/volume"
 )
+
+// newHistory tells whether the registry was not told yet of the history that a volume is in.
+func (m *Manager) newHistory(a *attachment, h journal.History) bool {
+	return !h.IsZero() && h.Epoch.Number != a.history.Load()
+}
 
 // noteHistory tells the registry and people when a weak volume went on in a new history: its recovery has missed replicas, and what
 // they alone had acknowledged is lost to it. It is called again and again, and does nothing unless that has just happened.
 func (m *Manager) noteHistory(a *attachment) {
 	h := a.eng.Status().History
-	if h.IsZero() || h.Epoch.Number == a.history.Load() {
+	if !m.newHistory(a, h) {
 		return
 	}
 	known := false

@@ -102,6 +102,8 @@ type Manager struct {
 	mu     sync.Mutex
 	closed bool
 	slots  map[block.VolumeID]*slot
+
+	watched map[*attachment]*copyWatch // nil: none ever was
 }
 
 // slot is what the manager holds of one volume. It is there while an operation runs or the volume is open.
