@@ -29,6 +29,39 @@ func atRest(t *testing.T) *Engine {
 	return e
 }
 
+// old is the environment of a process that began long ago.
+type old struct{ task.Env }
+
+func (o old) Now() time.Duration { return o.Env.Now() + time.Hour }
+
+// TestOpenedLate: what an engine finds as it opens is not old because its process is: the first checkpoint and the first cleaning fall due as long after the
+// opening as after the ones before.
+func TestOpenedLate(t *testing.T) {
+	w := newWorld(t, 3)
+	d := w.deps()
+	d.Env = old{d.Env}
+	e, err := newEngine(d, w.create(1))
+	must(t, err)
+	begin := d.Env.Now()
+	for name, c := range map[string]struct {
+		change func()
+		after  time.Duration
+	}{
+		"garbage": {func() { e.tidy.garbage = 1 }, 12 * cleanPause},
+		"writes":  {func() { e.dirty = 1 }, checkpointAge},
+		"anchor":  {func() { e.anchor.Anchor.Extent = block.ExtentID{} }, checkpointAge},
+	} {
+		e.progress = replication.NewProgress(0)
+		x := block.ExtentID{N: 1}
+		e.progress.Open(x, 1, 2, w.ids)
+		e.dirty, e.tidy.garbage, e.replayFrom, e.anchor.Anchor.Extent = 0, 0, x, x
+		c.change()
+		if e.tendDue(begin) || !e.tendDue(begin+c.after+2) {
+			t.Errorf("%s: due at %s, opened at %s", name, e.tendAt(), begin)
+		}
+	}
+}
+
 // TestCalm: whatever is to be expected keeps an engine from its rest. The control: as it is, it rests.
 func TestCalm(t *testing.T) {
 	const now = 100 * time.Second

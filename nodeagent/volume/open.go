@@ -97,7 +97,8 @@ func newEngine(d Deps, spec Spec) (*Engine, error) {
 		idle: d.Env.NewSignal(), wake: d.Env.NewSignal(), heal: d.Env.NewSignal(), repair: d.Env.NewSignal(), keep: d.Env.NewSignal(), tend: d.Env.NewSignal(), failedSet: d.Env.NewEvent(), tasksEnd: d.Env.NewEvent()}
 	e.checks.New = func() any { return new(checks) }
 	e.view = view{layers: []*layer{e.newLayer()}}
-	e.lastCheck, e.lastQuorum, e.anchored = d.Env.Now(), d.Env.Now(), d.Env.Now()
+	now := d.Env.Now()
+	e.lastCheck, e.lastQuorum, e.anchored, e.tidy.began = now, now, now, now
 	return e, nil
 }
 
