@@ -46,6 +46,7 @@ type Op struct {
 	Off  int64  // bytes: of read, write and punch; the size of truncate and allocate
 	Len  int64  // bytes: of read, write and punch
 	N    uint64 // how many operations this Faults has seen, this one included
+	Now  bool   // a read that must not wait: a Fault with a Wait fails it with ErrWouldWait, and Wait is not called
 }
 
 // Action says what a fault does to the bytes of a read or a write.
@@ -96,8 +97,9 @@ type Faults struct {
 }
 
 var (
-	_ FS   = (*Faults)(nil)
-	_ File = (*faultFile)(nil)
+	_ FS     = (*Faults)(nil)
+	_ File   = (*faultFile)(nil)
+	_ Prompt = (*faultFile)(nil)
 )
 
 // NewFaults decorates fs. A nil plan injects nothing.
@@ -121,6 +123,9 @@ func (f *Faults) ask(op Op) Fault {
 	}
 	f.mu.Unlock()
 	if out.Wait != nil {
+		if op.Now {
+			return Fault{Err: ErrWouldWait}
+		}
 		out.Wait()
 	}
 	return out
@@ -199,7 +204,20 @@ func flip(p []byte, bit int64) {
 
 // ReadAt implements io.ReaderAt.
 func (f *faultFile) ReadAt(p []byte, off int64) (int, error) {
-	ft := f.fs.ask(Op{Kind: OpRead, Name: f.name, Off: off, Len: int64(len(p))})
+	return f.read(p, off, f.fs.ask(Op{Kind: OpRead, Name: f.name, Off: off, Len: int64(len(p))}))
+}
+
+// ReadNow implements Prompt.
+func (f *faultFile) ReadNow(p []byte, off int64) (int, error) {
+	ft := f.fs.ask(Op{Kind: OpRead, Name: f.name, Off: off, Len: int64(len(p)), Now: true})
+	if ft.Err == nil && ft.Action == Pass {
+		return ReadNow(f.File, p, off)
+	}
+	return f.read(p, off, ft)
+}
+
+// read is ReadAt under a fault.
+func (f *faultFile) read(p []byte, off int64, ft Fault) (int, error) {
 	if ft.Err != nil && ft.Action != Short {
 		return 0, pathErr("read", f.name, ft.Err)
 	}

@@ -3,6 +3,7 @@ package disk
 import (
 	"errors"
 	"io"
+	"time"
 
 	"mynetwork.io/mynetwork/metrics/meter"
 )
@@ -13,7 +14,7 @@ type Meter struct {
 }
 
 // Metered counts in a Meter what goes through to the FS behind it. It changes no answer. Of what a File may be able to do beside
-// File, it passes on Direct and Gatherer.
+// File, it passes on Direct, Gatherer and Prompt.
 type Metered struct {
 	FS
 	m *Meter
@@ -54,6 +55,7 @@ type meteredFile struct {
 var (
 	_ Direct   = (*meteredFile)(nil)
 	_ Gatherer = (*meteredFile)(nil)
+	_ Prompt   = (*meteredFile)(nil)
 )
 
 // ReadAt implements File.
@@ -66,6 +68,24 @@ func (f *meteredFile) ReadAt(p []byte, off int64) (int, error) {
 		f.m.Reads.Ended(start, int64(n), err)
 	}
 	f.m.Reads.End()
+	return n, err
+}
+
+// ReadNow implements Prompt. What would have to wait is no read yet.
+func (f *meteredFile) ReadNow(p []byte, off int64) (int, error) {
+	q, ok := f.File.(Prompt)
+	if !ok {
+		return f.ReadAt(p, off)
+	}
+	start := time.Now()
+	n, err := q.ReadNow(p, off)
+	switch {
+	case errors.Is(err, ErrWouldWait):
+	case errors.Is(err, io.EOF):
+		f.m.Reads.Ended(start, int64(n), nil)
+	default:
+		f.m.Reads.Ended(start, int64(n), err)
+	}
 	return n, err
 }
 

@@ -1,11 +1,13 @@
 package disk
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
 	"slices"
+	"sync"
 	"syscall"
 )
 
@@ -19,6 +21,7 @@ const (
 type OS struct {
 	dir  string
 	root *os.Root
+	now  sync.Pool // of *nowRead
 }
 
 var (
@@ -32,7 +35,7 @@ func OpenOS(dir string) (*OS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open disk: %w", err)
 	}
-	return &OS{dir: dir, root: root}, nil
+	return &OS{dir: dir, root: root, now: sync.Pool{New: func() any { return newNowRead() }}}, nil
 }
 
 // Close releases the directory. Files that are open stay usable.
@@ -54,7 +57,11 @@ func (o *OS) open(op, name string, flags int) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &osFile{f}, nil
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &osFile{File: f, raw: raw, now: &o.now}, nil
 }
 
 // Create implements FS.
@@ -133,7 +140,11 @@ func (o *OS) Usage() (total, used int64, err error) {
 // Path is where a name lies for the operating system.
 func (o *OS) Path(name string) string { return path.Join(o.dir, name) }
 
-type osFile struct{ *os.File }
+type osFile struct {
+	*os.File
+	raw syscall.RawConn
+	now *sync.Pool
+}
 
 // Sync implements File with fdatasync(2), which also makes the size durable.
 func (f *osFile) Sync() error { return f.call("fdatasync", syscall.Fdatasync) }
@@ -167,12 +178,8 @@ func (f *osFile) Size() (int64, error) {
 
 // call runs a system call on the descriptor while it is guarded against Close, again when a signal interrupts it.
 func (f *osFile) call(op string, fn func(fd int) error) error {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
 	var callErr error
-	if err := raw.Control(func(fd uintptr) {
+	if err := f.raw.Control(func(fd uintptr) {
 		for callErr = syscall.EINTR; callErr == syscall.EINTR; {
 			callErr = fn(int(fd))
 		}

@@ -235,14 +235,9 @@ func (c *Client) Append(s block.StoreID, e block.Epoch, x block.ExtentID, rec, p
 
 // Read fills p from the log or data stream (typ TypeReadLog or TypeReadData) of x at off, in pieces of MaxRead.
 func (c *Client) Read(s block.StoreID, typ Type, x block.ExtentID, off uint32, p []byte) error {
-	h := Head{Store: s, Extent: x}
 	for len(p) > 0 {
 		n := min(len(p), MaxRead)
-		var b [headSize + 8]byte
-		h.Put(b[:])
-		binary.LittleEndian.PutUint32(b[headSize:], off)
-		binary.LittleEndian.PutUint32(b[headSize+4:], uint32(n))
-		dst := p[:n]
+		b, dst := readBody(s, x, off, n), p[:n]
 		err := c.Call(s, typ, Timeout, func(body []byte) error {
 			if len(body) != len(dst) {
 				return fmt.Errorf("%d bytes for %d: %w", len(body), len(dst), ErrBad)
@@ -256,6 +251,30 @@ func (c *Client) Read(s block.StoreID, typ Type, x block.ExtentID, off uint32, p
 		p, off = p[n:], off+uint32(n)
 	}
 	return nil
+}
+
+// readBody is a read's request.
+func readBody(s block.StoreID, x block.ExtentID, off uint32, n int) (b [headSize + 8]byte) {
+	h := Head{Store: s, Extent: x}
+	h.Put(b[:])
+	binary.LittleEndian.PutUint32(b[headSize:], off)
+	binary.LittleEndian.PutUint32(b[headSize+4:], uint32(n))
+	return b
+}
+
+// ReadThen asks for n bytes, at most MaxRead, as Read does, and does not wait: then is called once, from any goroutine, however late. It must
+// not block, and only borrows the bytes.
+func (c *Client) ReadThen(s block.StoreID, typ Type, x block.ExtentID, off uint32, n int, then func(p []byte, err error)) {
+	b := readBody(s, x, off, n)
+	c.Transport.Send(s, typ, func(st Status, body []byte, err error) {
+		if err = outcome(st, body, err, nil); err == nil && len(body) != n {
+			err = fmt.Errorf("%d bytes for %d: %w", len(body), n, ErrBad)
+		}
+		if err != nil {
+			body, err = nil, fmt.Errorf("store %s: %w", s, err)
+		}
+		then(body, err)
+	}, b[:])
 }
 
 // MaxWhole is the largest extent that Whole fetches, in bytes of both streams.

@@ -42,8 +42,8 @@ type node struct {
 	seen  []time.Duration           // when other nodes were last reachable from here
 
 	netDelay  time.Duration
-	diskDelay time.Duration // of each commit
-	stuck     time.Duration // until then commits do not return
+	diskDelay time.Duration // of each commit, and each read of the own engine
+	stuck     time.Duration // until then these do not return
 	full      bool          // no space for another extent
 	crashIn   int           // disk operations until the machine or the process dies; 0: not planned
 	crashKill bool          // only the process
@@ -248,6 +248,11 @@ func (n *node) plan(op disk.Op) disk.Fault {
 		}
 	}
 	inExtent := len(op.Name) > len(extentDir) && op.Name[:len(extentDir)] == extentDir
+	if inExtent {
+		if f, late := n.lateRead(&op); late {
+			return f
+		}
+	}
 	switch {
 	case op.Kind == disk.OpAllocate && n.full && inExtent:
 		w.cover("disk full", "allocate")
@@ -271,6 +276,27 @@ func (n *node) plan(op disk.Op) disk.Fault {
 	}
 	return disk.Fault{}
 }
+
+// lateRead has the disk take its time for what an engine of this node reads of it, as it does for commits. A third of what is to be read without waiting
+// is not in memory, and nothing is while the disk is slow. Other reads take no time: some hold a lock of the store.
+func (n *node) lateRead(op *disk.Op) (f disk.Fault, late bool) {
+	if op.Kind != disk.OpRead {
+		return f, false
+	}
+	s := n.w.s
+	d := max(n.diskDelay, n.stuck-s.now)
+	switch {
+	case op.Now && (d > 0 || op.N%3 == 0):
+		return disk.Fault{Wait: func() {}}, true
+	case d > 0 && s.cur != nil && s.cur.name == ownRead:
+		n.w.cover("slow disk", ownRead)
+		return disk.Fault{Wait: func() { s.wait(d) }}, true
+	}
+	return f, false
+}
+
+// ownRead is the name of the engine's tasks that wait for the disk of their own node.
+const ownRead = "own read"
 
 func crashName(kill bool) string {
 	if kill {

@@ -69,12 +69,28 @@ func (s *fileSet) get(f *file, x *extent, suffix string) (disk.File, error) {
 			return nil, err
 		}
 		s.add(f, opened)
-	} else {
-		f.unlink()
-		s.front(f)
+		f.refs++
+		return f.f, nil
 	}
+	return s.hold(f), nil
+}
+
+// opened is get for a file whose descriptor is open; nil if it is not.
+func (s *fileSet) opened(f *file) disk.File {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f.f == nil {
+		return nil
+	}
+	return s.hold(f)
+}
+
+// hold keeps an open file open until put or wrote; mu is held.
+func (s *fileSet) hold(f *file) disk.File {
+	f.unlink()
+	s.front(f)
 	f.refs++
-	return f.f, nil
+	return f.f
 }
 
 // adopt takes the open descriptor of a file that nobody else knows into the set, and holds it open like get.

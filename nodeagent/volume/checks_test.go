@@ -24,6 +24,14 @@ func (r rotten) ReadData(x block.ExtentID, off uint32, p []byte) error {
 	return err
 }
 
+func (r rotten) ReadDataNow(x block.ExtentID, off uint32, p []byte) error {
+	err := r.Local.ReadDataNow(x, off, p)
+	if *r.bad {
+		p[len(p)/2] ^= 1
+	}
+	return err
+}
+
 // TestChecksTogether: pages that lie alone are checked after the last of them was read, and before any is returned: a wrong one is read
 // from another replica, and not returned where there is none at hand.
 func TestChecksTogether(t *testing.T) {

@@ -24,6 +24,7 @@ type Engine struct {
 	noRoom func(full []block.StoreID, capacity uint32) // see Options
 
 	checks sync.Pool // of *checks
+	hedges hedges
 
 	// journal: what is appended, in which order. Guarded by jmu.
 	jmu     sync.Mutex
@@ -132,6 +133,7 @@ type Stats struct {
 	Named, Dropped                 uint64 // copies of closed extents that the directory took in, and that were given up
 	Copied                         uint64 // bytes of extents that stores were told to fetch what they lack of
 	ScrubPasses                    uint64
+	Hedged, HedgesWon              uint64 // reads that were sent to another replica too, as the first was late; that the other answered first
 	Demoted                        uint64 // replicas that were found to be slower than the others, each time
 }
 

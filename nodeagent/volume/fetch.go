@@ -153,6 +153,8 @@ func (r reader) fetchRun(known *located, a blockmap.Addr, n int, dst []byte) (in
 	if known != nil {
 		if got, err := r.readTable(known, int(a.Page()), a, n, dst); err == nil {
 			return got, nil
+		} else if r.local && wouldWait(err) {
+			return 0, err
 		}
 		// Whatever the error says (a store that is away hides that others hold it no more), look where the block is now.
 	}
@@ -194,18 +196,20 @@ func (r reader) readTable(l *located, first int, a blockmap.Addr, n int, dst []b
 	n = min(n, len(t.Rows)-first)
 	rows, off, dst := t.Rows[first:first+n], l.dataOff+t.Offs[first], dst[:n*block.PageSize]
 	if l.local != nil {
-		if err := r.readLocal(l, rows, off, a, dst); err == nil {
-			return n, nil
+		err := r.readLocal(l, rows, off, a, dst)
+		if err == nil || r.local && wouldWait(err) {
+			return n, err
 		}
+		r.waits = wouldWait(err)
 	}
 	return n, r.readRows(&l.place, rows, off, t.Header.Compression, a, dst)
 }
 
-// readLocal reads from the store at hand; whatever goes wrong is left to readRows.
+// readLocal reads from the store at hand what needs no waiting; whatever goes wrong is left to readRows.
 func (r reader) readLocal(l *located, rows []block.Row, off uint32, a blockmap.Addr, dst []byte) error {
 	stored, size := storedInto(rows, dst)
 	if size > 0 {
-		if err := l.local.ReadData(l.extent, off, stored); err != nil {
+		if err := l.local.ReadDataNow(l.extent, off, stored); err != nil {
 			return err
 		}
 	}
@@ -242,37 +246,30 @@ func storedInto(rows []block.Row, dst []byte) (stored []byte, size int) {
 	return make([]byte, size), size
 }
 
-// readRows reads stored pages that lie back to back and turns them into plain ones. Replicas are asked in turn until
-// every page matches its row; what a replica had wrong is repaired from one that has it right.
+// readRows reads stored pages that lie back to back and turns them into plain ones. Replicas are asked until every page matches its row;
+// what a replica had wrong is repaired from one that has it right.
 func (r reader) readRows(pl *place, rows []block.Row, off uint32, comp block.Compression, a blockmap.Addr, dst []byte) error {
 	e := r.e
 	stored, size := storedInto(rows, dst)
-	var bad []block.StoreID
-	last := errElsewhere
-	for _, s := range r.order(pl.extent) {
-		if size > 0 {
-			if err := e.readStream(s, replica.TypeReadData, pl.extent, off, stored); err != nil {
-				last = worse(last, err)
-				continue
-			}
-		}
-		if err := e.decodeRows(pl.volume, rows, comp, stored, dst); err != nil {
-			last = worse(last, fmt.Errorf("store %s: %w", s, err))
-			bad = append(bad, s)
-			e.mu.Lock()
-			e.stats.BadPages++
-			e.mu.Unlock()
-			continue
-		}
-		if len(bad) > 0 {
-			e.repairLater(pl.extent, bad, s, off, size)
-		}
-		if e.Local(s) == nil {
-			e.keepPages(a, dst)
-		}
-		return nil
+	if size == 0 {
+		return e.decodeRows(pl.volume, rows, comp, stored, dst)
 	}
-	return last
+	good, bad, err := r.ask(replica.TypeReadData, pl.extent, off, stored, func() error { return e.decodeRows(pl.volume, rows, comp, stored, dst) })
+	if len(bad) > 0 {
+		e.mu.Lock()
+		e.stats.BadPages += uint64(len(bad))
+		e.mu.Unlock()
+	}
+	if err != nil {
+		return err
+	}
+	if len(bad) > 0 {
+		e.repairLater(pl.extent, bad, good, off, size)
+	}
+	if e.Local(good) == nil {
+		e.keepPages(a, dst)
+	}
+	return nil
 }
 
 // keepPages caches pages that came from another node. What lies on this node's own disk is in the kernel's cache.
@@ -340,32 +337,20 @@ func weight(err error) int {
 	return 1
 }
 
-// reader is one way to read: from all replicas, or only from what this process has at hand.
+// reader is one way to read: from all replicas, or only what this process has at hand and in memory.
 type reader struct {
 	e     *Engine
-	local bool    // never wait for another node
+	local bool    // never wait, neither for another node nor for a disk
+	waits bool    // the store at hand is known to have to be waited for
 	later *checks // pages that may be checked with others; nil: each is checked where it is read
 }
 
-// order lists where to read an extent: stores of this process first, then who is known to hold it, then everybody.
+// order lists where to read an extent, best first: see sources.
 func (r reader) order(x block.ExtentID) []block.StoreID {
-	e := r.e
-	all := e.whoHolds(x)
-	out := make([]block.StoreID, 0, len(all))
-	for _, s := range all {
-		if e.Local(s) != nil {
-			out = append(out, s)
-		}
-	}
-	if r.local {
-		return out
-	}
-	for _, alive := range []bool{true, false} {
-		for _, s := range all {
-			if e.Local(s) == nil && e.believedAlive(s) == alive {
-				out = append(out, s)
-			}
-		}
+	from := r.sources(x)
+	out := make([]block.StoreID, len(from))
+	for i := range from {
+		out[i] = from[i].store
 	}
 	return out
 }

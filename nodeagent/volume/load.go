@@ -139,6 +139,12 @@ func (e *Engine) named(x block.ExtentID) []block.StoreID {
 
 // whoHolds lists where to ask for an extent: who is known to hold it, then everybody in the layout's order.
 func (e *Engine) whoHolds(x block.ExtentID) []block.StoreID {
+	all, _ := e.holdersFirst(x)
+	return all
+}
+
+// holdersFirst is whoHolds, and how many of the first are known to hold it.
+func (e *Engine) holdersFirst(x block.ExtentID) (all []block.StoreID, holders int) {
 	e.mu.RLock()
 	known := e.holders[x]
 	if known == nil {
@@ -152,7 +158,7 @@ func (e *Engine) whoHolds(x block.ExtentID) []block.StoreID {
 			out = append(out, s)
 		}
 	}
-	return out
+	return out, n
 }
 
 // forgetMoves takes back what was noted of members of closed extents and is not in the directory that was loaded: it did not

@@ -8,6 +8,7 @@ import (
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
+	"mynetwork.io/mynetwork/nodeagent/core/hedge"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
 	"mynetwork.io/mynetwork/nodeagent/core/replication"
 	"mynetwork.io/mynetwork/nodeagent/replica"
@@ -95,6 +96,7 @@ func newEngine(d Deps, spec Spec) (*Engine, error) {
 		holders: make(map[block.ExtentID][]block.StoreID), suspects: make(map[block.StoreID]*suspect), unheard: make(map[block.StoreID]uint64), stock: newInventory(), pins: make(map[pinKey][]byte), behind: make(map[lagKey]lag), siblings: siblings.New(siblings.Default()),
 		cat: newCatalog(), pages: spec.Pages, nextBlock: 1,
 		idle: d.Env.NewSignal(), wake: d.Env.NewSignal(), heal: d.Env.NewSignal(), repair: d.Env.NewSignal(), keep: d.Env.NewSignal(), tend: d.Env.NewSignal(), failedSet: d.Env.NewEvent(), tasksEnd: d.Env.NewEvent()}
+	e.hedges.st = hedge.New(hedge.Default())
 	e.checks.New = func() any { return new(checks) }
 	e.view = view{layers: []*layer{e.newLayer()}}
 	now := d.Env.Now()

@@ -22,30 +22,25 @@ func (r reader) table(pl *place) (*block.Table, error) {
 	h := block.Header{Type: b.Type, Encryption: b.Encryption, Compression: b.Compression, Rows: b.Rows, Payload: b.Payload, Volume: pl.volume, Number: pl.number}
 	seal := journal.Seal{Header: h, DataOff: b.DataOff, LogOff: b.LogOff, LogLen: b.LogLen, ID: b.ID}
 	log := make([]byte, b.LogLen)
-	last := errElsewhere
-	var bad []block.StoreID
-	for _, s := range r.order(pl.extent) {
-		if err := e.readStream(s, replica.TypeReadLog, pl.extent, b.LogOff, log); err != nil {
-			last = worse(last, err)
-			continue
-		}
-		rows, err := seal.BlockRows(log)
-		var t *block.Table
-		if err == nil {
+	var t *block.Table
+	var rows []byte
+	_, bad, err := r.ask(replica.TypeReadLog, pl.extent, b.LogOff, log, func() (err error) {
+		if rows, err = seal.BlockRows(log); err == nil {
 			t, err = block.NewTable(h, rows, b.ID)
 		}
 		if err != nil {
-			last = worse(last, fmt.Errorf("store %s: %w", s, errors.Join(err, block.ErrMismatch)))
-			bad = append(bad, s)
-			continue
+			return errors.Join(err, block.ErrMismatch)
 		}
-		if len(bad) > 0 {
-			e.repairLog(pl.extent, bad, b.LogOff, log)
-		}
-		e.Cache.Put(key, t, len(rows)*2)
-		return t, nil
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("leaf table of block %d: %w", pl.number, err)
 	}
-	return nil, fmt.Errorf("leaf table of block %d: %w", pl.number, last)
+	if len(bad) > 0 {
+		e.repairLog(pl.extent, bad, b.LogOff, log)
+	}
+	e.Cache.Put(key, t, len(rows)*2)
+	return t, nil
 }
 
 // repairLater writes the right bytes over a wrong copy, in the background. The replica checks them again.
@@ -117,23 +112,18 @@ func (p refPager) Page(r journal.Ref) ([]byte, error) {
 	}
 	x := block.ExtentID{Volume: p.v, Epoch: r.Epoch, N: r.N}
 	page := new([block.PageSize]byte)
-	last := errElsewhere
-	var bad []block.StoreID
-	for _, s := range p.order(x) {
-		if err := e.readStream(s, replica.TypeReadData, x, r.Off, page[:]); err != nil {
-			last = worse(last, err)
-			continue
-		}
+	good, bad, err := p.ask(replica.TypeReadData, x, r.Off, page[:], func() error {
 		if block.Sum(page[:]) != r.Leaf {
-			last = worse(last, fmt.Errorf("store %s: %w", s, block.ErrMismatch))
-			bad = append(bad, s)
-			continue
+			return block.ErrMismatch
 		}
-		if len(bad) > 0 {
-			e.repairLater(x, bad, s, r.Off, block.PageSize)
-		}
-		e.Cache.Put(key, page, block.PageSize)
-		return page[:], nil
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("index page at %s+%d: %w", x, r.Off, err)
 	}
-	return nil, fmt.Errorf("index page at %s+%d: %w", x, r.Off, last)
+	if len(bad) > 0 {
+		e.repairLater(x, bad, good, r.Off, block.PageSize)
+	}
+	e.Cache.Put(key, page, block.PageSize)
+	return page[:], nil
 }

@@ -99,6 +99,9 @@ type Placer interface {
 type Local interface {
 	ReadLog(x block.ExtentID, off uint32, p []byte) error
 	ReadData(x block.ExtentID, off uint32, p []byte) error
+	// ReadLogNow and ReadDataNow do not wait: where the disk would have to be asked the error is disk.ErrWouldWait.
+	ReadLogNow(x block.ExtentID, off uint32, p []byte) error
+	ReadDataNow(x block.ExtentID, off uint32, p []byte) error
 }
 
 // Deps is what an engine works with.

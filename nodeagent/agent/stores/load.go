@@ -1,11 +1,13 @@
 package stores
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/clearing"
+	"mynetwork.io/mynetwork/nodeagent/disk"
 	"mynetwork.io/mynetwork/nodeagent/replica"
 	"mynetwork.io/mynetwork/nodeagent/store"
 	"mynetwork.io/mynetwork/nodeagent/volume"
@@ -57,6 +59,24 @@ func (c ownReads) ReadLog(x block.ExtentID, off uint32, p []byte) error {
 func (c ownReads) ReadData(x block.ExtentID, off uint32, p []byte) error {
 	c.load.requests.Add(1)
 	return c.Store.ReadData(x, off, p)
+}
+
+// ReadLogNow implements volume.Local.
+func (c ownReads) ReadLogNow(x block.ExtentID, off uint32, p []byte) error {
+	return c.counted(c.Store.ReadLogNow(x, off, p))
+}
+
+// ReadDataNow implements volume.Local.
+func (c ownReads) ReadDataNow(x block.ExtentID, off uint32, p []byte) error {
+	return c.counted(c.Store.ReadDataNow(x, off, p))
+}
+
+// counted counts a read that has not waited. One that would have to wait is asked for again.
+func (c ownReads) counted(err error) error {
+	if !errors.Is(err, disk.ErrWouldWait) {
+		c.load.requests.Add(1)
+	}
+	return err
 }
 
 // Clear says what the store gets back at the moment, because it is short of space: nodes that have volumes attached help with it.
