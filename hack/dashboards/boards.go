@@ -111,6 +111,7 @@ func volumeRows() []row {
 			one("Errors", "none", `sum by (volume, operation) (increase(mynetwork_volume_operation_errors_total`+w+`[5m]))`, "{{volume}} {{operation}}"),
 			one("Requests above a second", "none", `sum by (volume, operation) (increase(mynetwork_volume_operation_stalls_total`+w+`[5m]))`, "{{volume}} {{operation}}"),
 			{title: "Bad pages", unit: "none", queries: []query{{`increase(mynetwork_volume_pages_bad_total` + w + `[1h])`, "{{volume}} bad"}, {`increase(mynetwork_volume_pages_repaired_total` + w + `[1h])`, "{{volume}} repaired"}}},
+			{title: "Reads that a replica was late with", unit: "none", queries: []query{{`increase(mynetwork_volume_reads_hedged_total` + w + `[1h])`, "{{volume}} sent to another one too"}, {`increase(mynetwork_volume_hedges_won_total` + w + `[1h])`, "{{volume}} answered by it first"}}},
 			{title: "Degraded", unit: "none", queries: []query{{`mynetwork_volume_extents_degraded` + w, "{{volume}} extents"}, {`mynetwork_volume_replicas_failed` + w, "{{volume}} replicas left out"}}},
 		}},
 		{"Inside", []panel{

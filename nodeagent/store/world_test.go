@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"testing"
 
@@ -145,5 +146,13 @@ func requireHeld(t testing.TB, s *Store, w *scribe) {
 	}
 	if err := s.ReadData(w.id, 0, data); err != nil || !bytes.Equal(data, w.data) {
 		t.Fatalf("data of %s: %v, equal %v", w.id, err, bytes.Equal(data, w.data))
+	}
+	clear(log)
+	clear(data)
+	if err := s.ReadLogNow(w.id, 0, log); err == nil && !bytes.Equal(log, w.log) || err != nil && !errors.Is(err, disk.ErrWouldWait) {
+		t.Fatalf("log of %s without waiting: %v, equal %v", w.id, err, bytes.Equal(log, w.log))
+	}
+	if err := s.ReadDataNow(w.id, 0, data); err == nil && !bytes.Equal(data, w.data) || err != nil && !errors.Is(err, disk.ErrWouldWait) {
+		t.Fatalf("data of %s without waiting: %v, equal %v", w.id, err, bytes.Equal(data, w.data))
 	}
 }

@@ -123,7 +123,7 @@ func (v *View) patient(try func() error) error {
 	}
 }
 
-// TryRead is Read if that needs no other node: ok = false means that nothing was decided.
+// TryRead is Read if that needs no waiting, neither for another node nor for a disk: ok = false means that nothing was decided.
 func (v *View) TryRead(p []byte, off int64) (ok bool, err error) {
 	page, pages, err := v.e.pageRange(off, int64(len(p)))
 	if err != nil {

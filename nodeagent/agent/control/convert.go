@@ -108,7 +108,7 @@ func (s *Server) open(st *volume.Status) *agentv1.OpenVolume {
 	o.Counters = map[string]uint64{"writes": c.Writes, "reads": c.Reads, "flushes": c.Flushes, "writtenBytes": c.WrittenBytes,
 		"readBytes": c.ReadBytes, "journalBytes": c.JournalBytes, "checkpoints": c.Checkpoints, "rolls": c.Rolls,
 		"recoveries": c.Recoveries, "repaired": c.Repaired, "badPages": c.BadPages, "cleaned": c.Cleaned, "freed": c.Freed,
-		"copiesNamed": c.Named, "copiesDropped": c.Dropped, "copiedBytes": c.Copied, "demoted": c.Demoted}
+		"copiesNamed": c.Named, "copiesDropped": c.Dropped, "copiedBytes": c.Copied, "demoted": c.Demoted, "hedgedReads": c.Hedged, "hedgesWon": c.HedgesWon}
 	return o
 }
 

@@ -158,7 +158,7 @@ func work(e *m.Emitter, v *volumes.Info) {
 	}
 	c := &v.Status.Stats
 	for name, n := range map[string]uint64{"journal_bytes": c.JournalBytes, "checkpoints": c.Checkpoints, "extents_rolled": c.Rolls, "recoveries": c.Recoveries,
-		"pages_bad": c.BadPages, "pages_repaired": c.Repaired, "extents_cleaned": c.Cleaned, "extents_freed": c.Freed, "scrubs": c.ScrubPasses} {
+		"pages_bad": c.BadPages, "pages_repaired": c.Repaired, "reads_hedged": c.Hedged, "hedges_won": c.HedgesWon, "extents_cleaned": c.Cleaned, "extents_freed": c.Freed, "scrubs": c.ScrubPasses} {
 		e.Put("volume_"+name+"_total", float64(n), v.Name)
 	}
 }

@@ -68,6 +68,8 @@ func volumeWork() []m.Family {
 		{Name: "volume_recoveries_total", Kind: m.Counter, Labels: v, Help: "Recoveries of the journal, at opening and in place."},
 		{Name: "volume_pages_bad_total", Kind: m.Counter, Labels: v, Help: "Pages read from a replica that did not match their hash."},
 		{Name: "volume_pages_repaired_total", Kind: m.Counter, Labels: v, Help: "Pages replaced by good ones from another replica."},
+		{Name: "volume_reads_hedged_total", Kind: m.Counter, Labels: v, Help: "Reads that were sent to another replica too, because the first one was late."},
+		{Name: "volume_hedges_won_total", Kind: m.Counter, Labels: v, Help: "Hedged reads that another replica answered before the first one did."},
 		{Name: "volume_extents_cleaned_total", Kind: m.Counter, Labels: v, Help: "Extents whose live data was moved so that their space can be freed."},
 		{Name: "volume_extents_freed_total", Kind: m.Counter, Labels: v, Help: "Extents whose space was given back."},
 		{Name: "volume_scrubs_total", Kind: m.Counter, Labels: v, Help: "Passes of the scrubber over every copy."},
