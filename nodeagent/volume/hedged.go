@@ -35,8 +35,13 @@ type source struct {
 
 // sources lists where to read an extent, best first: of those that are believed alive, those that hold it and stores of this process; then those that are fast.
 func (r reader) sources(x block.ExtentID) []source {
+	all, holders := r.e.holdersFirst(x)
+	return r.ranked(all, holders)
+}
+
+// ranked is sources for some stores, of which so many of the first hold the extent.
+func (r reader) ranked(all []block.StoreID, holders int) []source {
 	e := r.e
-	all, holders := e.holdersFirst(x)
 	out := make([]source, 0, len(all))
 	for i, s := range all {
 		o := source{store: s, own: e.Local(s), holder: i < holders}
@@ -79,8 +84,9 @@ type query struct {
 	typ  replica.Type
 	x    block.ExtentID
 	off  uint32
-	dst  []byte // the reader's; written to under mu, while the reader waits, by one answer at a time
-	from []source
+	dst  []byte   // the reader's; written to under mu, while the reader waits, by one answer at a time
+	from []source // who is to be asked yet
+	all  bool     // from began with every store that there is; else with those that are known to hold the extent
 	news task.Signal
 
 	mu    sync.Mutex
@@ -110,8 +116,14 @@ type answer struct {
 // ask fills p with what the stream of x has at off, from the first store whose bytes check takes, which looks at p. It tells which store that was, and which
 // had wrong bytes. A reader at hand asks only what needs no waiting.
 func (r reader) ask(typ replica.Type, x block.ExtentID, off uint32, p []byte, check func() error) (good block.StoreID, bad []block.StoreID, err error) {
-	from := r.sources(x)
 	last := errElsewhere
+	var from []source
+	if r.local {
+		from = r.sources(x)
+	} else {
+		known := r.e.knownHolders(x)
+		from = r.ranked(known, len(known))
+	}
 	if r.local || !r.waits {
 		for _, s := range from {
 			if s.own == nil {
@@ -126,9 +138,9 @@ func (r reader) ask(typ replica.Type, x block.ExtentID, off uint32, p []byte, ch
 			}
 			last = worse(last, err)
 		}
-		if r.local {
-			return good, nil, last
-		}
+	}
+	if r.local {
+		return good, nil, last
 	}
 	q := &query{e: r.e, typ: typ, x: x, off: off, dst: p, from: from, news: r.e.Env.NewSignal()}
 	defer q.leave()
@@ -181,6 +193,15 @@ func (q *query) waits() bool {
 
 // another asks the next replica, if there is one.
 func (q *query) another(hedged bool) {
+	if !q.all && (len(q.from) == 0 || !q.from[0].alive) { // a store that is not known to hold it may, and one that answers tells more
+		q.all = true
+		from := reader{e: q.e}.sources(q.x)
+		q.mu.Lock()
+		q.from = slices.DeleteFunc(from, func(s source) bool {
+			return slices.ContainsFunc(q.asked, func(a asked) bool { return a.store == s.store })
+		})
+		q.mu.Unlock()
+	}
 	if len(q.from) == 0 {
 		return
 	}

@@ -145,13 +145,7 @@ func (e *Engine) whoHolds(x block.ExtentID) []block.StoreID {
 
 // holdersFirst is whoHolds, and how many of the first are known to hold it.
 func (e *Engine) holdersFirst(x block.ExtentID) (all []block.StoreID, holders int) {
-	e.mu.RLock()
-	known := e.holders[x]
-	if known == nil {
-		known = e.named(x)
-	}
-	out := slices.Clone(known)
-	e.mu.RUnlock()
+	out := e.knownHolders(x)
 	n := len(out)
 	for _, s := range e.Placer.Candidates(x.Key()) {
 		if !slices.Contains(out[:n], s) {
@@ -159,6 +153,17 @@ func (e *Engine) holdersFirst(x block.ExtentID) (all []block.StoreID, holders in
 		}
 	}
 	return out, n
+}
+
+// knownHolders lists who is known to hold an extent.
+func (e *Engine) knownHolders(x block.ExtentID) []block.StoreID {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	known := e.holders[x]
+	if known == nil {
+		known = e.named(x)
+	}
+	return slices.Clone(known)
 }
 
 // forgetMoves takes back what was noted of members of closed extents and is not in the directory that was loaded: it did not
