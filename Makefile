@@ -10,7 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 LDFLAGS = -s -w -X main.version=$(VERSION)
 
-.PHONY: test-vm scale release sanity helm demo-k8s e2e e2e-thrash help build test envtest race lint verify generate demo bench bench-compare bench-db bench-heal bench-scale bench-stages bench-sustained sim fuzz golden mixed thrash clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
+.PHONY: test-vm scale release sanity helm demo-k8s e2e e2e-thrash help build test envtest race lint verify generate demo bench bench-compare bench-db bench-heal bench-profile bench-scale bench-stages bench-sustained sim fuzz golden mixed thrash clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,11 @@ bench-db: build ## PostgreSQL, SQLite and fio's mixes on ext4, on a volume and o
 bench-scale: build ## by agents, attached volumes, and size: into hack/bench/SCALE.md and scale.svg; 10 minutes, as root; ARGS='-parts volumes'
 	$(GO) build -trimpath -o bin/ ./hack/bench
 	bin/bench scale -docs hack/bench $(ARGS)
+
+bench-profile: ## what the CPU time of each workload goes to, by cause and process, into hack/bench/results/profile.md; 2 minutes, as root, with perf (linux-perf)
+	$(GO) build -trimpath -o bin/ ./hack/bench
+	$(GO) build -trimpath -o bin/symbols/ ./cmd/mynetwork
+	bin/bench profile -program bin/symbols/mynetwork -out hack/bench/results/profile.md $(ARGS)
 
 bench-stages: ## CPU time of each stage of a write and a read
 	$(GO) run ./hack/bench stages

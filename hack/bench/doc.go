@@ -34,8 +34,10 @@
 //   - bench db: PostgreSQL, SQLite and database-like loads of fio on ext4, on a volume and on a plain file, alternating.
 //   - bench scale: how things grow with the number of agents, of attached volumes, and with the size of a volume; it writes its tables
 //     and a plot into SCALE.md, and the figures into results/scale.json.
+//   - bench profile: which causes and processes the CPU time of an operation goes to, by samples of the whole machine (perf).
 //   - bench stages: the CPU time of each stage of a write and a read, from the packages' own benchmarks.
 //
 // Nothing here asserts a time. Flags can also be given by the environment, as make does: OUT, DURATION (seconds), RUNS,
-// SIZE, WORKLOADS, TARGETS, TIMES, MARKDOWN. results has the figures that later ones are compared with, and text summaries of profiles.
+// SIZE, WORKLOADS, TARGETS, TIMES, MARKDOWN. results has the figures that later ones are compared with, and profile.md, a
+// profile's summary.
 package main
