@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +19,16 @@ func TestParseSeconds(t *testing.T) {
 	}
 	if got, err := parseSeconds([]byte("1000, 10, 0\n1000, 20, 1\n"), 2*time.Second); err != nil || !slices.Equal(got, []float64{30}) {
 		t.Errorf("both directions together: %v, %v", got, err)
+	}
+	var long strings.Builder // fio's seconds are a little long: in ten minutes none of them is missing for that
+	for i := 1; i <= 598; i++ {
+		fmt.Fprintf(&long, "%d, 7, 1\n", i*1002)
+	}
+	if got, err := parseSeconds([]byte(long.String()), 600*time.Second); err != nil || len(got) < 597 || slices.Contains(got, 0) {
+		t.Errorf("600 seconds that are 2 ms too long each: %d of them, %v, %v", len(got), slices.Index(got, 0), err)
+	}
+	if got, err := parseSeconds([]byte("1000, 10, 1\n"), 4*time.Second); err != nil || !slices.Equal(got, []float64{10, 0, 0}) {
+		t.Errorf("nothing after the first second: %v, %v", got, err)
 	}
 	for name, bad := range map[string]string{"nothing": "", "words": "now, 1, 1\n", "short": "1000, 5\n"} {
 		if _, err := parseSeconds([]byte(bad), 3*time.Second); err == nil {

@@ -166,10 +166,10 @@ func heldBelow(net string) (sum int64, err error) {
 }
 
 // parseSeconds reads fio's log of operations a second: time in ms, value, direction (0 read, 1 write, 2 trim), and more. fio
-// leaves a second out in which nothing ended: it is a 0 here, which is what such a log is for.
+// leaves a second out in which nothing ended: it is a 0 here, which is what such a log is for. Its seconds are a little longer than one, by a whole second
+// in ten minutes, so that it is the time since the line before that tells whether one is missing.
 func parseSeconds(text []byte, d time.Duration) (out []float64, err error) {
-	out = make([]float64, int(d/time.Second))
-	found := false
+	last := 0.0
 	for line := range strings.Lines(string(text)) {
 		f := strings.Split(strings.TrimSpace(line), ",")
 		if len(f) < 3 {
@@ -180,16 +180,25 @@ func parseSeconds(text []byte, d time.Duration) (out []float64, err error) {
 		if err := errors.Join(err1, err2); err != nil {
 			return nil, fmt.Errorf("fio's log of seconds: %w", err)
 		}
-		// A line is made at the end of its second, or some ms later.
-		if i := int(at/1000+.1) - 1; i >= 0 && i < len(out) && strings.TrimSpace(f[2]) != "2" {
-			out[i] += value
-			found = true
+		if strings.TrimSpace(f[2]) == "2" {
+			continue
 		}
+		if n := len(out); n > 0 && at-last < 500 { // the other direction of the same second
+			out[n-1] += value
+			continue
+		}
+		for ; at-last >= 1500; last += 1000 {
+			out = append(out, 0)
+		}
+		out, last = append(out, value), at
 	}
-	if !found {
+	if len(out) == 0 {
 		return nil, errors.New("fio's log of seconds is empty")
 	}
-	return out[:len(out)-1], nil // the last one is not whole, or missing
+	for ; float64(d.Milliseconds())-last >= 1500; last += 1000 {
+		out = append(out, 0)
+	}
+	return out[:min(len(out), int(d/time.Second)-1)], nil // the last one is not whole, or missing
 }
 
 // quantile of a list; 0 of none.
