@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -47,6 +48,7 @@ func healCommand(ctx context.Context, w io.Writer, args []string) (err error) {
 	size := fs.String("size", "10Gi", "of the data, of which there are three copies")
 	missed := fs.String("missed", "512Mi", "what a replica misses, of a volume of twice that")
 	parts := fs.String("parts", "missed,moves", "missed: a node was away; moves: a node is added, drained, lost")
+	steps := fs.String("rebuilds", strings.Join(missedSteps, ","), "those of the part missed, in this order")
 	seconds := fs.String("seconds", "10", "how long synced writes are measured before a rebuild")
 	rate := fs.String("copy-rate", "", "agent.copy-rate of the agents, as 64MiB; 0 is no limit, empty the default")
 	if err := fs.Parse(args); err != nil {
@@ -55,6 +57,11 @@ func healCommand(ctx context.Context, w io.Writer, args []string) (err error) {
 	for _, p := range words(*parts) {
 		if p != partMissed && p != partMoves {
 			return fmt.Errorf("part %q: there are %s and %s", p, partMissed, partMoves)
+		}
+	}
+	for _, s := range words(*steps) {
+		if !slices.Contains(missedSteps, s) {
+			return fmt.Errorf("rebuild %q: there are %s", s, strings.Join(missedSteps, ", "))
 		}
 	}
 	var lacks int64
@@ -77,7 +84,7 @@ func healCommand(ctx context.Context, w io.Writer, args []string) (err error) {
 	if slices.Contains(words(*parts), partMissed) {
 		m := o
 		m.size = 2 * lacks
-		if err := missedPart(ctx, w, m, lacks, agent); err != nil {
+		if err := missedPart(ctx, w, m, lacks, words(*steps), agent); err != nil {
 			return err
 		}
 	}

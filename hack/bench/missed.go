@@ -26,12 +26,16 @@ type missedRow struct {
 type missing struct {
 	*bencher
 	missed int64
+	steps  []string
 	alone  result // 1 MiB writes with all nodes there
 }
 
+// missedSteps are the rebuilds.
+var missedSteps = []string{"large", "small", "beside"}
+
 // missedPart measures rebuilds of a replica that has missed so many bytes of 1 MiB writes, and a quarter of that of small ones.
-func missedPart(ctx context.Context, w io.Writer, o options, missed int64, agent map[string]any) (err error) {
-	m := &missing{bencher: &bencher{ctx: ctx, o: o}, missed: missed}
+func missedPart(ctx context.Context, w io.Writer, o options, missed int64, steps []string, agent map[string]any) (err error) {
+	m := &missing{bencher: &bencher{ctx: ctx, o: o}, missed: missed, steps: steps}
 	defer func() { err = errors.Join(err, m.cleanup()) }()
 	if err := m.network(3); err != nil {
 		return err
@@ -73,11 +77,13 @@ func (m *missing) all() (rows []missedRow, err error) {
 		return nil, err
 	}
 	small := workload{name: "missed4k", write: true, args: []string{"--rw=randwrite", "--bs=4k", "--iodepth=32", "--end_fsync=1", fmt.Sprintf("--io_size=%d", m.missed/4)}}
-	for _, step := range []struct {
+	of := map[string]struct {
 		what   string
 		write  workload
 		beside bool
-	}{{"1 MiB writes", m.large(), false}, {"4 KiB writes at random", small, false}, {"1 MiB writes, beside synced ones", m.large(), true}} {
+	}{"large": {"1 MiB writes", m.large(), false}, "small": {"4 KiB writes at random", small, false}, "beside": {"1 MiB writes, beside synced ones", m.large(), true}}
+	for _, name := range m.steps {
+		step := of[name]
 		fmt.Fprintln(os.Stderr, "rebuild of", step.what)
 		row, err := m.rebuild(step.write, step.beside)
 		if err != nil {

@@ -218,6 +218,33 @@ func TestBackAtOnce(t *testing.T) {
 	})
 }
 
+// What a store has missed of the extent that was open is copied as soon as that is closed, which is when the store is a member again: no look at all stores has to
+// come by, of which the last one was a moment too early.
+func TestCopiedAtOnce(t *testing.T) {
+	play(t, 3, func(s *script) {
+		a := s.open(0)
+		a.write(0, 8)
+		s.flush(a)
+		s.wait(3 * time.Second)
+		n := s.node(2)
+		n.end(true)
+		for end := s.w.s.now + 10*time.Second; s.member(a, n); s.wait(100 * time.Millisecond) {
+			s.require(s.w.s.now < end, "%s does not fail", n.name)
+			a.write(8, 8)
+		}
+		s.up(2)
+		for end := s.w.s.now + 30*time.Second; !s.member(a, n); s.wait(20 * time.Millisecond) {
+			s.require(s.w.s.now < end, "%s is no member again", n.name)
+		}
+		back := s.w.s.now
+		for end := back + 30*time.Second; a.e.Status().Degraded > 0; s.wait(20 * time.Millisecond) {
+			s.require(s.w.s.now < end, "%s has not got what it missed", n.name)
+		}
+		s.require(s.w.s.now-back < 1500*time.Millisecond, "what it missed is there after %v", s.w.s.now-back)
+		s.checked(a)
+	})
+}
+
 // What recovery may need stays where the journal says: nothing moves before the registry's anchor has passed it.
 func TestNothingMovesBeforeTheAnchor(t *testing.T) {
 	play(t, 5, func(s *script) {

@@ -29,6 +29,7 @@ type inventory struct {
 	report    Upkeep
 	again     bool   // something is to be done that an audit finds: a copy is to go, or an extent was closed that is not at its places
 	sight     uint64 // what the placer said at the last audit
+	ended     uint64 // extents of which it became known how they ended
 	fallbacks uint64 // extents that were opened with a member on a store that takes no new copies
 }
 
@@ -114,22 +115,41 @@ func (e *Engine) auditDue(ago time.Duration, layout, before uint64, seen, now ui
 
 // sight is a digest of what the placer says of all stores: which there are, which of them answer, and what may be put there.
 func (e *Engine) sight() uint64 {
-	h := uint64(14695981039346656037) // FNV-1a
-	mix := func(b byte) { h = (h ^ uint64(b)) * 1099511628211 }
-	flag := func(v bool, bit byte) byte {
-		if v {
-			return bit
-		}
-		return 0
-	}
+	var h digest
 	for _, s := range e.Placer.Candidates(block.ExtentID{Volume: e.spec.ID}.Key()) {
-		for _, b := range s {
-			mix(b)
-		}
+		h.store(s)
 		site := e.Placer.Site(s)
-		mix(flag(e.Placer.Alive(s), 1) | flag(site.Member, 2) | flag(site.Takes, 4))
+		h.flags(e.Placer.Alive(s), site.Member, site.Takes)
 	}
-	return h
+	return uint64(h)
+}
+
+// digest is of a list, in its order: FNV-1a.
+type digest uint64
+
+const fnvPrime = 1099511628211
+
+func (h *digest) mix(b byte) {
+	if *h == 0 {
+		*h = 14695981039346656037
+	}
+	*h = (*h ^ digest(b)) * fnvPrime
+}
+
+func (h *digest) store(s block.StoreID) {
+	for _, b := range s {
+		h.mix(b)
+	}
+}
+
+func (h *digest) flags(list ...bool) {
+	b := byte(0)
+	for i, v := range list {
+		if v {
+			b |= 1 << i
+		}
+	}
+	h.mix(b)
 }
 
 // take enters what stores answered.

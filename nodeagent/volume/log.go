@@ -327,6 +327,7 @@ func (e *Engine) settled(x *replication.Extent) {
 		e.heal.Notify()
 	}
 	e.cat.setExtent(ordinal, ent)
+	e.stock.ended++
 }
 
 // flags of blockmap.ExtentEntry

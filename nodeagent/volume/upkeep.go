@@ -39,10 +39,10 @@ func (e *Engine) Upkeep() Upkeep {
 // repairLoop looks after the copies of closed extents. It may wait long for a store, so it is apart from healLoop, which wakes it.
 func (e *Engine) repairLoop() {
 	audited, looked, version, seen := -restPause, -lookPause, uint64(0), uint64(0)
-	more := false
+	more, before := false, uint64(0)
 	for e.Err() == nil {
 		e.retarget()
-		now, v, sight := e.Env.Now(), e.Placer.Version(), e.sight()
+		now, v, sight, chance, ended := e.Env.Now(), e.Placer.Version(), e.sight(), e.chance(), e.ended()
 		switch {
 		case e.auditDue(now-audited, v, version, seen, sight):
 			audited, looked, version, seen = now, now, v, sight
@@ -51,13 +51,17 @@ func (e *Engine) repairLoop() {
 		case e.missing() && now-looked >= lookPause:
 			looked = now
 			e.audit(false)
-		case !more:
+		case !more && chance == before:
 			wait := auditPause
 			if e.resting() {
 				wait = max(wait, audited+restPause-now)
 			}
 			e.repair.WaitFor(wait)
 			continue
+		}
+		before = chance
+		if looked == now && e.ended() != ended {
+			looked = now - lookPause // an answer may be older than what it has overwritten
 		}
 		more = e.tendCopies(v)
 	}
@@ -68,6 +72,31 @@ func (e *Engine) saw(sight uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.stock.sight = sight
+}
+
+// chance is a digest of what decides whether copies that are missing can be made now, as far as that changes without an audit: which stores may be chosen, how many
+// extents lack a copy, and of how many it became known how they ended. So what a store has missed of the extent that was open when it failed is copied as soon as that
+// is closed, since the store is back, and no look has to come by: the last one was a moment too early.
+func (e *Engine) chance() uint64 {
+	var h digest
+	for _, s := range e.Placer.Candidates(block.ExtentID{Volume: e.spec.ID}.Key()) {
+		h.store(s)
+		h.flags(e.believedAlive(s))
+	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	lacking := e.cat.degraded()
+	if lacking == 0 {
+		return uint64(h)
+	}
+	return (uint64(h)*fnvPrime^uint64(lacking))*fnvPrime ^ e.stock.ended
+}
+
+// ended is of how many extents it has become known how they ended.
+func (e *Engine) ended() uint64 {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.stock.ended
 }
 
 // missing tells whether an extent is known to lack a copy.
