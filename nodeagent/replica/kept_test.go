@@ -31,7 +31,7 @@ func TestKeptBodies(t *testing.T) {
 	s, e := block.StoreID{1}, block.Epoch{Number: 1, Token: 1}
 	n := w.node[s]
 	n.srv.mu.Lock()
-	n.srv.patience = time.Hour
+	n.srv.patience, n.srv.rest = time.Hour, time.Hour // tidying would move what is held
 	n.srv.mu.Unlock()
 	x := newWriter(e, 1, s)
 	w.send(s, x, 0, 1)

@@ -56,6 +56,7 @@ type Server struct {
 	noted, acknowledged uint64 // its version that was noted, and that is durable
 
 	patience time.Duration // gatherTime
+	rest     time.Duration // tidyPause
 	commit   task.Signal
 	tidy     task.Signal
 	hurry    task.Signal // tidying must not wait for a pause
@@ -81,7 +82,7 @@ type blocked struct {
 
 // NewServer makes the door of st and starts its commit and tidy tasks. client reaches the stores to pull from.
 func NewServer(env task.Env, st *store.Store, id block.StoreID, auth Authorizer, client *Client) *Server {
-	s := &Server{env: env, store: st, id: id, auth: auth, client: client, contact: make(map[block.VolumeID]time.Duration), patience: gatherTime,
+	s := &Server{env: env, store: st, id: id, auth: auth, client: client, contact: make(map[block.VolumeID]time.Duration), patience: gatherTime, rest: tidyPause,
 		commit: env.NewSignal(), tidy: env.NewSignal(), hurry: env.NewSignal()}
 	env.Go("commit", s.commitLoop)
 	env.Go("tidy", s.tidyLoop)
@@ -139,13 +140,6 @@ func (s *Server) commitLoop() {
 	}
 }
 
-// isFull tells whether appends wait for room.
-func (s *Server) isFull() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.blocked) > 0
-}
-
 func (s *Server) answer(batch []waiting, err error) {
 	var seq [AppendReplySize]byte
 	for i := range batch {
@@ -173,8 +167,11 @@ const tidyPause = 20 * time.Millisecond
 func (s *Server) tidyLoop() {
 	for !s.isStopped() {
 		s.tidy.Wait()
-		if !s.isFull() {
-			s.hurry.WaitFor(tidyPause)
+		s.mu.Lock()
+		full, rest := len(s.blocked) > 0, s.rest
+		s.mu.Unlock()
+		if !full {
+			s.hurry.WaitFor(rest)
 		}
 		for more := true; more && !s.isStopped(); {
 			var err error
