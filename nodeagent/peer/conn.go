@@ -16,6 +16,14 @@ import (
 // connection's reader goroutine, once, and must not block; body belongs to the connection again when it returns.
 type Callback func(status uint16, body []byte, err error)
 
+// Sink takes the replies to many requests, as a Callback takes one.
+type Sink interface {
+	// Answer is a Callback.
+	Answer(status uint16, body []byte, err error)
+	// Settle follows one or several calls of Answer, on the same goroutine, before it waits for more.
+	Settle()
+}
+
 // Response is the reply that Call waited for. Release gives its body back; the body must not be used afterwards.
 type Response struct {
 	Status uint16
@@ -43,17 +51,24 @@ type Conn struct {
 	seats       chan struct{} // closed when a slot is free again; nil if nobody waits
 	pinging     bool
 
-	waiters sync.Pool
+	waiters   sync.Pool
+	unsettled Sink // it has got answers; of the reader alone
 }
 
 // slot is an outstanding request; its index and generation make the request id.
 type slot struct {
 	gen    uint32
 	busy   bool
-	cb     Callback
-	wait   *waiter
 	asked  time.Time
 	length int // bytes of the request
+	receiver
+}
+
+// receiver is who gets the reply: one of the three.
+type receiver struct {
+	cb   Callback
+	sink Sink
+	wait *waiter
 }
 
 type waiter struct {
@@ -102,6 +117,10 @@ func (d *Dialer) dial(ctx context.Context, node, addr string, health *Health, en
 	id := c.remote
 	c.recheck = func() error { return d.creds.Welcome(id) }
 	c.start(c.tick)
+	c.raw.beforeRead = func() {
+		c.settle()
+		c.uncork()
+	}
 	c.workers.Go(c.readLoop)
 	return c, nil
 }
@@ -129,29 +148,39 @@ func (c *Conn) Close() error {
 // Send queues a request and returns. The parts are copied; the first one is the meta. It does not block: ErrBusy says that nothing was sent
 // because the queue or the table of outstanding requests is full. When it returns nil, cb runs once.
 func (c *Conn) Send(typ uint8, cb Callback, parts ...[]byte) error {
-	return c.submit(typ, 0, cb, nil, parts, nil)
+	return c.submit(typ, 0, receiver{cb: cb}, parts, nil)
 }
 
 // SendExpect is Send for a request whose reply will have about expect bytes, so that the other side can count it
 // against this node's limits. Use it for what reads more than a few KiB.
 func (c *Conn) SendExpect(typ uint8, expect int, cb Callback, parts ...[]byte) error {
-	return c.submit(typ, expect, cb, nil, parts, nil)
+	return c.submit(typ, expect, receiver{cb: cb}, parts, nil)
 }
 
 // SendShared is SendExpect for a request whose body ends in s, which is not copied: it is held until it was sent, or the connection has
 // ended. It is not held when an error is returned. nil is nothing.
 func (c *Conn) SendShared(typ uint8, expect int, cb Callback, s *Shared, parts ...[]byte) error {
-	return c.submit(typ, expect, cb, nil, parts, s)
+	return c.submit(typ, expect, receiver{cb: cb}, parts, s)
+}
+
+// SendTo is SendShared for one whose reply goes to a sink.
+func (c *Conn) SendTo(typ uint8, to Sink, s *Shared, parts ...[]byte) error {
+	return c.submit(typ, 0, receiver{sink: to}, parts, s)
+}
+
+// SendToWait is SendTo, but waits for room until the context ends.
+func (c *Conn) SendToWait(ctx context.Context, typ uint8, to Sink, s *Shared, parts ...[]byte) error {
+	return c.submitWait(ctx, typ, 0, receiver{sink: to}, parts, s)
 }
 
 // SendWait is SendExpect, but waits for room until the context ends.
 func (c *Conn) SendWait(ctx context.Context, typ uint8, expect int, cb Callback, parts ...[]byte) error {
-	return c.submitWait(ctx, typ, expect, cb, nil, parts, nil)
+	return c.submitWait(ctx, typ, expect, receiver{cb: cb}, parts, nil)
 }
 
 // SendSharedWait is SendShared, but waits for room until the context ends.
 func (c *Conn) SendSharedWait(ctx context.Context, typ uint8, expect int, cb Callback, s *Shared, parts ...[]byte) error {
-	return c.submitWait(ctx, typ, expect, cb, nil, parts, s)
+	return c.submitWait(ctx, typ, expect, receiver{cb: cb}, parts, s)
 }
 
 // Call sends a request, waits for room and for the reply. When the context ends first, the reply is dropped when it comes.
@@ -162,7 +191,7 @@ func (c *Conn) Call(ctx context.Context, typ uint8, parts ...[]byte) (Response, 
 // CallExpect is Call for a reply of about expect bytes; see SendExpect.
 func (c *Conn) CallExpect(ctx context.Context, typ uint8, expect int, parts ...[]byte) (Response, error) {
 	w := c.waiters.Get().(*waiter)
-	if err := c.submitWait(ctx, typ, expect, nil, w, parts, nil); err != nil {
+	if err := c.submitWait(ctx, typ, expect, receiver{wait: w}, parts, nil); err != nil {
 		c.waiters.Put(w)
 		return Response{}, err
 	}
@@ -194,9 +223,9 @@ func (c *Conn) InstallGrant(ctx context.Context, grant []byte) error {
 	return nil
 }
 
-func (c *Conn) submitWait(ctx context.Context, typ uint8, expect int, cb Callback, w *waiter, parts [][]byte, s *Shared) error {
+func (c *Conn) submitWait(ctx context.Context, typ uint8, expect int, to receiver, parts [][]byte, s *Shared) error {
 	for {
-		err := c.submit(typ, expect, cb, w, parts, s)
+		err := c.submit(typ, expect, to, parts, s)
 		if !errors.Is(err, ErrBusy) {
 			return err
 		}
@@ -228,7 +257,7 @@ func (c *Conn) submitWait(ctx context.Context, typ uint8, expect int, cb Callbac
 	}
 }
 
-func (c *Conn) submit(typ uint8, expect int, cb Callback, w *waiter, parts [][]byte, s *Shared) error {
+func (c *Conn) submit(typ uint8, expect int, to receiver, parts [][]byte, s *Shared) error {
 	n, err := c.total(parts, s)
 	if err != nil {
 		return err
@@ -244,14 +273,14 @@ func (c *Conn) submit(typ uint8, expect int, cb Callback, w *waiter, parts [][]b
 		c.mu.Unlock()
 		return err
 	}
-	h := header{typ: typ, body: uint32(n), expect: uint32(expect), id: c.seat(cb, w, n)}
+	h := header{typ: typ, body: uint32(n), expect: uint32(expect), id: c.seat(to, n)}
 	c.push(&h, parts, s)
 	c.kick(c.outstanding == 1)
 	return nil
 }
 
 // seat takes a slot and gives the request id. The caller holds mu.
-func (c *Conn) seat(cb Callback, w *waiter, length int) uint64 {
+func (c *Conn) seat(to receiver, length int) uint64 {
 	if len(c.free) == 0 {
 		c.free = append(c.free, uint32(len(c.slots)))
 		c.slots = append(c.slots, slot{})
@@ -259,7 +288,7 @@ func (c *Conn) seat(cb Callback, w *waiter, length int) uint64 {
 	i := c.free[len(c.free)-1]
 	c.free = c.free[:len(c.free)-1]
 	s := &c.slots[i]
-	*s = slot{gen: s.gen + 1, busy: true, cb: cb, wait: w, asked: time.Now(), length: length}
+	*s = slot{gen: s.gen + 1, busy: true, receiver: to, asked: time.Now(), length: length}
 	c.outstanding++
 	return uint64(s.gen)<<32 | uint64(i)
 }
@@ -316,10 +345,30 @@ func (c *Conn) deliver(s *slot, h *header, buf *buffer) {
 		s.wait.done <- struct{}{}
 		return
 	}
-	if s.cb != nil {
-		s.cb(h.status, buf.b, nil)
-	}
+	c.pass(&s.receiver, h.status, buf.b, nil)
 	buf.free()
+}
+
+// pass hands a reply on. Only the reader calls it.
+func (c *Conn) pass(to *receiver, status uint16, body []byte, err error) {
+	if to.sink != c.unsettled {
+		c.settle()
+	}
+	switch {
+	case to.sink != nil:
+		c.unsettled = to.sink
+		to.sink.Answer(status, body, err)
+	case to.cb != nil:
+		to.cb(status, body, err)
+	}
+}
+
+// settle ends a run of answers to one sink.
+func (c *Conn) settle() {
+	if s := c.unsettled; s != nil {
+		c.unsettled = nil
+		s.Settle()
+	}
 }
 
 // abandon fails all outstanding requests. The link has failed, so no new ones come.
@@ -339,10 +388,11 @@ func (c *Conn) abandon() {
 		case s.wait != nil:
 			s.wait.err = err
 			s.wait.done <- struct{}{}
-		case s.cb != nil:
-			s.cb(0, nil, err)
+		default:
+			c.pass(&s.receiver, 0, nil, err)
 		}
 	}
+	c.settle()
 	c.ended()
 }
 
@@ -356,11 +406,11 @@ func (c *Conn) tick() {
 	if skip {
 		return
 	}
-	err := c.submit(typePing, 0, func(uint16, []byte, error) {
+	err := c.submit(typePing, 0, receiver{cb: func(uint16, []byte, error) {
 		c.mu.Lock()
 		c.pinging = false
 		c.mu.Unlock()
-	}, nil, nil, nil)
+	}}, nil, nil)
 	if err != nil { // the queue is full: there is traffic enough
 		c.mu.Lock()
 		c.pinging = false

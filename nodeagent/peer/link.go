@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	readBuffer = 8 << 10  // bytes; larger reads go around it
+	readBuffer = 20 << 10 // bytes, more than a TLS record; larger reads go around it
 	fullRecord = 16 << 10 // bytes; a queue of this length is worth a write even while more may come
 	hardQueue  = 4        // times MaxQueue: replies that wait beyond it end the connection
 )

@@ -69,7 +69,8 @@ type serverConn struct {
 	s        *Server
 	gate     *gate
 	draining atomic.Bool
-	cost     int64 // of the frame being read; of the reader alone
+	cost     int64 // of the frame being read; of the reader alone, as note
+	note     note
 }
 
 // run serves the connection until it ends, and gives the reason.

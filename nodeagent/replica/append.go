@@ -17,7 +17,7 @@ func (s *Server) append(typ Type, h *Head, rest []byte, to Replier, own bool) er
 		return err
 	}
 	if !own {
-		if err := r.CheckPayload(payload); err != nil {
+		if err := check(r, payload, to); err != nil {
 			return err
 		}
 	}

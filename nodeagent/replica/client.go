@@ -34,6 +34,20 @@ type Sharer interface {
 	SendAll(typ Type, to []Target, parts ...[]byte)
 }
 
+// Way leads to one store, for a caller that asks it again and again: nothing is made for a single request.
+type Way interface {
+	// Send is Send of the Transport that made the way. One call at a time.
+	Send(typ Type, parts ...[]byte)
+}
+
+// Binder is a Transport that makes ways.
+type Binder interface {
+	// Bind makes a way to a store, whose requests done is called for, each. After one or several answers that came together, settle
+	// is called, on the goroutine that called done and before that waits for anything; also more often than needed. Either may run on several
+	// goroutines at once.
+	Bind(s block.StoreID, done Done, settle func()) Way
+}
+
 // Done takes the outcome of a request. err is set, and wraps ErrUnreachable, when no answer came.
 type Done func(st Status, body []byte, err error)
 

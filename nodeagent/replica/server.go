@@ -30,6 +30,13 @@ const (
 	VerbDelete
 )
 
+// manyReplier is a Replier of many requests, that may be told of several answers before it has to act on them.
+type manyReplier interface {
+	Replier
+	// ReplyMore is Reply, and the next call follows at once.
+	ReplyMore(st Status, parts ...[]byte)
+}
+
 // Authorizer decides who may do what; from is the authenticated node name. It returns the reason for a refusal.
 type Authorizer interface {
 	Allow(from string, v block.VolumeID, epoch uint64, verb Verb) error
@@ -152,6 +159,10 @@ func (s *Server) answer(batch []waiting, err error) {
 			w.to.Reply(code, st.Encode())
 		default:
 			binary.LittleEndian.PutUint64(seq[:], w.seq)
+			if many, ok := w.to.(manyReplier); ok && i+1 < len(batch) && batch[i+1].to == w.to {
+				many.ReplyMore(StatusOK, seq[:])
+				continue
+			}
 			w.to.Reply(StatusOK, seq[:])
 		}
 	}

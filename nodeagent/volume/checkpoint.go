@@ -200,7 +200,7 @@ func (w *indexWriter) flush() error {
 	defer w.e.jmu.Unlock()
 	w.e.sealBlock()
 	w.block.ordinal = w.e.log.ordinal
-	w.e.pagesRecord(journal.TypeIndex, w.block, 0, w.rows, w.pages, uint32(len(w.pages)*block.PageSize))
+	w.e.pagesRecord(journal.TypeIndex, w.block, 0, w.rows, w.pages, uint32(len(w.pages)*block.PageSize), noted)
 	w.e.seal(w.block)
 	w.block, w.rows, w.pages = nil, w.rows[:0], w.pages[:0]
 	return nil
@@ -222,7 +222,7 @@ func (w *indexWriter) emitPage(tree uint64) func(page []byte, level uint8, index
 		ref := journal.Ref{Epoch: e.log.extent.Epoch, N: e.log.extent.N, Off: e.log.chain.DataLen, Leaf: row.Leaf}
 		copied := append([]byte(nil), page...)
 		e.pin(pinKey{a: ref.Epoch<<32 | uint64(ref.N), b: uint64(ref.Off), ref: true}, copied)
-		e.pagesRecord(journal.TypeIndex, b, 0, rows[:], [][]byte{copied}, block.PageSize)
+		e.pagesRecord(journal.TypeIndex, b, 0, rows[:], [][]byte{copied}, block.PageSize, noted)
 		e.mu.Lock()
 		delete(e.openBlocks, b.header.Number)
 		e.mu.Unlock()

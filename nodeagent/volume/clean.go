@@ -366,7 +366,7 @@ func (c *cleaner) seal() error {
 			for _, p := range part {
 				bytes += len(p)
 			}
-			e.pagesRecord(journal.TypeRelocate, b, 0, c.rows[i*block.RowSize:(i+len(part))*block.RowSize], part, uint32(bytes))
+			e.pagesRecord(journal.TypeRelocate, b, 0, c.rows[i*block.RowSize:(i+len(part))*block.RowSize], part, uint32(bytes), noted)
 		}
 		e.seal(b)
 		number, seq = b.header.Number, e.log.chain.Seq

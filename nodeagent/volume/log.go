@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
@@ -26,6 +27,9 @@ type logState struct {
 	buf      []byte     // record being encoded
 	cipher   []byte     // stored pages of the record, where they differ from the ring's
 	rows     []byte
+	stored   [ring.SlotPages][]byte     // pages of the record being encoded, as stored
+	sums     [ring.SlotPages]block.Hash // theirs
+	ahead    ahead
 	parts    [2 + journal.MaxRecordPages][]byte // of the request being sent
 	targets  []replica.Target                   // of a large one
 }
@@ -53,7 +57,9 @@ type sender struct {
 	store  block.StoreID
 	failed bool // guarded by Engine.jmu
 	done   replica.Done
+	way    replica.Way // nil: the transport makes none
 	head   [replica.AppendHeadSize]byte
+	noted  atomic.Uint64 // the highest sequence that it has answered and progress was not told of; 0: none
 
 	session uint32 // of the epoch that it sends under
 }
@@ -62,6 +68,9 @@ type sender struct {
 func (e *Engine) newSender(x block.ExtentID, s block.StoreID) *sender {
 	w := &sender{e: e, extent: x, store: s, session: e.epoch.Session}
 	w.done = w.finish
+	if b, ok := e.Client.Transport.(replica.Binder); ok {
+		w.way = b.Bind(s, w.note, w.settle)
+	}
 	return w
 }
 
@@ -93,6 +102,24 @@ func (w *sender) finish(st replica.Status, body []byte, err error) {
 	}
 }
 
+// note is finish for answers that settle follows: those that came together move progress once.
+func (w *sender) note(st replica.Status, body []byte, err error) {
+	if err != nil || st != replica.StatusOK || len(body) != replica.AppendReplySize {
+		w.finish(st, body, err)
+		return
+	}
+	seq := binary.LittleEndian.Uint64(body)
+	for was := w.noted.Load(); was < seq && !w.noted.CompareAndSwap(was, seq); was = w.noted.Load() {
+	}
+}
+
+// settle takes the answers that were noted.
+func (w *sender) settle() {
+	if seq := w.noted.Swap(0); seq != 0 && w.e.epochNow().Session == w.session { // else late: see finish
+		w.e.acked(w.extent, w.store, seq)
+	}
+}
+
 // fits tells whether a record of recLen bytes and payload bytes can still go into the open extent, leaving room for
 // seal and closed records.
 func (l *logState) fits(recLen, payload int) bool {
@@ -114,6 +141,12 @@ func (l *logState) holds(recLen, payload int) bool {
 // append completes r (place in the chain, epoch), encodes it and sends it with its payload to every replica that takes
 // part. The caller holds jmu and has made sure that it fits. It returns the record's sequence.
 func (e *Engine) append(r *journal.Record, payload ...[]byte) uint64 {
+	return e.appendWith(r, func() {}, payload)
+}
+
+// appendWith is append, and notes, with mu held, what else is so from the moment on at which the record is in the journal: before replicas can
+// answer for it.
+func (e *Engine) appendWith(r *journal.Record, note func(), payload [][]byte) uint64 {
 	l := &e.log
 	r.Seq, r.Epoch, r.Prev = l.chain.Seq+1, e.epochNow(), l.chain.Hash
 	r.LogOff, r.DataOff = l.chain.LogLen, l.chain.DataLen
@@ -129,6 +162,7 @@ func (e *Engine) append(r *journal.Record, payload ...[]byte) uint64 {
 	}
 	e.stats.JournalBytes += uint64(r.Size()) + uint64(r.Payload)
 	e.stirred()
+	note()
 	e.mu.Unlock()
 	e.send(r.Epoch, l.buf, payload)
 	return r.Seq
@@ -160,6 +194,10 @@ func (e *Engine) send(epoch block.Epoch, rec []byte, payload [][]byte) {
 			continue
 		}
 		list[0] = w.head[:]
+		if w.way != nil {
+			w.way.Send(replica.TypeAppend, list[:n]...)
+			continue
+		}
 		e.Client.Transport.Send(w.store, replica.TypeAppend, w.done, list[:n]...)
 	}
 	if len(to) > 0 {
@@ -294,6 +332,11 @@ func (e *Engine) memberFailed(x block.ExtentID, s block.StoreID, err error) {
 func (e *Engine) syncSenders() {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
+	e.syncSendersLocked()
+}
+
+// syncSendersLocked is syncSenders for who holds mu too.
+func (e *Engine) syncSendersLocked() {
 	x := e.progress.Find(e.log.extent)
 	if x == nil {
 		return
@@ -364,28 +407,30 @@ func (e *Engine) enterBlock(s *journal.Seal, ordinal uint32) {
 	e.nextBlock = max(e.nextBlock, h.Number+1)
 }
 
-// pagesRecord appends one page record to an open block, which takes its rows. stored are the pages as stored.
-func (e *Engine) pagesRecord(t journal.Type, b *openBlock, wseq uint64, rows []byte, stored [][]byte, bytes uint32) uint64 {
+// pagesRecord appends one page record to an open block, which takes its rows. stored are the pages as stored; note is as for appendWith.
+func (e *Engine) pagesRecord(t journal.Type, b *openBlock, wseq uint64, rows []byte, stored [][]byte, bytes uint32, note func(seq uint64)) {
 	n := len(rows) / block.RowSize
 	first := len(b.rows) / block.RowSize
 	r := journal.Record{Type: t, Rows: uint16(n), Payload: bytes, Page: uint16(first), Block: b.header.Number, WSeq: wseq, Body: rows}
 	if first == 0 {
 		b.dataOff, b.logOff = e.log.chain.DataLen, e.log.chain.LogLen
 	}
-	e.mu.Lock()
-	b.rows = append(b.rows, rows...)
-	off := b.header.Payload
-	for i := range n {
-		b.offs = append(b.offs, off)
-		off += uint32(binary.LittleEndian.Uint16(rows[i*block.RowSize+82:]))
-	}
-	b.header.Payload = off
-	b.header.Rows += uint16(n)
-	e.mu.Unlock()
-	seq := e.append(&r, stored...)
+	e.appendWith(&r, func() {
+		b.rows = append(b.rows, rows...)
+		off := b.header.Payload
+		for i := range n {
+			b.offs = append(b.offs, off)
+			off += uint32(binary.LittleEndian.Uint16(rows[i*block.RowSize+82:]))
+		}
+		b.header.Payload = off
+		b.header.Rows += uint16(n)
+		note(r.Seq)
+	}, stored)
 	b.logEnd = e.log.chain.LogLen
-	return seq
 }
+
+// noted notes nothing.
+func noted(uint64) {}
 
 // newBlock starts a block. The caller holds jmu.
 func (e *Engine) newBlock(t block.Type, enc block.Encryption, comp block.Compression) *openBlock {

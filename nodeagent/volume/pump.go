@@ -55,23 +55,22 @@ func (e *Engine) pumpLone() {
 
 // tryPump is pump without waiting; false leaves the slot to the pump.
 func (e *Engine) tryPump() bool {
-	s, ok := e.next()
-	if !ok || !e.jmu.TryLock() {
-		return !ok
-	}
-	if e.paused || !e.log.fits(sizeOf(&s)) || e.Err() != nil {
-		e.jmu.Unlock()
+	if !e.jmu.TryLock() {
 		return false
 	}
-	e.syncSenders()
-	e.pumpSlot(&s)
-	return true
+	defer e.jmu.Unlock()
+	done, waits := e.pumpNow()
+	return done || !waits
 }
 
 // next gives the slot to pump next.
 func (e *Engine) next() (s ring.Slot, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.nextLocked()
+}
+
+func (e *Engine) nextLocked() (s ring.Slot, ok bool) {
 	if e.failed != nil {
 		return s, false
 	}
@@ -86,6 +85,12 @@ func (e *Engine) next() (s ring.Slot, ok bool) {
 
 // pump puts one slot into the journal; false means that there is none, or the engine has ended.
 func (e *Engine) pump() bool {
+	e.jmu.Lock()
+	done, waits := e.pumpNow()
+	e.jmu.Unlock()
+	if done || !waits {
+		return done
+	}
 	s, ok := e.next()
 	if !ok {
 		return false
@@ -94,6 +99,27 @@ func (e *Engine) pump() bool {
 		return false
 	}
 	return e.pumpSlot(&s)
+}
+
+// pumpNow puts a write into the journal, if that needs no waiting. waits tells whether there is a slot to pump, done whether it was
+// done. The caller holds jmu.
+func (e *Engine) pumpNow() (done, waits bool) {
+	e.mu.Lock()
+	s, ok := e.nextLocked()
+	if !ok || s.Op != ring.OpWrite || e.paused || !e.log.fits(sizeOf(&s)) {
+		e.mu.Unlock()
+		return false, ok
+	}
+	e.syncSendersLocked()
+	var then ring.Slot
+	if s.Pages == 1 {
+		then, _ = e.ring.Get(s.WSeq + 1)
+	}
+	e.mu.Unlock()
+	if err := e.pumpWrite(&s, then.Payload); err != nil {
+		e.failLocked(err)
+	}
+	return true, true
 }
 
 // sizeOf bounds the record of a slot, and its payload.
@@ -114,7 +140,7 @@ func (e *Engine) pumpSlot(s *ring.Slot) bool {
 		e.pumpDiscard(s)
 		return true
 	}
-	if err := e.pumpWrite(s); err != nil {
+	if err := e.pumpWrite(s, nil); err != nil {
 		e.failLocked(err)
 		return false
 	}
@@ -138,8 +164,8 @@ func (e *Engine) pumpDiscard(s *ring.Slot) {
 	e.pumpedTo(s.WSeq, seq)
 }
 
-// pumpWrite appends the record of a write. The caller holds jmu.
-func (e *Engine) pumpWrite(s *ring.Slot) error {
+// pumpWrite appends the record of a write. then is the payload of the slot that follows, if it is known. The caller holds jmu.
+func (e *Engine) pumpWrite(s *ring.Slot, then []byte) error {
 	l := &e.log
 	if l.block != nil && int(l.block.header.Rows)+int(s.Pages) > block.MaxPages {
 		e.sealBlock()
@@ -147,45 +173,63 @@ func (e *Engine) pumpWrite(s *ring.Slot) error {
 	if l.block == nil {
 		l.block = e.newDataBlock()
 	}
-	var stored [ring.SlotPages][]byte
-	bytes, err := e.encode(s, &stored)
+	bytes, err := e.encode(s, then)
 	if err != nil {
 		return err
 	}
 	first := uint8(l.block.header.Rows)
-	seq := e.pagesRecord(journal.TypeWrite, l.block, s.WSeq, l.rows, stored[:s.Pages], bytes)
-	e.mu.Lock()
-	e.view.layers[0].edits.Put(s.Page, s.Pages, blockmap.New(0, l.block.header.Number, first))
-	e.pumpedTo(s.WSeq, seq)
-	e.mu.Unlock()
+	e.pagesRecord(journal.TypeWrite, l.block, s.WSeq, l.rows, l.stored[:s.Pages], bytes, func(seq uint64) {
+		e.view.layers[0].edits.Put(s.Page, s.Pages, blockmap.New(0, l.block.header.Number, first))
+		e.pumpedTo(s.WSeq, seq)
+	})
 	return nil
 }
 
-// encode makes the stored pages of a slot, and their rows in log.rows; it returns how many bytes they are. The caller holds jmu.
-func (e *Engine) encode(s *ring.Slot, stored *[ring.SlotPages][]byte) (bytes uint32, err error) {
+// encode makes the stored pages of a slot, in log.stored, and their rows in log.rows; it returns how many bytes they are. The caller holds jmu.
+func (e *Engine) encode(s *ring.Slot, then []byte) (bytes uint32, err error) {
 	l := &e.log
 	epoch, n := e.epochNow(), int(s.Pages)
 	l.cipher = l.cipher[:0]
 	if need := n * (block.PageSize + 64); cap(l.cipher) < need && (e.codec.group != nil || e.codec.enc != nil) {
 		l.cipher = make([]byte, 0, 2*ring.SlotPages*(block.PageSize+64))
 	}
-	var rows [ring.SlotPages]block.Row
+	l.rows = slices.Grow(l.rows[:0], n*block.RowSize)[:n*block.RowSize]
 	for i := range n {
-		rows[i] = block.Row{Addr: s.Page + uint64(i), Epoch: epoch.Number, Token: epoch.Token, Seq: s.WSeq, Idx: uint16(i)}
-		stored[i], l.cipher, err = e.codec.seal(e.spec.ID, &rows[i], s.Payload[i*block.PageSize:(i+1)*block.PageSize], l.cipher)
+		row := block.Row{Addr: s.Page + uint64(i), Epoch: epoch.Number, Token: epoch.Token, Seq: s.WSeq, Idx: uint16(i)}
+		l.stored[i], l.cipher, err = e.codec.seal(e.spec.ID, &row, s.Payload[i*block.PageSize:(i+1)*block.PageSize], l.cipher)
 		if err != nil {
 			return 0, err
 		}
-		bytes += uint32(rows[i].Len)
+		bytes += uint32(row.Len)
+		row.Put(l.rows[i*block.RowSize:])
 	}
-	var sums [ring.SlotPages]block.Hash
-	block.Sums(stored[:n], sums[:n])
-	l.rows = slices.Grow(l.rows[:0], n*block.RowSize)[:n*block.RowSize]
+	l.hash(s, then)
 	for i := range n {
-		rows[i].Leaf = sums[i]
-		rows[i].Put(l.rows[i*block.RowSize:])
+		copy(l.rows[i*block.RowSize:], l.sums[i][:]) // a row begins with its leaf
 	}
 	return bytes, nil
+}
+
+// ahead is the sum of a page of the ring that is not in the journal yet.
+type ahead struct {
+	wseq uint64 // of its slot, which has no other page; 0: none
+	sum  block.Hash
+}
+
+// hash makes the sums of the stored pages of a slot. One page alone is hashed together with the one that follows in the ring, as two take little
+// longer than one: that does not change any more.
+func (l *logState) hash(s *ring.Slot, then []byte) {
+	stored := l.stored[:s.Pages]
+	asIs := len(stored) == 1 && len(stored[0]) == block.PageSize && &stored[0][0] == &s.Payload[0]
+	switch {
+	case asIs && l.ahead.wseq == s.WSeq:
+		l.sums[0] = l.ahead.sum
+	case asIs && len(then) == block.PageSize:
+		l.sums[0], l.ahead.sum = block.SumPair(stored[0], then)
+		l.ahead.wseq = s.WSeq + 1
+	default:
+		block.Sums(stored, l.sums[:len(stored)])
+	}
 }
 
 // pumpedTo notes that slot w is in the journal as seq. The caller holds mu.
@@ -198,7 +242,7 @@ func (e *Engine) pumpedTo(w, seq uint64) {
 			f.seq = seq
 		}
 	}
-	// Replicas may have answered for the record before this was noted: their answers found nobody to wake.
+	// Of a discard, replicas may have answered for the record before this was noted: their answers found nobody to wake.
 	e.answerFlushes()
 	e.freeSlots()
 }

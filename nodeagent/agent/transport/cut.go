@@ -25,6 +25,8 @@ type Cut struct {
 var (
 	_ replica.Transport = (*Cut)(nil)
 	_ replica.Sharer    = (*Cut)(nil)
+	_ replica.Binder    = (*Cut)(nil)
+	_ replica.Way       = (*cutWay)(nil)
 )
 
 // NewCut decorates a transport.
@@ -46,6 +48,55 @@ func (c *Cut) End() {
 	defer c.mu.Unlock()
 }
 
+// Bind implements replica.Binder. Over a transport that makes no ways it sends as Send does.
+func (c *Cut) Bind(s block.StoreID, done replica.Done, settle func()) replica.Way {
+	w := &cutWay{c: c, s: s, done: done, settle: settle}
+	w.cb = w.finish
+	if b, ok := c.Transport.(replica.Binder); ok {
+		w.way = b.Bind(s, w.cb, w.settled)
+	} else {
+		w.cb = w.alone
+	}
+	return w
+}
+
+// cutWay is a way that knows of the cut.
+type cutWay struct {
+	c      *Cut
+	s      block.StoreID
+	done   replica.Done
+	settle func()
+	cb     replica.Done
+	way    replica.Way // nil: the transport makes none
+}
+
+// Send implements replica.Way.
+func (w *cutWay) Send(typ replica.Type, parts ...[]byte) {
+	switch {
+	case w.c.cut.Load():
+		refuse(w.done, parts)
+	case w.way == nil:
+		w.c.Transport.Send(w.s, typ, w.cb, parts...)
+	default:
+		w.way.Send(typ, parts...)
+	}
+}
+
+func (w *cutWay) finish(st replica.Status, body []byte, err error) { w.c.finish(w.done, st, body, err) }
+
+func (w *cutWay) settled() {
+	w.c.mu.RLock()
+	defer w.c.mu.RUnlock()
+	if !w.c.cut.Load() {
+		w.settle()
+	}
+}
+
+func (w *cutWay) alone(st replica.Status, body []byte, err error) {
+	w.finish(st, body, err)
+	w.settled()
+}
+
 // cutCall is a done that knows of the cut.
 type cutCall struct {
 	c    *Cut
@@ -57,6 +108,11 @@ func (w *cutCall) finish(st replica.Status, body []byte, err error) {
 	c, done := w.c, w.done
 	w.done = nil
 	c.calls.Put(w)
+	c.finish(done, st, body, err)
+}
+
+// finish hands an answer over, unless the transport has been ended.
+func (c *Cut) finish(done replica.Done, st replica.Status, body []byte, err error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	if c.cut.Load() {
@@ -90,6 +146,11 @@ func (c *Cut) Send(s block.StoreID, typ replica.Type, done replica.Done, parts .
 		c.Transport.Send(s, typ, w.cb, parts...)
 		return
 	}
+	refuse(done, parts)
+}
+
+// refuse answers as to a writer that was fenced.
+func refuse(done replica.Done, parts [][]byte) {
 	// The promise that is claimed has the request's own number, and a token that is not the writer's: a higher number
 	// would make the writer take a still higher one.
 	var body [block.EpochSize]byte

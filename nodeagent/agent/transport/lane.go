@@ -27,13 +27,14 @@ type item struct {
 	typ    replica.Type
 	expect int
 	done   replica.Done
+	way    *way // nil: done takes the answer
 	body   *[]byte
 	parcel *parcel // nil: none; else the body ends in it, or in a local lane is all of it. The lane holds it
 }
 
-// add queues a request whose body is parts and then p, if there is one.
-func (l *lane) add(typ replica.Type, expect int, done replica.Done, p *parcel, parts [][]byte) {
-	n := 0
+// add queues a request, without its body, which is parts and then the parcel, if there is one.
+func (l *lane) add(it *item, parts [][]byte) {
+	p, n := it.parcel, 0
 	for _, p := range parts {
 		n += len(p)
 	}
@@ -51,7 +52,7 @@ func (l *lane) add(typ replica.Type, expect int, done replica.Done, p *parcel, p
 	if l.ended || l.bytes+n > MaxWaiting {
 		l.mu.Unlock()
 		l.t.bodies.put(body)
-		l.t.fail(done, fmt.Errorf("%w: too much waits for it, or it is closing", replica.ErrUnreachable))
+		l.t.fail(it.done, fmt.Errorf("%w: too much waits for it, or it is closing", replica.ErrUnreachable))
 		return
 	}
 	if p != nil {
@@ -59,7 +60,8 @@ func (l *lane) add(typ replica.Type, expect int, done replica.Done, p *parcel, p
 	}
 	l.bytes += n
 	l.waiting.Add(1)
-	l.items = append(l.items, item{typ, expect, done, body, p})
+	l.items = append(l.items, *it)
+	l.items[len(l.items)-1].body = body
 	l.mu.Unlock()
 	select {
 	case l.wake <- struct{}{}:

@@ -73,7 +73,7 @@ func (t *Transport) SendAll(typ replica.Type, to []replica.Target, parts ...[]by
 			t.sendAway(g.Store, typ, g.Done, p, [][]byte{g.Head})
 		case p.head == 0 && len(g.Head) <= replica.AppendHeadSize:
 			p.lead(g.Head)
-			t.localLane(g.Store).add(typ, 0, g.Done, p, nil)
+			t.localLane(g.Store).add(&item{typ: typ, done: g.Done, parcel: p}, nil)
 		default: // another store of this process
 			t.sendLocal(g.Store, l, typ, g.Done, [][]byte{g.Head, p.B})
 		}

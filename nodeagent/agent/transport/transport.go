@@ -142,6 +142,11 @@ func (c *call) finish(status uint16, body []byte, err error) {
 	done := c.done
 	c.done = nil
 	c.t.calls.Put(c)
+	finish(done, status, body, err)
+}
+
+// finish hands a peer's reply to a done.
+func finish(done replica.Done, status uint16, body []byte, err error) {
 	switch {
 	case err != nil:
 		done(0, nil, fmt.Errorf("%w: %w", replica.ErrUnreachable, err))
@@ -189,7 +194,7 @@ func (t *Transport) sendRemote(node string, typ replica.Type, done replica.Done,
 			return
 		}
 	}
-	l.add(typ, expect, done, p, parts)
+	l.add(&item{typ: typ, expect: expect, done: done, parcel: p}, parts)
 }
 
 func (t *Transport) lane(node string, class peer.Class) *lane {
@@ -212,19 +217,29 @@ func (t *Transport) drain(k remoteKey, items []item) {
 	for i := range items {
 		it := &items[i]
 		if err == nil {
-			c := t.calls.Get().(*call)
-			c.done = it.done
-			ctx, cancel := context.WithTimeout(t.ctx, sendWait)
-			err = conn.SendSharedWait(ctx, it.typ, it.expect, c.cb, it.parcel.tail(), *it.body)
-			cancel()
-			if err == nil {
+			if err = t.sendWaiting(conn, it); err == nil {
 				continue
 			}
-			c.done = nil
-			t.calls.Put(c)
 		}
 		it.done(0, nil, fmt.Errorf("node %s: %w: %w", k.node, replica.ErrUnreachable, err))
 	}
+}
+
+// sendWaiting sends what waited in a lane, and waits for room on the connection.
+func (t *Transport) sendWaiting(conn *peer.Conn, it *item) error {
+	ctx, cancel := context.WithTimeout(t.ctx, sendWait)
+	defer cancel()
+	if it.way != nil {
+		return conn.SendToWait(ctx, it.typ, it.way, it.parcel.tail(), *it.body)
+	}
+	c := t.calls.Get().(*call)
+	c.done = it.done
+	err := conn.SendSharedWait(ctx, it.typ, it.expect, c.cb, it.parcel.tail(), *it.body)
+	if err != nil {
+		c.done = nil
+		t.calls.Put(c)
+	}
+	return err
 }
 
 func (t *Transport) sendLocal(s block.StoreID, l Local, typ replica.Type, done replica.Done, parts [][]byte) {
@@ -232,7 +247,7 @@ func (t *Transport) sendLocal(s block.StoreID, l Local, typ replica.Type, done r
 		l.HandleOwn(t.opt.Self, typ, parts[0], t.replier(done)) // the caller waits for the answer anyway
 		return
 	}
-	t.localLane(s).add(typ, 0, done, nil, parts)
+	t.localLane(s).add(&item{typ: typ, done: done}, parts)
 }
 
 func (t *Transport) localLane(s block.StoreID) *lane {
@@ -261,6 +276,10 @@ func (t *Transport) handle(s block.StoreID, it *item) {
 	if it.parcel != nil {
 		body = it.parcel.whole()
 	}
+	if it.way != nil {
+		l.HandleOwn(t.opt.Self, it.typ, body, it.way)
+		return
+	}
 	l.HandleOwn(t.opt.Self, it.typ, body, t.replier(it.done))
 }
 
@@ -281,6 +300,11 @@ func (r *replyTo) Reply(st replica.Status, parts ...[]byte) {
 	done := r.done
 	r.done = nil
 	r.t.locals.Put(r)
+	reply(done, st, parts)
+}
+
+// reply hands a store's reply to a done.
+func reply(done replica.Done, st replica.Status, parts [][]byte) {
 	switch len(parts) {
 	case 0:
 		done(st, nil, nil)

@@ -202,6 +202,9 @@ func (r *Record) CheckPayload(payload []byte) error {
 	if len(payload) != int(r.Payload) {
 		return fmt.Errorf("seq %d: payload of %d bytes, want %d: %w", r.Seq, len(payload), r.Payload, block.ErrMismatch)
 	}
+	if r.Rows == 1 {
+		return r.checkLeaf(0, block.Sum(payload))
+	}
 	var pages [MaxRecordPages][]byte
 	var sums [MaxRecordPages]block.Hash
 	for i := range int(r.Rows) {
@@ -210,11 +213,26 @@ func (r *Record) CheckPayload(payload []byte) error {
 	}
 	block.Sums(pages[:r.Rows], sums[:r.Rows])
 	for i := range int(r.Rows) {
-		if sums[i] != block.Hash(r.Body[i*block.RowSize:][:32]) {
-			return fmt.Errorf("seq %d page %d: %w", r.Seq, i, block.ErrMismatch)
+		if err := r.checkLeaf(i, sums[i]); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func (r *Record) checkLeaf(i int, sum block.Hash) error {
+	if sum != block.Hash(r.Body[i*block.RowSize:][:32]) {
+		return fmt.Errorf("seq %d page %d: %w", r.Seq, i, block.ErrMismatch)
+	}
+	return nil
+}
+
+// CheckSum is CheckPayload of a record of one page that is stored whole, by the sum of its payload.
+func (r *Record) CheckSum(sum block.Hash) error {
+	if r.Rows != 1 || r.Payload != block.PageSize {
+		return fmt.Errorf("seq %d: one sum for %d pages of %d bytes: %w", r.Seq, r.Rows, r.Payload, block.ErrMismatch)
+	}
+	return r.checkLeaf(0, sum)
 }
 
 // stored is the length of page i as stored.
