@@ -25,6 +25,9 @@ func Sum(b []byte) Hash {
 	if len(b) == PageSize {
 		return leaf.Sum((*[PageSize]byte)(b))
 	}
+	if len(b) <= leaf.Short {
+		return leaf.SumShort(b)
+	}
 	return blake3.Sum256(b)
 }
 

@@ -1,9 +1,27 @@
 package leaf
 
-import "github.com/zeebo/blake3"
+import (
+	"unsafe"
+
+	"github.com/zeebo/blake3"
+)
 
 // Size of a page in bytes.
 const Size = 4096
+
+// Short is the most bytes that SumShort takes.
+const Short = 1024
+
+// SumShort is BLAKE3-256 of up to Short bytes.
+func SumShort(p []byte) (sum [32]byte) {
+	if !wide {
+		return blake3.Sum256(p)
+	}
+	var tail [64]byte
+	copy(tail[:], p[max(0, len(p)-1)/64*64:])
+	chunk(unsafe.SliceData(p), len(p), &tail, &sum)
+	return sum
+}
 
 // Sum is BLAKE3-256 of a page.
 func Sum(p *[Size]byte) (sum [32]byte) {

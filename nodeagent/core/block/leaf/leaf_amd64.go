@@ -7,6 +7,11 @@ package leaf
 //go:noescape
 func pair(a, b *[Size]byte, sums *[2][32]byte)
 
+// chunk puts the sum of n bytes, 1024 at most, into sum: those at p, but for the last 64 or fewer of them, which are those of tail, with zeros behind.
+//
+//go:noescape
+func chunk(p *byte, n int, tail *[64]byte, sum *[32]byte)
+
 func cpuid(leaf, sub uint32) (eax, ebx, ecx, edx uint32)
 
 // xcr0 is what the operating system keeps of a thread's registers. Only where cpuid says OSXSAVE.

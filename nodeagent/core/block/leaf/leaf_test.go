@@ -58,6 +58,54 @@ func TestEachByteCounts(t *testing.T) {
 	}
 }
 
+// TestShort: the sums of what has any length up to a chunk's are the library's, whatever lies around it.
+func TestShort(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	buf := make([]byte, Short+200)
+	for n := range Short + 1 {
+		for j := range buf {
+			buf[j] = byte(rng.Uint32())
+		}
+		p := buf[rng.IntN(99):][:n]
+		want := blake3.Sum256(p)
+		if got := SumShort(p); got != want {
+			t.Fatalf("%d bytes: %x, want %x", n, got, want)
+		}
+		if n > 0 {
+			p[rng.IntN(n)] ^= 1 << rng.IntN(8)
+			if SumShort(p) == want {
+				t.Fatalf("%d bytes: one does not count", n)
+			}
+		}
+	}
+}
+
+// FuzzShort compares with the library.
+func FuzzShort(f *testing.F) {
+	f.Add([]byte(nil))
+	f.Add([]byte("seed"))
+	f.Fuzz(func(t *testing.T, p []byte) {
+		p = p[:min(len(p), Short)]
+		if got, want := SumShort(p), blake3.Sum256(p); got != want {
+			t.Fatalf("%x, want %x", got, want)
+		}
+	})
+}
+
+func BenchmarkShort(b *testing.B) {
+	var p [200]byte
+	for range b.N {
+		SumShort(p[:])
+	}
+}
+
+func BenchmarkShortLibrary(b *testing.B) {
+	var p [200]byte
+	for range b.N {
+		blake3.Sum256(p[:])
+	}
+}
+
 // FuzzSame compares with the library.
 func FuzzSame(f *testing.F) {
 	f.Add([]byte("seed"), []byte("other"))
