@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
@@ -168,4 +169,37 @@ func TestNextOtherType(t *testing.T) {
 		must(t, c.Send(2, func(uint16, []byte, error) {}, make([]byte, 100)))
 	}
 	<-done
+}
+
+// once gives some bytes, and fails the test when it is asked for more.
+type once struct {
+	t *testing.T
+	b []byte
+}
+
+func (o *once) Read(p []byte) (int, error) {
+	if len(o.b) == 0 {
+		o.t.Error("more is read")
+	}
+	n := copy(p, o.b)
+	o.b = o.b[n:]
+	return n, nil
+}
+
+// TestNextWaitsForNothing: what is not here as a whole is not shown, and not waited for.
+func TestNextWaitsForNothing(t *testing.T) {
+	body := []byte("what follows")
+	frame := make([]byte, headerSize, headerSize+len(body))
+	h := header{typ: 1, id: 7, body: uint32(len(body))}
+	h.put(frame)
+	frame = append(frame, body...)
+	for n := range len(frame) + 1 {
+		c := &serverConn{link: link{set: Settings{}.WithDefaults(), br: bufio.NewReader(&once{t, append([]byte{0}, frame[:n]...)})}}
+		_, err := c.br.ReadByte() // the rest of what is here is in the buffer then
+		must(t, err)
+		next := (&Request{Type: 1, conn: c}).Next()
+		if whole := n == len(frame); whole != bytes.Equal(next, body) || !whole && next != nil {
+			t.Errorf("%d of %d bytes: %q is shown", n, len(frame), next)
+		}
+	}
 }
