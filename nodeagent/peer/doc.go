@@ -34,7 +34,8 @@
 //
 // # Invariants
 //
-// Requests of one connection are handled in the order in which they were queued. A request gets one reply, or its callback one error. No
+// Requests of one connection are handled in the order in which they were queued. A request gets one reply, or its callback one error; a sink that got replies
+// settles before the reader waits (TestSink). What a handler leaves for the request that follows reaches that one or none (TestNext). No
 // length is trusted before it is checked against a limit. What a peer sends, or does not read, holds no more memory than its limits; a peer
 // that is silent, dribbles or takes nothing is cut off after Misses × PingInterval. Every goroutine ends with Close or Shutdown.
 //

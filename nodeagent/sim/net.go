@@ -52,9 +52,10 @@ type transport struct {
 var (
 	_ replica.Transport = transport{}
 	_ replica.Sharer    = parcels{}
+	_ replica.Binder    = parcels{}
 )
 
-// parcels is a transport that sends large records from one copy.
+// parcels is a transport that sends large records from one copy, and makes ways.
 type parcels struct{ transport }
 
 // SendAll implements replica.Sharer. What it was lent changes as soon as it returns.
@@ -66,6 +67,40 @@ func (t parcels) SendAll(typ replica.Type, to []replica.Target, parts ...[]byte)
 		t.Send(to[i].Store, typ, to[i].Done, all...)
 	}
 	clear(to)
+}
+
+// way is a transport's way to a store. Its answers are settled some at a time.
+type way struct {
+	parcels
+	store  block.StoreID
+	done   replica.Done
+	settle func()
+	due    bool
+}
+
+// Bind implements replica.Binder.
+func (t parcels) Bind(s block.StoreID, done replica.Done, settle func()) replica.Way {
+	return &way{parcels: t, store: s, done: done, settle: settle}
+}
+
+// Send implements replica.Way.
+func (y *way) Send(typ replica.Type, parts ...[]byte) {
+	y.parcels.Send(y.store, typ, y.answer, parts...)
+}
+
+func (y *way) answer(st replica.Status, body []byte, err error) {
+	y.done(st, body, err)
+	if y.due {
+		y.w.cover("answers settled together", typeName(replica.TypeAppend))
+		return
+	}
+	y.due = true
+	y.w.s.after(y.w.s.between(0, 200*time.Microsecond), func() {
+		y.due = false
+		if !y.p.dead {
+			y.settle()
+		}
+	})
 }
 
 // Send implements replica.Transport.

@@ -115,8 +115,11 @@ func (w *sender) note(st replica.Status, body []byte, err error) {
 
 // settle takes the answers that were noted.
 func (w *sender) settle() {
-	if seq := w.noted.Swap(0); seq != 0 && w.e.epochNow().Session == w.session { // else late: see finish
-		w.e.acked(w.extent, w.store, seq)
+	e := w.e
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if seq := w.noted.Swap(0); seq != 0 && e.epoch.Session == w.session { // else late: see finish
+		e.ackedLocked(w.extent, w.store, seq)
 	}
 }
 
@@ -215,8 +218,12 @@ func (e *Engine) epochNow() block.Epoch {
 // acked takes a replica's word that its log is durable up to seq.
 func (e *Engine) acked(x block.ExtentID, s block.StoreID, seq uint64) {
 	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ackedLocked(x, s, seq)
+}
+
+func (e *Engine) ackedLocked(x block.ExtentID, s block.StoreID, seq uint64) {
 	if e.failed != nil || e.progress == nil || !e.progress.Ack(x, s, seq) {
-		e.mu.Unlock()
 		return
 	}
 	if xs := e.progress.Extents(); xs[len(xs)-1].ID == x {
@@ -228,7 +235,6 @@ func (e *Engine) acked(x block.ExtentID, s block.StoreID, seq uint64) {
 	for _, done := range e.progress.Retire() {
 		e.settled(done)
 	}
-	e.mu.Unlock()
 }
 
 // answerFlushes wakes who waits for what is committed now. The caller holds mu.

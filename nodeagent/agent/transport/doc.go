@@ -10,7 +10,8 @@
 //
 //  1. Requests of one caller to one store and class arrive in the order of their Sends: a caller whose earlier request
 //     waits in a lane goes through that lane.
-//  2. done is called exactly once for each Send. An error wraps replica.ErrUnreachable.
+//  2. done is called exactly once for each Send. Over a way, settle follows the last of several answers that came together, before the connection waits
+//     for more (TestWay). An error wraps replica.ErrUnreachable.
 //  3. Send and SendAll copy what they are given, SendAll once for all of its stores, and do not wait for a network or, but for local
 //     reads, a disk.
 //  4. What waits is bounded by MaxWaiting bytes per lane; beyond it a request fails.
