@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"errors"
 	"fmt"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -57,12 +58,24 @@ func (w *way) Send(typ replica.Type, parts ...[]byte) {
 	w.lane.add(&item{typ: typ, done: w.done, way: w}, parts)
 }
 
-// direct sends over the connection, unless there is none, or it has no room.
+// direct sends over the connection; false: it has no room, or is being made. If the last attempt to make one failed, the request does.
 func (w *way) direct(typ replica.Type, parts [][]byte) bool {
-	if w.conn == nil || w.conn.Err() != nil {
-		w.conn, _ = w.t.opt.Pool.Try(w.node, peer.Small)
+	if w.conn != nil {
+		err := w.conn.SendTo(typ, w, nil, parts...)
+		if err == nil || errors.Is(err, peer.ErrBusy) {
+			return err == nil
+		}
 	}
-	return w.conn != nil && w.conn.SendTo(typ, w, nil, parts...) == nil
+	var err error
+	if w.conn, err = w.t.opt.Pool.Try(w.node, peer.Small); err == nil {
+		return w.conn.SendTo(typ, w, nil, parts...) == nil
+	}
+	w.conn = nil
+	if errors.Is(err, peer.ErrBusy) {
+		return false
+	}
+	w.t.fail(w.done, fmt.Errorf("node %s: %w: %w", w.node, replica.ErrUnreachable, err))
+	return true
 }
 
 // Answer implements peer.Sink.
