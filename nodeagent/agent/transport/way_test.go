@@ -68,6 +68,10 @@ func TestWay(t *testing.T) {
 			t.Errorf("store %d: %v", store, k.bad)
 		}
 	}
+	here.mu.Lock()
+	defer here.mu.Unlock()
+	there.mu.Lock()
+	defer there.mu.Unlock()
 	for name, got := range map[string][][]byte{"here": here.got, "elsewhere": there.got} {
 		next := uint32(0)
 		for i, b := range got {
