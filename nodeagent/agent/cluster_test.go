@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -133,6 +134,12 @@ func (w testWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// Ports of freeAddress follow each other, from a random one: two agents of a test are never given the same.
+var (
+	firstPort = rand.Uint32N(20000)
+	ports     atomic.Uint32
+)
+
 // freeAddress is an address that can be listened on, below those that the kernel gives to connections: while its agent is away, no
 // other test's connection takes it.
 func freeAddress(tb testing.TB) string {
@@ -140,7 +147,7 @@ func freeAddress(tb testing.TB) string {
 	var err error
 	for range 100 {
 		var l net.Listener
-		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))); err == nil {
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+(firstPort+ports.Add(1))%20000)); err == nil {
 			defer l.Close()
 			return l.Addr().String()
 		}
