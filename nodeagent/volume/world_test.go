@@ -208,8 +208,10 @@ func (w *world) open(s Spec, o Options) *Engine {
 }
 
 func (w *world) local(s block.StoreID) Local {
-	if s == w.ids[0] {
-		return w.node[s].st
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if st := w.node[s].st; s == w.ids[0] && st != nil {
+		return st
 	}
 	return nil
 }
