@@ -44,7 +44,7 @@ type Backend interface {
 	// Size is the volume's size in bytes. It may grow while the volume is exported; see Device.Resize.
 	Size() int64
 
-	// TryRead fills p if that needs no waiting, neither for another node nor for a disk. ok = false means that nothing was decided: call
+	// TryRead fills p if that needs no waiting for another node, nor for a disk that hangs. ok = false means that nothing was decided: call
 	// Read where blocking does no harm.
 	TryRead(p []byte, off int64) (ok bool, err error)
 	// Read fills p and may block.

@@ -3,6 +3,7 @@ package volume
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -72,6 +73,7 @@ type Engine struct {
 	newest       uint64                     // the newest of these versions
 	lastLeave    time.Duration              // when the open extent was last left because of the layout
 	lastQuorum   time.Duration              // when a majority last took this epoch
+	hung         atomic.Int64               // until when no device's thread waits for the own disk (readHere)
 	rests        bool                       // nothing is to be expected (keepLoop)
 	anchored     time.Duration              // when tendLoop last tried to move the anchor
 	grip         replication.Grip           // a weak writer's right to acknowledge

@@ -209,7 +209,7 @@ func (r reader) readTable(l *located, first int, a blockmap.Addr, n int, dst []b
 func (r reader) readLocal(l *located, rows []block.Row, off uint32, a blockmap.Addr, dst []byte) error {
 	stored, size := storedInto(rows, dst)
 	if size > 0 {
-		if err := l.local.ReadDataNow(l.extent, off, stored); err != nil {
+		if err := r.readHere(l.local, replica.TypeReadData, l.extent, off, stored); err != nil {
 			return err
 		}
 	}
@@ -337,10 +337,10 @@ func weight(err error) int {
 	return 1
 }
 
-// reader is one way to read: from all replicas, or only what this process has at hand and in memory.
+// reader is one way to read: from all replicas, or only what this process has at hand.
 type reader struct {
 	e     *Engine
-	local bool    // never wait, neither for another node nor for a disk
+	local bool    // never wait for another node, nor for a disk that hangs
 	waits bool    // the store at hand is known to have to be waited for
 	later *checks // pages that may be checked with others; nil: each is checked where it is read
 }

@@ -15,7 +15,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/task"
 )
 
-// What is in this machine's memory is read where it is asked for, without waiting. Every other read is a query: one replica is asked, and when it is late another
+// What this process has is read where it is asked for, unless its disk hangs (readHere). Every other read is a query: one replica is asked, and when it is late another
 // one too (core/hedge says when). The first answer that has the right bytes ends the query; what comes later is dropped. (invariants Q1-Q4)
 
 // hedges is what is known of how fast replicas answer.
@@ -129,7 +129,7 @@ func (r reader) ask(typ replica.Type, x block.ExtentID, off uint32, p []byte, ch
 			if s.own == nil {
 				continue
 			}
-			err := readNow(s.own, typ, x, off, p)
+			err := r.readHere(s.own, typ, x, off, p)
 			if err == nil {
 				err = check()
 			}
@@ -145,6 +145,35 @@ func (r reader) ask(typ replica.Type, x block.ExtentID, off uint32, p []byte, ch
 	q := &query{e: r.e, typ: typ, x: x, off: off, dst: p, from: from, news: r.e.Env.NewSignal()}
 	defer q.leave()
 	return q.run(check)
+}
+
+// A disk that a device's thread was held up by for hangs is not waited for by one in the next distrust: only a task is, which another replica overtakes. As long as
+// a disk is not known to hang, handing a read to a task would cost more than the disk does.
+const (
+	hangs    = 20 * time.Millisecond
+	distrust = 10 * time.Second
+)
+
+// readHere reads from a store of this process: what is in memory at once. A device's thread waits for the disk, too, unless that hangs.
+func (r reader) readHere(l Local, typ replica.Type, x block.ExtentID, off uint32, p []byte) error {
+	err := readNow(l, typ, x, off, p)
+	e := r.e
+	if !r.local || !wouldWait(err) {
+		return err
+	}
+	began := e.Env.Now()
+	if began < time.Duration(e.hung.Load()) {
+		return err
+	}
+	if typ == replica.TypeReadLog {
+		err = l.ReadLog(x, off, p)
+	} else {
+		err = l.ReadData(x, off, p)
+	}
+	if now := e.Env.Now(); now-began >= hangs {
+		e.hung.Store(int64(now + distrust))
+	}
+	return err
 }
 
 func readNow(l Local, typ replica.Type, x block.ExtentID, off uint32, p []byte) error {

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"bytes"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -64,6 +65,7 @@ func platters(t testing.TB, size int) (e *Engine, want []byte, spin func(turn fu
 	must(t, e.Read(make([]byte, size), 0)) // the map and the tables of blocks are in the cache from here on
 	return e, want, func(f func(p []byte)) *atomic.Int64 {
 		turn.Store(&f)
+		e.hung.Store(math.MaxInt64) // as after the first read that it held up
 		d.Cache.(*mapCache).m.Range(func(k, _ any) bool {
 			if k.(CacheKey).Kind == cachePlace { // which has the store as it was
 				d.Cache.(*mapCache).m.Delete(k)
@@ -240,5 +242,27 @@ func TestOrder(t *testing.T) {
 	}
 	if s := (reader{e: e, local: true}).sources(x); len(s) != 1 || s[0].own == nil {
 		t.Errorf("at hand: %+v", s)
+	}
+}
+
+// TestFirstHang: a device's thread waits for the own disk, until that has held one up; from then on none does.
+func TestFirstHang(t *testing.T) {
+	e, want, spin := platters(t, 4*block.PageSize)
+	slow := atomic.Bool{}
+	spin(func([]byte) {
+		if slow.Load() {
+			e.Env.Sleep(hangs)
+		}
+	})
+	e.hung.Store(0)
+	p := make([]byte, block.PageSize)
+	for _, hang := range []bool{false, true} {
+		slow.Store(hang)
+		if ok, err := e.TryRead(p, 0); !ok || err != nil || !bytes.Equal(p, want[:block.PageSize]) {
+			t.Fatalf("hang %t: read %t, %v", hang, ok, err)
+		}
+	}
+	if ok, _ := e.TryRead(p, 0); ok {
+		t.Error("a device's thread waits for a disk that has just hung")
 	}
 }

@@ -53,7 +53,7 @@ func (e *Engine) Read(p []byte, off int64) error {
 	}
 }
 
-// TryRead is Read if that needs no waiting, neither for another node nor for a disk: ok = false means that nothing was decided.
+// TryRead is Read if that needs no waiting for another node, nor for a disk that hangs: ok = false means that nothing was decided.
 func (e *Engine) TryRead(p []byte, off int64) (ok bool, err error) {
 	page, pages, err := e.pageRange(off, int64(len(p)))
 	if err != nil {
