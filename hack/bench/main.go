@@ -94,18 +94,24 @@ func parse(fs *flag.FlagSet, args []string, env func(string) string) (o options,
 	if fs.NArg() > 0 {
 		return o, fmt.Errorf("unknown argument %q; there are: compare OLD NEW, markdown FIGURES, %s", fs.Arg(0), strings.Join(sortedKeys(commands()), ", "))
 	}
-	if o.duration, err = parseDuration(*duration); err != nil {
+	if err := o.load(*size, *duration, *workloads); err != nil {
 		return o, err
 	}
 	if _, err := fmt.Sscanf(*runs, "%d", &o.runs); err != nil || o.runs < 1 {
 		return o, fmt.Errorf("runs: %q is not a number from 1", *runs)
 	}
-	if o.size, err = parseSize(*size); err != nil {
-		return o, err
-	}
-	if o.workloads, err = chooseWorkloads(*workloads); err != nil {
-		return o, err
-	}
 	o.targets, err = chooseTargets(*targets)
 	return o, err
+}
+
+// load reads what a command is told of what to run: the size of a volume, how long each workload runs, and which.
+func (o *options) load(size, duration, workloads string) (err error) {
+	if o.size, err = parseSize(size); err != nil {
+		return err
+	}
+	if o.duration, err = parseDuration(duration); err != nil {
+		return err
+	}
+	o.workloads, err = chooseWorkloads(workloads)
+	return err
 }

@@ -45,13 +45,7 @@ func sustainedCommand(ctx context.Context, w io.Writer, args []string) (err erro
 	if o.targets, err = chooseTargets(*targets); err != nil {
 		return err
 	}
-	if o.size, err = parseSize(*size); err != nil {
-		return err
-	}
-	if o.duration, err = parseDuration(*duration); err != nil {
-		return err
-	}
-	if o.workloads, err = chooseWorkloads(*workloads); err != nil {
+	if err := o.load(*size, *duration, *workloads); err != nil {
 		return err
 	}
 	if err := preflight(o); err != nil {

@@ -162,7 +162,6 @@ func (s *State) Hedge(now int64) bool {
 		return false
 	}
 	s.tokens--
-
 	return true
 }
 
