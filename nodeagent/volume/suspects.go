@@ -11,8 +11,8 @@ import (
 
 // A store that fails is not chosen again for a while (suspicion). One that did not get on with what it was sent sits that out: it answers, and
 // a question would tell nothing. One that could not be reached is asked as soon as it is believed to answer, and its answer ends the suspicion. So who was
-// away for a second is back after that, and not after suspicion. A way that breaks again and again costs an extent each time, so one answer counts in a
-// while. (TestBackAtOnce)
+// away for a second is back after that, and not after suspicion. What it says to the first record that reaches it again, that it lacks those before it, is
+// of that too: it has missed them. A way that breaks again and again costs an extent each time, so one answer counts in a while. (TestBackAtOnce, TestRecalled)
 
 // suspicion is how long a store that failed is not chosen for a new extent.
 const suspicion = 5 * slowReplica
@@ -20,7 +20,7 @@ const suspicion = 5 * slowReplica
 // suspect is what is remembered of a store that failed.
 type suspect struct {
 	failed time.Duration // last time
-	lost   bool          // it could not be reached; else it refused, or was slow
+	lost   bool          // it could not be reached, or lacks what was sent when it could not; else it refused, or was slow
 	asked  bool          // a question is under way that may end the suspicion
 
 	answered time.Duration // when an answer has ended a suspicion
@@ -44,7 +44,12 @@ func (e *Engine) suspectLocked(s block.StoreID, err error) {
 		p = &suspect{}
 		e.suspects[s] = p
 	}
-	p.failed, p.lost = e.Env.Now(), errors.Is(err, replica.ErrUnreachable)
+	p.failed, p.lost = e.Env.Now(), wasAway(err)
+}
+
+// wasAway tells whether a failure says only that a store was away.
+func wasAway(err error) bool {
+	return errors.Is(err, replica.ErrUnreachable) || errors.Is(err, replica.ErrNotHeld) || errors.Is(err, replica.ErrGap)
 }
 
 func (e *Engine) believedAlive(s block.StoreID) bool {

@@ -49,6 +49,8 @@ func TestRecalled(t *testing.T) {
 		{"does not answer", lost, lost, false, false},
 		{"was asked before it failed", lost, nil, true, false},
 		{"was slow", errSlow, nil, false, false},
+		{"lacks the extent", fmt.Errorf("test: %w", replica.ErrNotHeld), nil, false, true},
+		{"lacks a record", fmt.Errorf("test: %w", replica.ErrGap), nil, false, true},
 		{"refused", errors.New("refused"), nil, false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
