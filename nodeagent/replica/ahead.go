@@ -3,6 +3,7 @@ package replica
 import (
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
+	"mynetwork.io/mynetwork/nodeagent/store"
 	"mynetwork.io/mynetwork/nodeagent/task"
 )
 
@@ -80,20 +81,39 @@ func (s *Server) pullRecords(h *Head, source block.StoreID, log []byte) error {
 		if b.err != nil {
 			return b.err
 		}
-		data := b.data
-		for k := range b.recs {
-			r := &b.recs[k]
-			payload := data[:r.Payload:r.Payload]
-			if data = data[r.Payload:]; len(payload) == 0 {
-				payload = nil
-			} else if err := r.CheckPayload(payload); err != nil {
-				return err
-			}
-			if err := s.pullAppend(h, r.raw, payload); err != nil {
+		if err := s.take(h, b); err != nil {
+			return err
+		}
+		b.recs, b.data = nil, nil
+	}
+	return nil
+}
+
+// take appends the records of a batch whose payloads are here, and are placed together before.
+func (s *Server) take(h *Head, b *batch) error {
+	data, off := b.data, b.off
+	for k := range b.recs {
+		r := &b.recs[k]
+		payload := data[:r.Payload:r.Payload]
+		if data = data[r.Payload:]; len(payload) > 0 {
+			if err := r.CheckPayload(payload); err != nil {
 				return err
 			}
 		}
-		b.recs, b.data = nil, nil
+	}
+	var at *store.Placed
+	for k := range b.recs {
+		r := &b.recs[k]
+		if r.Payload > 0 && at == nil { // not before: a record may open the extent
+			placed, err := s.pullPlace(h, off, b.data)
+			if err != nil {
+				return err
+			}
+			at = &placed
+		}
+		if err := s.pullAppend(h, r.raw, nil, at); err != nil {
+			return err
+		}
 	}
 	return nil
 }

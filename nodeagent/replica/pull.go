@@ -139,14 +139,36 @@ func (s *Server) pullWhole(h *Head, source block.StoreID, have, want *journal.Ch
 	return s.store.ReplaceExtent(h.Extent, *have, log, data)
 }
 
-func (s *Server) pullAppend(h *Head, rec, payload []byte) error {
-	for {
+// pullAppend appends a record with its payload; at tells where that has been placed, nil: nowhere.
+func (s *Server) pullAppend(h *Head, rec, payload []byte, at *store.Placed) error {
+	return s.pullBusy(func() (err error) {
 		s.mu.Lock()
-		err := s.admit(h)
-		if err == nil {
-			_, err = s.store.AppendAs(h.Extent, rec, payload, store.Unread)
+		defer s.mu.Unlock()
+		if err := s.admit(h); err != nil {
+			return err
 		}
-		s.mu.Unlock()
+		if at == nil {
+			_, err = s.store.AppendAs(h.Extent, rec, payload, store.Unread)
+		} else {
+			_, err = s.store.AppendPlaced(h.Extent, rec, at)
+		}
+		return err
+	})
+}
+
+// pullPlace places payloads. The store is not locked meanwhile: appends of others go on.
+func (s *Server) pullPlace(h *Head, off uint32, payload []byte) (at store.Placed, err error) {
+	err = s.pullBusy(func() (err error) {
+		at, err = s.store.Place(h.Extent, off, payload)
+		return err
+	})
+	return at, err
+}
+
+// pullBusy does something that may find the store busy, and then makes room and tries again.
+func (s *Server) pullBusy(try func() error) error {
+	for {
+		err := try()
 		if !errors.Is(err, store.ErrBusy) {
 			return err
 		}

@@ -38,6 +38,15 @@ func TestConcurrent(t *testing.T) {
 			if i%2 == 1 {
 				give = func() error { _, err := s.Append(w.id, rec, payload); return err }
 			}
+			if copied := give; i%4 == 2 {
+				give = func() error {
+					if len(payload) == 0 {
+						return copied()
+					}
+					_, err := givePlaced(s, w, rec, payload)
+					return err
+				}
+			}
 			for n := 0; ; n++ {
 				err := give()
 				for ; errors.Is(err, ErrBusy); err = give() {

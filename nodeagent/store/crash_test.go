@@ -38,7 +38,8 @@ type model struct {
 	inFlight LSN // the last of the commit under way, else acked
 
 	transient bool   // what is read may be wrong once only
-	lends     bool   // the last append was of memory that is lent
+	within    bool   // an operation runs within another one's
+	gives     int    // appends, whose payloads are given in different ways
 	outer     string // the operation under way: append, commit, tidy or none
 }
 
@@ -246,22 +247,39 @@ func (m *model) append(w *scribe, rec, payload []byte) (LSN, error) {
 	return m.give(w, rec, payload)
 }
 
-// give appends, and lends the payload, every other time.
+// give appends: the payload is copied or lent by turns, and placed now and then (more often, the log would be full too seldom).
 func (m *model) give(w *scribe, rec, payload []byte) (LSN, error) {
-	if m.lends = !m.lends; !m.lends {
+	m.gives++
+	switch {
+	case m.gives%2 == 0:
 		return m.s.Append(w.id, rec, payload)
+	case m.gives%8 != 3 || len(payload) == 0 || m.within: // what is placed waits for a sync that one goroutine may be within
+		l := lend(payload)
+		defer l.Release()
+		return m.s.AppendKept(w.id, rec, l.b, 0, l)
 	}
-	l := lend(payload)
-	defer l.Release()
-	return m.s.AppendKept(w.id, rec, l.b, 0, l)
+	return givePlaced(m.s, w, rec, payload)
+}
+
+// givePlaced appends a record whose payload is placed before.
+func givePlaced(s *Store, w *scribe, rec, payload []byte) (LSN, error) {
+	r, _, err := journal.Parse(rec)
+	if err != nil {
+		return 0, err
+	}
+	at, err := s.Place(w.id, r.DataOff, payload)
+	if err != nil {
+		return 0, err
+	}
+	return s.AppendPlaced(w.id, rec, &at)
 }
 
 // beside runs what another goroutine might, from within a disk operation: a commit beside an append, an append beside
 // a commit or Tidy.
 func (m *model) beside() {
 	outer := m.outer
-	m.outer = ""
-	defer func() { m.outer = outer }()
+	m.outer, m.within = "", true
+	defer func() { m.outer, m.within = outer, false }()
 	switch {
 	case outer == "append":
 		_ = m.commit() // an error comes back from the append

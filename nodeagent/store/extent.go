@@ -42,7 +42,8 @@ type extent struct {
 	batched bool   // it is in the batch being staged
 	queued  bool   // it is in closing
 
-	allocated bool // its files' space was reserved by this process; guarded by mu
+	allocated bool   // its files' space was reserved by this process; guarded by mu
+	turn      uint64 // how often something was written to its data, whether a record names it or not; guarded by mu
 }
 
 const (
@@ -182,13 +183,29 @@ func (s *Store) AppendAs(id block.ExtentID, rec, payload []byte, use Use) (LSN, 
 // AppendKept is AppendAs for a payload in memory that is lent: a large one is not copied or written, but held, until a commit writes it. nil
 // lends nothing. When it returns an error, nothing is held.
 func (s *Store) AppendKept(id block.ExtentID, rec, payload []byte, use Use, lent Keeper) (LSN, error) {
+	return s.append(id, rec, &body{payload: payload, size: len(payload), use: use, lent: lent})
+}
+
+// body is the payload of an append.
+type body struct {
+	payload []byte
+	size    int // -1: as the record says
+	use     Use
+	lent    Keeper  // of payload; nil: nothing is lent
+	at      *Placed // where it lies already; nil: nowhere
+}
+
+// external tells that the log does not get a payload of n bytes.
+func (s *Store) external(n int, at *Placed) bool { return n >= s.o.Inline || at != nil && n > 0 }
+
+func (s *Store) append(id block.ExtentID, rec []byte, b *body) (LSN, error) {
 	mark := int64(userMark)
-	if use&ForCleaning != 0 {
+	if b.use&ForCleaning != 0 {
 		mark = gcMark
 	}
 	r, n, err := journal.Parse(rec)
-	if err == nil && (n != len(rec) || int(r.Payload) != len(payload)) {
-		err = fmt.Errorf("record of %d bytes in %d, payload %d of %d: %w", n, len(rec), len(payload), r.Payload, journal.ErrFormat)
+	if err == nil && (n != len(rec) || b.size >= 0 && int(r.Payload) != b.size) {
+		err = fmt.Errorf("record of %d bytes in %d, payload %d of %d: %w", n, len(rec), b.size, r.Payload, journal.ErrFormat)
 	}
 	if err != nil {
 		return 0, err
@@ -201,7 +218,7 @@ func (s *Store) AppendKept(id block.ExtentID, rec, payload []byte, use Use, lent
 		return 0, err
 	}
 	defer x.mu.Unlock()
-	if err := s.admit(x, &r); err != nil {
+	if err := s.admit(x, &r, b.at); err != nil {
 		return 0, err
 	}
 	var closed *journal.Closed
@@ -215,18 +232,18 @@ func (s *Store) AppendKept(id block.ExtentID, rec, payload []byte, use Use, lent
 	if err != nil {
 		return 0, err
 	}
-	if err := s.write(x, &r, rec, payload, use, lent); err != nil {
+	if err := s.write(x, &r, rec, b); err != nil {
 		return 0, err
 	}
-	lsn, err := s.stage(x, &r, rec, payload, closed)
-	if err != nil && lent != nil {
+	lsn, err := s.stage(x, &r, rec, b, closed)
+	if err != nil && b.lent != nil {
 		s.unkeep(x, int64(r.DataOff))
 	}
 	return lsn, err
 }
 
 // admit checks whether r may be appended to x.
-func (s *Store) admit(x *extent, r *journal.Record) error {
+func (s *Store) admit(x *extent, r *journal.Record, at *Placed) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -241,20 +258,27 @@ func (s *Store) admit(x *extent, r *journal.Record) error {
 	if x.open.Capacity > 0 && uint64(x.chain.DataLen)+uint64(r.Payload) > uint64(x.open.Capacity) {
 		return fmt.Errorf("append to %s: %d bytes more than %d: %w", x.id, r.Payload, x.open.Capacity, ErrExtentFull)
 	}
+	if at != nil && r.Payload > 0 {
+		if err := at.has(x, r); err != nil {
+			return err
+		}
+	}
 	n := r.Size()
-	if int(r.Payload) < s.o.Inline {
+	if !s.external(int(r.Payload), at) {
 		n += int(r.Payload)
 	}
 	return s.room(n, false)
 }
 
 // write puts the bytes of r where reads come from: into the extent's files, or their tails. It makes nothing durable.
-func (s *Store) write(x *extent, r *journal.Record, rec, payload []byte, use Use, lent Keeper) error {
+func (s *Store) write(x *extent, r *journal.Record, rec []byte, b *body) error {
+	payload := b.payload
 	if err := s.add(x, &x.log, sufLog, rec, int64(r.LogOff), false); err != nil || len(payload) == 0 {
 		return err
 	}
-	past := use&Unread != 0 && len(payload) >= s.o.Inline && wholePages(payload, int64(r.DataOff))
-	if s.keep(x, &piece{payload, int64(r.DataOff), past, lent}) {
+	x.turn++
+	past := b.use&Unread != 0 && len(payload) >= s.o.Inline && wholePages(payload, int64(r.DataOff))
+	if s.keep(x, &piece{payload, int64(r.DataOff), past, b.lent}) {
 		return nil
 	}
 	return s.add(x, &x.dat, sufDat, payload, int64(r.DataOff), past)
@@ -300,11 +324,11 @@ func (s *Store) create(id block.ExtentID, r *journal.Record, rec []byte, mark in
 	}
 	err = s.makeFiles(x)
 	if err == nil {
-		err = s.write(x, r, rec, nil, 0, nil)
+		err = s.write(x, r, rec, &body{})
 	}
 	var lsn LSN
 	if err == nil {
-		lsn, err = s.stage(x, r, rec, nil, nil)
+		lsn, err = s.stage(x, r, rec, &body{}, nil)
 	}
 	if err != nil {
 		s.mu.Lock()

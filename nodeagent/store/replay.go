@@ -423,7 +423,7 @@ func (r *recovery) applyExtent(e *entry) error {
 			return err
 		}
 	}
-	if err := s.write(x, &rec, e.rec, e.payload, 0, nil); err != nil {
+	if err := s.write(x, &rec, e.rec, &body{payload: e.payload}); err != nil {
 		return err
 	}
 	x.chain.Advance(&rec, journal.HashOf(e.rec))

@@ -68,7 +68,7 @@ func (s *Store) putExtent(id block.ExtentID) {
 }
 
 // stage enters a record, whose bytes are in x's files, into the batch and moves the end of x.
-func (s *Store) stage(x *extent, r *journal.Record, rec, payload []byte, closed *journal.Closed) (LSN, error) {
+func (s *Store) stage(x *extent, r *journal.Record, rec []byte, b *body, closed *journal.Closed) (LSN, error) {
 	h := journal.HashOf(rec)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,8 +78,8 @@ func (s *Store) stage(x *extent, r *journal.Record, rec, payload []byte, closed 
 	if x.freed != 0 {
 		return 0, notHeld(x.id)
 	}
-	extern := len(payload) >= s.o.Inline
-	kind, inline := uint8(kindInline), payload
+	extern := s.external(int(r.Payload), b.at)
+	kind, inline := uint8(kindInline), b.payload
 	if extern {
 		kind, inline = kindExtern, nil
 	}
@@ -93,7 +93,7 @@ func (s *Store) stage(x *extent, r *journal.Record, rec, payload []byte, closed 
 	s.cur.put(rec)
 	s.cur.put(inline)
 	s.touch(x)
-	if extern && (len(s.cur.syncs) == 0 || s.cur.syncs[len(s.cur.syncs)-1] != x) {
+	if extern && b.at == nil && (len(s.cur.syncs) == 0 || s.cur.syncs[len(s.cur.syncs)-1] != x) {
 		s.cur.syncs = append(s.cur.syncs, x)
 	}
 	if r.Type == journal.TypeOpen {
