@@ -9,5 +9,8 @@
 //
 // One commit is under way at a time, and what comes meanwhile is in the next one. Large appends that others follow gather for it: see wait.
 //
+// A pull reads payloads ahead and checks them, places those that lie behind each other together where they belong (store.Place), which holds up no append and no commit,
+// and then appends their records.
+//
 // Concurrency: Server and Client are safe for concurrent use. Handle must not block, so pulls and scrubs run as tasks.
 package replica
