@@ -37,6 +37,14 @@ func NewRequestID(conn [16]byte, number uint64) RequestID {
 	return id
 }
 
+// Turn is the right of one of several threads that serve a device to wait for something, while another one goes on. A nil Turn is
+// that of who serves alone, who never waits.
+type Turn interface {
+	// Take reports whether the caller may wait now; then it gives the turn back.
+	Take() bool
+	Give()
+}
+
 // Backend is the open volume that an export serves. Offsets and lengths are in bytes, multiples of BlockSize and
 // inside the volume. Buffers belong to the caller and are not kept after the return. Errors are mapped by Errno.
 // Safe for concurrent use.
@@ -44,9 +52,9 @@ type Backend interface {
 	// Size is the volume's size in bytes. It may grow while the volume is exported; see Device.Resize.
 	Size() int64
 
-	// TryRead fills p if that needs no waiting for another node, nor for a disk that hangs. ok = false means that nothing was decided: call
-	// Read where blocking does no harm.
-	TryRead(p []byte, off int64) (ok bool, err error)
+	// TryRead fills p if that needs no waiting. For a disk of this machine that is not known to hang it may wait, if it gets the turn. ok = false means that nothing
+	// was decided: call Read where blocking does no harm.
+	TryRead(p []byte, off int64, turn Turn) (ok bool, err error)
 	// Read fills p and may block.
 	Read(p []byte, off int64) error
 

@@ -54,7 +54,7 @@ func BenchmarkRead4K(b *testing.B) {
 	b.ResetTimer()
 	for i := range b.N {
 		off := int64(uint64(i)*2654435761%(1<<16)) * 4096
-		ok, err := e.TryRead(p[:4096], off)
+		ok, err := e.TryRead(p[:4096], off, nil)
 		if err == nil && !ok { // it would have to wait, as for a pass of cleaning
 			err = e.Read(p[:4096], off)
 		}

@@ -62,13 +62,13 @@ func TestChecksTogether(t *testing.T) {
 	got := make([]byte, len(want))
 	for _, bad = range []bool{false, true, false} {
 		clear(got)
-		ok, err := e.TryRead(got, 0)
+		ok, err := e.TryRead(got, 0, nil)
 		for range 5000 {
 			if ok || bad || err != nil {
 				break
 			}
 			w.env.Sleep(time.Millisecond) // a store at hand may be the one that has yet to get the checkpoint's map nodes
-			ok, err = e.TryRead(got, 0)
+			ok, err = e.TryRead(got, 0, nil)
 		}
 		if ok == bad || err != nil {
 			t.Errorf("with a bad store %v: from what is at hand: %v %v", bad, ok, err)

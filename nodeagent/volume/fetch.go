@@ -340,7 +340,8 @@ func weight(err error) int {
 // reader is one way to read: from all replicas, or only what this process has at hand.
 type reader struct {
 	e     *Engine
-	local bool    // never wait for another node, nor for a disk that hangs
+	local bool    // never wait for another node
+	turn  Turn    // nil: never wait for a disk either
 	waits bool    // the store at hand is known to have to be waited for
 	later *checks // pages that may be checked with others; nil: each is checked where it is read
 }

@@ -148,23 +148,24 @@ func (r reader) ask(typ replica.Type, x block.ExtentID, off uint32, p []byte, ch
 }
 
 // A disk that a device's thread was held up by for hangs is not waited for by one in the next distrust: only a task is, which another replica overtakes. As long as
-// a disk is not known to hang, handing a read to a task would cost more than the disk does.
+// a disk is not known to hang, handing a read to a task would cost more than the disk does. A hang that has not ended yet keeps the turn, so nobody else waits either.
 const (
 	hangs    = 20 * time.Millisecond
 	distrust = 10 * time.Second
 )
 
-// readHere reads from a store of this process: what is in memory at once. A device's thread waits for the disk, too, unless that hangs.
+// readHere reads from a store of this process: what is in memory at once. A device's thread that gets the turn waits for the disk, too, unless that hangs.
 func (r reader) readHere(l Local, typ replica.Type, x block.ExtentID, off uint32, p []byte) error {
 	err := readNow(l, typ, x, off, p)
 	e := r.e
-	if !r.local || !wouldWait(err) {
+	if r.turn == nil || !wouldWait(err) {
 		return err
 	}
 	began := e.Env.Now()
-	if began < time.Duration(e.hung.Load()) {
+	if began < time.Duration(e.hung.Load()) || !r.turn.Take() {
 		return err
 	}
+	defer r.turn.Give()
 	if typ == replica.TypeReadLog {
 		err = l.ReadLog(x, off, p)
 	} else {

@@ -2,7 +2,6 @@ package volume
 
 import (
 	"bytes"
-	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -65,7 +64,6 @@ func platters(t testing.TB, size int) (e *Engine, want []byte, spin func(turn fu
 	must(t, e.Read(make([]byte, size), 0)) // the map and the tables of blocks are in the cache from here on
 	return e, want, func(f func(p []byte)) *atomic.Int64 {
 		turn.Store(&f)
-		e.hung.Store(math.MaxInt64) // as after the first read that it held up
 		d.Cache.(*mapCache).m.Range(func(k, _ any) bool {
 			if k.(CacheKey).Kind == cachePlace { // which has the store as it was
 				d.Cache.(*mapCache).m.Delete(k)
@@ -92,7 +90,7 @@ func TestOwnDiskHangs(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 4 * pages {
 		p, page := mem[i*block.PageSize:(i+1)*block.PageSize], i%pages
-		if ok, _ := e.TryRead(p, int64(page)*block.PageSize); ok {
+		if ok, _ := e.TryRead(p, int64(page)*block.PageSize, nil); ok {
 			t.Fatal("what is on a disk was read without waiting")
 		}
 		wg.Go(func() {
@@ -245,6 +243,12 @@ func TestOrder(t *testing.T) {
 	}
 }
 
+// one is the turn of the threads of a device of which one may wait.
+type one struct{ taken atomic.Bool }
+
+func (o *one) Take() bool { return o.taken.CompareAndSwap(false, true) }
+func (o *one) Give()      { o.taken.Store(false) }
+
 // TestFirstHang: a device's thread waits for the own disk, until that has held one up; from then on none does.
 func TestFirstHang(t *testing.T) {
 	e, want, spin := platters(t, 4*block.PageSize)
@@ -254,15 +258,55 @@ func TestFirstHang(t *testing.T) {
 			e.Env.Sleep(hangs)
 		}
 	})
-	e.hung.Store(0)
 	p := make([]byte, block.PageSize)
 	for _, hang := range []bool{false, true} {
 		slow.Store(hang)
-		if ok, err := e.TryRead(p, 0); !ok || err != nil || !bytes.Equal(p, want[:block.PageSize]) {
+		if ok, err := e.TryRead(p, 0, &one{}); !ok || err != nil || !bytes.Equal(p, want[:block.PageSize]) {
 			t.Fatalf("hang %t: read %t, %v", hang, ok, err)
 		}
 	}
-	if ok, _ := e.TryRead(p, 0); ok {
+	if ok, _ := e.TryRead(p, 0, &one{}); ok {
 		t.Error("a device's thread waits for a disk that has just hung")
+	}
+}
+
+// TestHangsForEver: of a device's threads, that begin before any hang was seen, one waits for the disk; what the others decline, and what comes later, others answer.
+// Who serves alone never waits.
+func TestHangsForEver(t *testing.T) {
+	const pages, threads = 64, 32
+	e, want, spin := platters(t, pages*block.PageSize)
+	hung, began, ended := make(chan struct{}), make(chan struct{}), make(chan bool)
+	turn, first := &one{}, sync.Once{}
+	spin(func([]byte) {
+		first.Do(func() { close(began) })
+		<-hung
+	})
+	for i := range threads {
+		go func() {
+			ok, _ := e.TryRead(make([]byte, block.PageSize), int64(i)*block.PageSize, turn)
+			ended <- ok
+		}()
+	}
+	for range threads - 1 {
+		if <-ended {
+			t.Error("what is on a disk that hangs was read")
+		}
+	}
+	<-began
+	for page := range int64(pages) {
+		p := make([]byte, block.PageSize)
+		if ok, _ := e.TryRead(p, page*block.PageSize, turn); ok {
+			t.Errorf("page %d was read at hand", page)
+		}
+		if ok, _ := e.TryRead(p, page*block.PageSize, nil); ok {
+			t.Errorf("page %d was read by who must not wait", page)
+		}
+		if err := e.Read(p, page*block.PageSize); err != nil || !bytes.Equal(p, want[page*block.PageSize:(page+1)*block.PageSize]) {
+			t.Errorf("page %d: %v", page, err)
+		}
+	}
+	close(hung)
+	if !<-ended || turn.taken.Load() {
+		t.Error("who has waited gets nothing in the end, or keeps the turn")
 	}
 }

@@ -53,8 +53,15 @@ func (e *Engine) Read(p []byte, off int64) error {
 	}
 }
 
-// TryRead is Read if that needs no waiting for another node, nor for a disk that hangs: ok = false means that nothing was decided.
-func (e *Engine) TryRead(p []byte, off int64) (ok bool, err error) {
+// Turn is the right of one of several threads to wait for a disk while another goes on: see export.Turn.
+type Turn interface {
+	Take() bool
+	Give()
+}
+
+// TryRead is Read if that needs no waiting but for a disk of this process that is not known to hang, for which the caller gets the turn: ok = false means that nothing
+// was decided.
+func (e *Engine) TryRead(p []byte, off int64, turn Turn) (ok bool, err error) {
 	page, pages, err := e.pageRange(off, int64(len(p)))
 	if err != nil {
 		return true, err
@@ -66,7 +73,7 @@ func (e *Engine) TryRead(p []byte, off int64) (ok bool, err error) {
 	if pages > maxGather || e.stale() {
 		return false, nil
 	}
-	if err := (reader{e: e, local: true}).readSome(page, p); err != nil || e.epochNow().Session != session {
+	if err := (reader{e: e, local: true, turn: turn}).readSome(page, p); err != nil || e.epochNow().Session != session {
 		return false, nil
 	}
 	e.mu.Lock()

@@ -123,8 +123,8 @@ func (v *View) patient(try func() error) error {
 	}
 }
 
-// TryRead is Read if that needs no waiting, neither for another node nor for a disk: ok = false means that nothing was decided.
-func (v *View) TryRead(p []byte, off int64) (ok bool, err error) {
+// TryRead is as Engine.TryRead.
+func (v *View) TryRead(p []byte, off int64, turn Turn) (ok bool, err error) {
 	page, pages, err := v.e.pageRange(off, int64(len(p)))
 	if err != nil {
 		return true, err
@@ -132,7 +132,7 @@ func (v *View) TryRead(p []byte, off int64) (ok bool, err error) {
 	if err := v.e.Err(); err != nil {
 		return true, err
 	}
-	if pages > maxGather || (reader{e: v.e, local: true}).readSome(page, p) != nil {
+	if pages > maxGather || (reader{e: v.e, local: true, turn: turn}).readSome(page, p) != nil {
 		return false, nil
 	}
 	return true, nil

@@ -54,11 +54,11 @@ func (g *Gate) through(f func() error) error {
 }
 
 // TryRead implements export.Backend.
-func (g *Gate) TryRead(p []byte, off int64) (bool, error) {
+func (g *Gate) TryRead(p []byte, off int64, turn export.Turn) (bool, error) {
 	if !g.limits.try(len(p)) {
 		return false, nil
 	}
-	ok, err := g.Backend.TryRead(p, off)
+	ok, err := g.Backend.TryRead(p, off, turn)
 	if !ok {
 		g.limits.giveBack(len(p)) // the blocking call asks again
 	}

@@ -34,7 +34,7 @@ func (m *memory) put(n uint64) {
 func (m *memory) Write(_ export.RequestID, _ []byte, off int64) error { m.put(uint64(off)); return nil }
 func (m *memory) Discard(_ export.RequestID, off, _ int64) error      { m.put(uint64(off)); return nil }
 func (m *memory) Read([]byte, int64) error                            { return nil }
-func (m *memory) TryRead([]byte, int64) (bool, error)                 { return true, nil }
+func (m *memory) TryRead([]byte, int64, export.Turn) (bool, error)    { return true, nil }
 func (m *memory) TryWrite(_ export.RequestID, _ []byte, off int64) (bool, error) {
 	m.put(uint64(off))
 	return true, nil
@@ -157,7 +157,7 @@ func TestHold(t *testing.T) {
 	if ok, _ := g.TryWrite(export.RequestID{}, nil, 2); ok {
 		t.Fatal("a write went through")
 	}
-	if ok, err := g.TryRead(nil, 0); !ok || err != nil {
+	if ok, err := g.TryRead(nil, 0, nil); !ok || err != nil {
 		t.Fatal("reads wait too")
 	}
 	if err := g.Hold(t.Context(), "u", time.Minute); !errors.Is(err, ErrHeld) {
@@ -270,7 +270,7 @@ func TestCost(t *testing.T) {
 		g.SetLimits(iops, iops*4096)
 		if n := testing.AllocsPerRun(1000, func() {
 			_, _ = g.TryWrite(export.RequestID{}, p, 0)
-			_, _ = g.TryRead(p, 0)
+			_, _ = g.TryRead(p, 0, nil)
 			_ = g.Read(p, 0)
 			_ = g.Write(export.RequestID{}, p, 0)
 		}); n != 0 {

@@ -136,8 +136,8 @@ func (backend) ReadOnly() bool { return true }
 func (b backend) Size() int64 { return b.v.Size() }
 
 // TryRead implements export.Backend.
-func (b backend) TryRead(p []byte, off int64) (bool, error) {
-	ok, err := b.v.TryRead(p, off)
+func (b backend) TryRead(p []byte, off int64, turn export.Turn) (bool, error) {
+	ok, err := b.v.TryRead(p, off, turn)
 	return ok && !b.frozen.Load(), err
 }
 

@@ -30,8 +30,8 @@ func (b backend) answer(err error) error {
 func (b backend) Size() int64 { return b.e.Size() }
 
 // TryRead implements export.Backend.
-func (b backend) TryRead(p []byte, off int64) (bool, error) {
-	ok, err := b.e.TryRead(p, off)
+func (b backend) TryRead(p []byte, off int64, turn export.Turn) (bool, error) {
+	ok, err := b.e.TryRead(p, off, turn)
 	return ok && !b.frozen.Load(), err
 }
 

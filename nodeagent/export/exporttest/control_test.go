@@ -38,7 +38,7 @@ func (d *direct) ReadAt(p []byte, off int64) (int, error) {
 	if d.fault == "wrong block" && len(p) > mib {
 		off = 0
 	}
-	if ok, err := d.b.TryRead(p, off); ok {
+	if ok, err := d.b.TryRead(p, off, nil); ok {
 		return len(p), err
 	}
 	return len(p), d.b.Read(p, off)

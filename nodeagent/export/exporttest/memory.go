@@ -189,7 +189,7 @@ func (m *Memory) each(off, n int64, write bool, f func(p []byte, done int64)) {
 func (m *Memory) Size() int64 { return m.size.Load() }
 
 // TryRead reads, unless a hook is set or SetSlow was called.
-func (m *Memory) TryRead(p []byte, off int64) (bool, error) {
+func (m *Memory) TryRead(p []byte, off int64, _ export.Turn) (bool, error) {
 	if m.slow.Load() || m.hook.Load() != nil {
 		return false, nil
 	}

@@ -28,11 +28,15 @@ func pair(t testing.TB) (*kernel, int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// All answers of a test have room: whoever sends one must not wait (Server.send), as with /dev/fuse.
+	if err := unix.SetsockoptInt(p[1], unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 8<<20); err != nil {
+		t.Fatal(err)
+	}
 	return &kernel{t, p[0]}, p[1]
 }
 
 // serve runs start on a new server and ends it with the test.
-func serve(t *testing.T, m *exporttest.Memory, start func(s *Server) error) (*kernel, *Server) {
+func serve(t *testing.T, m export.Backend, start func(s *Server) error) (*kernel, *Server) {
 	t.Helper()
 	k, fd := pair(t)
 	s := New(fd, [16]byte{1}, m, Options{})

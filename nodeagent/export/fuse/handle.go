@@ -9,7 +9,7 @@ import (
 )
 
 // exchange is the place where one request is answered: a transport's buffers and its way back to the kernel. It belongs to
-// one thread, which waits for nothing.
+// one thread, which waits for nothing but what it gets the turn for.
 type exchange interface {
 	// room is where the answer's body is built, n bytes; nil if the exchange has no room for so much.
 	room(n int) []byte
@@ -17,6 +17,10 @@ type exchange interface {
 	reply(q request, errno syscall.Errno, n int)
 	// answered has Backend.Answered called once the answer is the kernel's.
 	answered(id export.RequestID)
+	// turn is with what right the exchange's thread waits for a disk in q, which reads n bytes.
+	turn(q request, n int) export.Turn
+	// lost tells that q was answered by others, as it had waited for too long.
+	lost() bool
 	// fsync flushes and answers.
 	fsync(q request)
 	// job makes what a worker needs to go on with q, with room for n bytes: the exchange is free for the next request.
@@ -93,7 +97,10 @@ func (s *Server) read(e exchange, q request) {
 		s.readLarge(e, q, off, n)
 		return
 	}
-	ok, err := s.back.TryRead(room, off)
+	ok, err := s.back.TryRead(room, off, e.turn(q, int(n)))
+	if e.lost() {
+		return
+	}
 	if !ok {
 		j := e.job(q, int(n))
 		j.off, j.n = off, n
@@ -107,7 +114,10 @@ func (s *Server) read(e exchange, q request) {
 func (s *Server) readLarge(e exchange, q request, off, n int64) {
 	j := e.job(q, int(n))
 	j.off, j.n = off, n
-	ok, err := s.back.TryRead(j.payload(), off)
+	ok, err := s.back.TryRead(j.payload(), off, e.turn(q, int(n)))
+	if e.lost() {
+		return
+	}
 	if !ok {
 		s.later(j)
 		return

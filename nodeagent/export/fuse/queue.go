@@ -306,6 +306,12 @@ func (e *entry) reply(q request, errno syscall.Errno, n int) {
 // answered implements exchange.
 func (e *entry) answered(id export.RequestID) { e.ring.accepted = append(e.ring.accepted, id) }
 
+// turn implements exchange: see fsync.
+func (e *entry) turn(request, int) export.Turn { return nil }
+
+// lost implements exchange.
+func (e *entry) lost() bool { return false }
+
 // fsync implements exchange. This thread must not wait: nobody else serves its CPUs' queues.
 func (e *entry) fsync(q request) { e.ring.s.later(e.job(q, 0)) }
 

@@ -18,6 +18,11 @@ type reader struct {
 	mem []byte
 	in  []byte // where a request is read: header and WRITE's own part, then the payload
 	out []byte // where a reply is built: header, then at most smallBuf of payload
+
+	q    request // what it may wait for a disk in
+	size int     // of what q reads
+	took uint64  // see waits; also for what follows
+	gone bool
 }
 
 // newReader makes a reader's buffers. The pages of in are there from the start and stay, where that is allowed: if the
@@ -45,7 +50,9 @@ func (r *reader) loop() error {
 		q, err := r.next()
 		switch {
 		case err == nil:
-			r.s.dispatch(r, q)
+			if r.s.dispatch(r, q); r.lost() {
+				return nil // another one has its place
+			}
 		case errors.Is(err, unix.ENODEV):
 			return nil
 		default:
@@ -119,12 +126,11 @@ func (r *reader) job(q request, n int) *job {
 // as much as the rest.
 func (r *reader) fsync(q request) {
 	s := r.s
-	if s.away.Add(1) < int32(s.opt.Readers) {
-		err := s.back.Flush()
-		s.away.Add(-1)
-		r.reply(q, errnoOf(err), 0)
+	if !s.mayWait() {
+		s.later(r.job(q, 0))
 		return
 	}
+	err := s.back.Flush()
 	s.away.Add(-1)
-	s.later(r.job(q, 0))
+	r.reply(q, errnoOf(err), 0)
 }

@@ -72,11 +72,12 @@ type Server struct {
 
 	rings *rings // nil: DevFuse
 
-	away atomic.Int32 // readers that are in a Flush, or about to decide; all but one may be
-	live atomic.Int32 // readers that run, and jobs that are under way
-	done chan struct{}
-	err  error // set before done is closed
-	emu  sync.Mutex
+	away  atomic.Int32 // readers that wait in a Flush or for a disk, or are about to decide; all but one may
+	waits waits
+	live  atomic.Int32 // readers that run, and jobs that are under way
+	done  chan struct{}
+	err   error // set before done is closed
+	emu   sync.Mutex
 }
 
 // New makes a server on fd, an open /dev/fuse that is or will be mounted. The server does not own fd. conn is the
@@ -123,7 +124,7 @@ func (s *Server) Resume() error {
 	s.once.Do(func() { close(s.ready) })
 	s.live.Add(1) // this thread: jobs that end while it reads are not the last
 	defer s.leave()
-	s.away.Store(int32(s.opt.Readers)) // this thread must not wait in a Flush: Resent has to be told first
+	s.away.Store(int32(s.opt.Readers)) // this thread must not wait: Resent has to be told first
 	err = s.readResent(readers[0])
 	s.away.Store(0)
 	if err != nil {

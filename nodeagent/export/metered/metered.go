@@ -42,9 +42,9 @@ func ended(o *meter.Operations, start time.Time, n int64, err error) error {
 }
 
 // TryRead implements export.Backend.
-func (b *Backend) TryRead(p []byte, off int64) (bool, error) {
+func (b *Backend) TryRead(p []byte, off int64, turn export.Turn) (bool, error) {
 	start := time.Now()
-	ok, err := b.Backend.TryRead(p, off)
+	ok, err := b.Backend.TryRead(p, off, turn)
 	if ok {
 		b.m.Reads.Ended(start, int64(len(p)), err)
 	}

@@ -24,7 +24,7 @@ func (f *fixed) wait() error {
 	return f.err
 }
 
-func (f *fixed) TryRead([]byte, int64) (bool, error)                    { return f.ok, f.err }
+func (f *fixed) TryRead([]byte, int64, export.Turn) (bool, error)       { return f.ok, f.err }
 func (f *fixed) Read([]byte, int64) error                               { return f.wait() }
 func (f *fixed) TryWrite(export.RequestID, []byte, int64) (bool, error) { return f.ok, f.err }
 func (f *fixed) Write(export.RequestID, []byte, int64) error            { return f.wait() }
@@ -44,7 +44,7 @@ func TestAnswers(t *testing.T) {
 	}{{true, nil, 2, 0}, {false, nil, 1, 0}, {true, bad, 2, 2}} {
 		var m Meter
 		b := New(&fixed{ok: c.ok, err: c.err}, &m)
-		ok, err := b.TryRead(p, 0)
+		ok, err := b.TryRead(p, 0, nil)
 		ok2, err2 := b.TryWrite(export.RequestID{}, p, 0)
 		if ok != c.ok || ok2 != c.ok || err != c.err || err2 != c.err {
 			t.Errorf("%+v: %v %v %v %v", c, ok, err, ok2, err2)
@@ -92,7 +92,7 @@ func TestCost(t *testing.T) {
 	b := New(&fixed{ok: true}, &m)
 	p := make([]byte, 4096)
 	if n := testing.AllocsPerRun(1000, func() {
-		_, _ = b.TryRead(p, 0)
+		_, _ = b.TryRead(p, 0, nil)
 		_, _ = b.TryWrite(export.RequestID{}, p, 0)
 		_ = b.Read(p, 0)
 		_ = b.Write(export.RequestID{}, p, 0)
