@@ -10,7 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 LDFLAGS = -s -w -X main.version=$(VERSION)
 
-.PHONY: test-vm scale release sanity helm demo-k8s e2e e2e-thrash help build test envtest race lint verify generate demo bench bench-compare bench-db bench-heal bench-profile bench-scale bench-stages bench-sustained sim fuzz golden mixed thrash clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
+.PHONY: test-vm scale release sanity helm demo-k8s e2e e2e-thrash help build test envtest race lint verify generate demo bench bench-compare bench-db bench-hang bench-heal bench-profile bench-scale bench-stages bench-sustained sim fuzz golden mixed thrash clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ bench: build ## fio on the devices and on a plain file beside them; OUT=file wri
 bench-heal: build ## a replica that was away made whole, alone and beside synced writes (MISSED=512Mi; only that: ARGS='-parts missed', 2 minutes); copies moved and made again as a node is added, drained, lost: SIZE=10Gi of data, three times that and half more of disk; as root
 	$(GO) build -trimpath -o bin/ ./hack/bench
 	bin/bench heal -size $(or $(SIZE),10Gi) -missed $(or $(MISSED),512Mi) $(ARGS)
+
+bench-hang: ## reads beside a disk that hangs in 1 % of its reads, or for 5 s; agents in the benchmark's own process; 2 minutes, as root; ARGS='-runs 3'
+	$(GO) build -trimpath -o bin/ ./hack/bench
+	bin/bench hang $(ARGS)
 
 bench-sustained: build ## synced and deep 4 KiB writes for SECONDS=60 each, on a volume and on a plain file: how even, by second; 5 minutes, as root
 	$(GO) build -trimpath -o bin/ ./hack/bench

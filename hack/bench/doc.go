@@ -31,6 +31,8 @@
 //   - bench heal: what a replica missed while it was away is copied, alone and beside synced writes; copies that move and are made again: a node is
 //     added, drained, lost; and what a writer notices of it.
 //   - bench sustained: synced and deep writes for a minute or ten, with the operations of each second, memory, and the space held.
+//   - bench hang: reads beside a disk that answers late now and then, or not at all for a while. All three agents run in this process, so that faults can
+//     be put between the first one and its disk (disk.Faults); there is no such switch in the product.
 //   - bench db: PostgreSQL, SQLite and database-like loads of fio on ext4, on a volume and on a plain file, alternating.
 //   - bench scale: how things grow with the number of agents, of attached volumes, and with the size of a volume; it writes its tables
 //     and a plot into SCALE.md, and the figures into results/scale.json.

@@ -17,6 +17,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/scrub"
 	"mynetwork.io/mynetwork/nodeagent/core/adaptive"
 	"mynetwork.io/mynetwork/nodeagent/core/clearing"
+	"mynetwork.io/mynetwork/nodeagent/disk"
 	"mynetwork.io/mynetwork/nodeagent/export/device"
 	"mynetwork.io/mynetwork/nodeagent/export/fuse"
 	"mynetwork.io/mynetwork/nodeagent/peer/identity"
@@ -126,6 +127,8 @@ type StoreConfig struct {
 	Path     string
 	Capacity int64 // bytes it may use; 0 is the whole file system
 	Log      int64 // bytes of its write-ahead log, when it is made; 0 is 256 MiB
+	// Wrap makes what the store sees of its directory, for who measures or tests what a bad disk does. Nil: the directory itself.
+	Wrap func(disk.FS) disk.FS
 }
 
 // Member is a node of the network.

@@ -39,6 +39,8 @@ type Config struct {
 	Path     string
 	Capacity int64 // bytes it may use; 0: the whole file system
 	Log      int64 // bytes of its write-ahead log, at Format; 0: the store's default
+	// Wrap makes what the store sees of its directory; nil: the directory itself.
+	Wrap func(disk.FS) disk.FS
 }
 
 // Options are what a Set works with.
@@ -170,10 +172,14 @@ func (s *Set) open(c Config) (*Store, error) {
 	}
 	opt := c.options()
 	counted := &DiskMeter{}
-	st, report, err := store.Open(disk.NewMetered(fs, counted), opt)
+	var seen disk.FS = fs
+	if c.Wrap != nil {
+		seen = c.Wrap(fs)
+	}
+	st, report, err := store.Open(disk.NewMetered(seen, counted), opt)
 	if errors.Is(err, store.ErrNoStore) {
 		if err = s.format(fs, opt); err == nil {
-			st, report, err = store.Open(disk.NewMetered(fs, counted), opt)
+			st, report, err = store.Open(disk.NewMetered(seen, counted), opt)
 		}
 	}
 	if err != nil {

@@ -50,19 +50,24 @@ func (s *Server) newJob(q request, n int) *job {
 // later runs j on an idle worker, or on a new one if all are blocked. It is called by a transport's thread.
 func (s *Server) later(j *job) {
 	s.live.Add(1)
+	alone := s.under.Add(1) == 1
 	select {
 	case s.work <- j:
 	default:
 		go s.worker(j)
 	}
-	// A thread that waits for its next request keeps its place in Go's scheduler until that looks, for up to 10 ms. The worker gets the place at once.
-	runtime.Gosched()
+	// A thread that waits for its next request keeps its place in Go's scheduler until that looks, for up to 10 ms. The worker gets the place at once. Where
+	// requests queue, they get there without it, and two switches of threads for each request cost more.
+	if alone {
+		runtime.Gosched()
+	}
 }
 
 // worker runs jobs until the connection ends.
 func (s *Server) worker(j *job) {
 	for {
 		s.do(j)
+		s.under.Add(-1)
 		s.leave()
 		select {
 		case j = <-s.work:

@@ -75,6 +75,7 @@ type Server struct {
 	away  atomic.Int32 // readers that wait in a Flush or for a disk, or are about to decide; all but one may
 	waits waits
 	live  atomic.Int32 // readers that run, and jobs that are under way
+	under atomic.Int32 // these jobs
 	done  chan struct{}
 	err   error // set before done is closed
 	emu   sync.Mutex
