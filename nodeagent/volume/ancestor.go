@@ -156,23 +156,27 @@ func (e *Engine) peek(v block.VolumeID) (c journal.Checkpoint, latest bool, err 
 	return c, latest, err
 }
 
-// peekBack finds the latest checkpoint before the extent that open begins. That is not always the one which open names: another one may have
-// become durable, in between, after open was written.
+// peekBack finds the latest checkpoint before the extent that open begins.
 func (e *Engine) peekBack(v block.VolumeID, open journal.Open) (c journal.Checkpoint, err error) {
-	for at := open.Checkpoint; !open.Previous.IsZero(); {
-		l, err := e.longestLog(open.Previous)
+	found, at, err := journal.CheckpointBefore(open, func(id block.ExtentID) (journal.Open, *journal.Checkpoint, error) {
+		l, err := e.longestLog(id)
 		if err != nil {
-			return c, err
+			return l.open, nil, err
 		}
 		if c, _, ok := lastCheckpoint([]extentLog{l}); ok {
-			return c, nil
+			return l.open, &c, nil
 		}
-		if l.id == at.Extent {
-			return c, fmt.Errorf("volume %s: checkpoint at seq %d of %s: %w", v, at.Seq, at.Extent, ErrLost)
-		}
-		open = l.open
+		return l.open, nil, nil
+	})
+	switch {
+	case errors.Is(err, journal.ErrNoCheckpoint):
+		return c, fmt.Errorf("volume %s: checkpoint at seq %d of %s: %w", v, open.Checkpoint.Seq, at, ErrLost)
+	case err != nil:
+		return c, err
+	case found == nil:
+		return c, fmt.Errorf("volume %s has no checkpoint yet: %w", v, ErrNotFound)
 	}
-	return c, fmt.Errorf("volume %s has no checkpoint yet: %w", v, ErrNotFound)
+	return *found, nil
 }
 
 // peekChain reads the logs from an extent on, as far as replicas show them. doubt is the last one if that is not held as

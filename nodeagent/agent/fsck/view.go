@@ -230,7 +230,13 @@ func (w *view) loadCheckpoint() {
 	if len(w.chain) == 0 {
 		return
 	}
-	c, at, err := checkpointBefore(w.chain[0].open, w.load)
+	c, at, err := journal.CheckpointBefore(w.chain[0].open, func(id block.ExtentID) (open journal.Open, c *journal.Checkpoint, err error) {
+		x, err := w.load(id)
+		if err == nil {
+			open, c = x.open, x.checkpoint
+		}
+		return open, c, err
+	})
 	if err != nil {
 		w.bad(kindChain, at, "the latest checkpoint: %v", err)
 		return
@@ -238,25 +244,6 @@ func (w *view) loadCheckpoint() {
 	if c != nil {
 		w.checkpoint, w.found = *c, true
 	}
-}
-
-// checkpointBefore finds the latest checkpoint before the extent that open begins; nil: there is none. at is where it, or an error, is.
-func checkpointBefore(open journal.Open, load func(id block.ExtentID) (*extent, error)) (c *journal.Checkpoint, at block.ExtentID, err error) {
-	last := open.Checkpoint.Extent
-	for at = open.Previous; !at.IsZero(); at = open.Previous {
-		x, err := load(at)
-		if err == nil && x.checkpoint == nil && at == last {
-			err = fmt.Errorf("there is none: %w", errNowhere)
-		}
-		if err != nil {
-			return nil, at, err
-		}
-		if x.checkpoint != nil {
-			return x.checkpoint, at, nil
-		}
-		open = x.open
-	}
-	return nil, at, nil
 }
 
 // page reads and checks one page of an extent's data stream from each replica that has it; what differs is a finding, but
