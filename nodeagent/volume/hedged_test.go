@@ -12,6 +12,7 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/core/hedge"
 	"mynetwork.io/mynetwork/nodeagent/disk"
 	"mynetwork.io/mynetwork/nodeagent/replica"
+	"mynetwork.io/mynetwork/nodeagent/task"
 	"mynetwork.io/mynetwork/nodeagent/volume/ring"
 )
 
@@ -32,11 +33,29 @@ func (l platter) ReadData(x block.ExtentID, off uint32, p []byte) error {
 	return err
 }
 
+// ownReads is an Env that knows of the reads of stores at hand that tasks have not ended.
+type ownReads struct {
+	*task.Real
+	own *sync.WaitGroup
+}
+
+func (c ownReads) Go(name string, f func()) {
+	if name != "own read" {
+		c.Real.Go(name, f)
+		return
+	}
+	c.own.Add(1)
+	c.Real.Go(name, func() {
+		defer c.own.Done()
+		f()
+	})
+}
+
 // platters is an engine over three stores, of which the one at hand is a platter once spin is called, and what is on all of them.
 func platters(t testing.TB, size int) (e *Engine, want []byte, spin func(turn func(p []byte)) *atomic.Int64) {
 	w := newWorld(t, 3)
 	d := w.deps()
-	d.Cache = &mapCache{}
+	d.Cache, d.Env = &mapCache{}, ownReads{w.env, &sync.WaitGroup{}}
 	reads, turn := &atomic.Int64{}, atomic.Pointer[func(p []byte)]{}
 	d.Local = func(s block.StoreID) Local {
 		l := w.local(s)
@@ -110,15 +129,7 @@ func TestOwnDiskHangs(t *testing.T) {
 		t.Errorf("the hung disk was asked %d times; %d reads were sent elsewhere too, %d were answered there", asked, s.Hedged, s.HedgesWon)
 	}
 	close(hung)
-	for own := (reader{e: e, local: true}).sources(e.Status().Extent)[0].store; ; { // until all that it owed has come
-		e.hedges.mu.Lock()
-		owes := e.hedges.st.Owes(own)
-		e.hedges.mu.Unlock()
-		e.Env.Sleep(5 * time.Millisecond)
-		if owes == 0 {
-			break
-		}
-	}
+	e.Env.(ownReads).own.Wait() // until all that it owed has come
 	for i, b := range mem {
 		if b != 0xaa {
 			t.Fatalf("byte %d of memory that was given back is %#x", i, b)

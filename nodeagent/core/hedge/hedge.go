@@ -143,14 +143,6 @@ func (s *State) Ended(now int64, id block.StoreID, bytes int, began int64, right
 	}
 }
 
-// Owes is how many reads a replica has not answered.
-func (s *State) Owes(id block.StoreID) int {
-	if r := s.known[id]; r != nil {
-		return r.asked
-	}
-	return 0
-}
-
 // Read counts a read, of which a share is what may be sent twice.
 func (s *State) Read() { s.tokens = min(s.tokens+s.rules.Share, s.rules.Burst) }
 
