@@ -48,18 +48,14 @@ type dbRow struct {
 func databaseCommand(ctx context.Context, w io.Writer, args []string) (err error) {
 	fs := flag.NewFlagSet("db", flag.ContinueOnError)
 	o := options{targets: []string{raw, fuse}}
-	fs.StringVar(&o.program, "program", "bin/mynetwork", "the built mynetwork")
-	fs.StringVar(&o.dir, "dir", "/var/tmp", "directory on the disk to measure; it takes up to seven times the size")
+	where(fs, &o.program, &o.dir, "it takes up to seven times the size")
 	size := fs.String("size", "2Gi", "of the volume and of the plain file")
 	duration := fs.String("seconds", "12", "of each run of pgbench's tpcb-like; others take half of it")
 	fs.IntVar(&o.runs, "runs", 3, "how often each load runs on each file system")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	if o.size, err = parseSize(*size); err != nil {
-		return err
-	}
-	if o.duration, err = parseDuration(*duration); err != nil {
+	if err := o.load(*size, *duration, ""); err != nil {
 		return err
 	}
 	if o.size < 1<<30 || o.runs < 1 || o.duration < 2*time.Second {

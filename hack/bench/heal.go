@@ -43,8 +43,7 @@ type healRow struct {
 func healCommand(ctx context.Context, w io.Writer, args []string) (err error) {
 	fs := flag.NewFlagSet("heal", flag.ContinueOnError)
 	o := options{}
-	fs.StringVar(&o.program, "program", "bin/mynetwork", "the built mynetwork")
-	fs.StringVar(&o.dir, "dir", "/var/tmp", "directory on the disk to measure; it takes three times the size, and half more")
+	where(fs, &o.program, &o.dir, "it takes three times the size, and half more")
 	size := fs.String("size", "10Gi", "of the data, of which there are three copies")
 	missed := fs.String("missed", "512Mi", "what a replica misses, of a volume of twice that")
 	parts := fs.String("parts", "missed,moves", "missed: a node was away; moves: a node is added, drained, lost")
@@ -68,10 +67,7 @@ func healCommand(ctx context.Context, w io.Writer, args []string) (err error) {
 	if lacks, err = parseSize(*missed); err != nil {
 		return err
 	}
-	if o.size, err = parseSize(*size); err != nil {
-		return err
-	}
-	if o.duration, err = parseDuration(*seconds); err != nil {
+	if err := o.load(*size, *seconds, ""); err != nil {
 		return err
 	}
 	if err := preflight(o); err != nil {

@@ -78,8 +78,7 @@ func parse(fs *flag.FlagSet, args []string, env func(string) string) (o options,
 		}
 		return fallback
 	}
-	fs.StringVar(&o.program, "program", "bin/mynetwork", "the built mynetwork")
-	fs.StringVar(&o.dir, "dir", "/var/tmp", "directory on the disk to measure; a new one is made in it, and removed")
+	where(fs, &o.program, &o.dir, "a new one is made in it, and removed")
 	fs.StringVar(&o.out, "out", env("OUT"), "file to write the figures to, as JSON")
 	duration := fs.String("duration", or("DURATION", "10"), "of each fio, in seconds or as 1m30s")
 	runs := fs.String("runs", or("RUNS", "3"), "how often each workload runs on each target")
@@ -102,6 +101,12 @@ func parse(fs *flag.FlagSet, args []string, env func(string) string) (o options,
 	}
 	o.targets, err = chooseTargets(*targets)
 	return o, err
+}
+
+// where has the flags of each command that makes a network: of what program, and where; takes says what that directory needs.
+func where(fs *flag.FlagSet, program, dir *string, takes string) {
+	fs.StringVar(program, "program", "bin/mynetwork", "the built mynetwork")
+	fs.StringVar(dir, "dir", "/var/tmp", "directory on the disk to measure; "+takes)
 }
 
 // load reads what a command is told of what to run: the size of a volume, how long each workload runs, and which.

@@ -38,8 +38,7 @@ type profile struct {
 func profileCommand(ctx context.Context, w io.Writer, args []string) (err error) {
 	fs := flag.NewFlagSet("profile", flag.ContinueOnError)
 	o := options{targets: []string{fuse}}
-	fs.StringVar(&o.program, "program", "bin/mynetwork", "the built mynetwork")
-	fs.StringVar(&o.dir, "dir", "/var/tmp", "directory on the disk to measure; a new one is made in it, and removed")
+	where(fs, &o.program, &o.dir, "a new one is made in it, and removed")
 	fs.StringVar(&o.out, "out", "", "also write the summary to this file")
 	size := fs.String("size", "512Mi", "of the volume")
 	duration := fs.String("duration", "6", "of each workload, in seconds")

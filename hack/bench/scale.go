@@ -139,8 +139,7 @@ func (f *scaleFigures) read(file string) error {
 func parseScale(ctx context.Context, args []string) (s *scaling, docs string, err error) {
 	fs := flag.NewFlagSet("scale", flag.ContinueOnError)
 	s = &scaling{ctx: ctx, figures: scaleFigures{Taken: map[string]string{}}}
-	fs.StringVar(&s.program, "program", "bin/mynetwork", "the built mynetwork")
-	fs.StringVar(&s.dir, "dir", "/var/tmp", "directory on the disk to measure; it takes six times the data")
+	where(fs, &s.program, &s.dir, "it takes six times the data")
 	fs.StringVar(&docs, "docs", "", "directory whose SCALE.md, scale.svg and results/scale.json take the figures; empty: they are only printed")
 	fs.DurationVar(&s.rest, "rest", 20*time.Second, "how long agents are watched while they are idle")
 	parts := fs.String("parts", strings.Join(allParts(), ","), "those to measure; none: only writes the documents again")

@@ -33,8 +33,7 @@ const heldEvery = 5 * time.Second
 func sustainedCommand(ctx context.Context, w io.Writer, args []string) (err error) {
 	fs := flag.NewFlagSet("sustained", flag.ContinueOnError)
 	o := options{targets: []string{raw, fuse}}
-	fs.StringVar(&o.program, "program", "bin/mynetwork", "the built mynetwork")
-	fs.StringVar(&o.dir, "dir", "/var/tmp", "directory on the disk to measure; it takes up to seven times the size")
+	where(fs, &o.program, &o.dir, "it takes up to seven times the size")
 	size := fs.String("size", "2Gi", "of the volume and of the plain file")
 	duration := fs.String("seconds", "60", "of each workload on each target")
 	workloads := fs.String("workloads", "w4k_qd32,w4k_sync_qd1", "those to run")
