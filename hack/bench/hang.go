@@ -33,51 +33,52 @@ const (
 func ails() []ail {
 	return []ail{
 		{"none", 0, func(func() time.Duration) disk.Plan { return nil }},
-		{"50 ms in 1 % of its page reads", 0, func(func() time.Duration) disk.Plan { return oftenPlan(rand.Float64, time.Sleep) }},
+		{"50 ms in 1 % of reads", 0, func(func() time.Duration) disk.Plan { return oftenPlan(rand.Float64, time.Sleep) }},
 		{"nothing for 5 s, once", longHang, func(now func() time.Duration) disk.Plan { return oncePlan(now, time.Sleep) }},
 	}
 }
 
-// page tells whether an operation reads what pages lie in.
-func page(op disk.Op) bool { return op.Kind == disk.OpRead && strings.HasSuffix(op.Name, ".dat") }
-
-// oftenPlan hangs in a share of the reads of pages. A read that must not wait fails instead, and whoever then waits for these bytes hangs, once.
+// oftenPlan hangs in a share of the reads of pages that reach the disk.
 func oftenPlan(draw func() float64, sleep func(time.Duration)) disk.Plan {
-	type place struct {
-		name string
-		off  int64
-	}
-	due := map[place]bool{}
-	hang := disk.Fault{Wait: func() { sleep(shortHang) }}
 	return func(op disk.Op) disk.Fault {
-		at := place{op.Name, op.Off}
-		switch {
-		case !page(op):
-		case due[at] && op.Now:
-			return hang
-		case due[at]:
-			delete(due, at)
-			return hang
-		case op.Now && draw() < hangShare:
-			due[at] = true
-			return hang
+		if op.Kind == disk.OpRead && !op.Now && strings.HasSuffix(op.Name, ".dat") && draw() < hangShare {
+			return disk.Fault{Wait: func() { sleep(shortHang) }}
 		}
 		return disk.Fault{}
 	}
 }
 
-// oncePlan answers nothing for a while.
+// oncePlan answers nothing for a while, but for what is in memory.
 func oncePlan(now func() time.Duration, sleep func(time.Duration)) disk.Plan {
 	from := now() + longAfter
-	return func(disk.Op) disk.Fault {
-		if at := now(); at >= from && at < from+longHang {
+	return func(op disk.Op) disk.Fault {
+		if at := now(); !op.Now && at >= from && at < from+longHang {
 			return disk.Fault{Wait: func() { sleep(from + longHang - now()) }}
 		}
 		return disk.Fault{}
 	}
 }
 
-// hangCommand reads from a volume while the first agent's disk hangs now and then. All agents run in this process, so that the faults can be put between
+// forget has the kernel drop what it has read, again and again until the returned function is called, so that reads reach the disk.
+func forget() (stop func()) {
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		t := time.NewTicker(100 * time.Millisecond)
+		defer t.Stop()
+		for {
+			_ = os.WriteFile("/proc/sys/vm/drop_caches", []byte("1"), 0)
+			select {
+			case <-t.C:
+			case <-end:
+				return
+			}
+		}
+	}()
+	return func() { close(end); <-ended }
+}
+
+// hangCommand reads from a volume what is not in the kernel's memory, while the first agent's disk hangs now and then. All agents run in this process, so that the faults can be put between
 // the first one and its disk.
 func hangCommand(ctx context.Context, w io.Writer, args []string) (err error) {
 	if err := agent.CoarseTimers(); err != nil {
@@ -137,7 +138,9 @@ func (b *bencher) ailing(w io.Writer, n *inside, faults *disk.Faults, device str
 				before := n.hedged()
 				b.o.duration = asked + a.long
 				faults.SetPlan(a.plan(func() time.Duration { return time.Since(began) }))
+				stop := forget()
 				r, err := b.fio(work, fuse, device, b.timed()...)
+				stop()
 				faults.SetPlan(nil)
 				if err != nil {
 					return err

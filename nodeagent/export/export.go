@@ -37,8 +37,8 @@ func NewRequestID(conn [16]byte, number uint64) RequestID {
 	return id
 }
 
-// Turn is the right of one of several threads that serve a device to wait for something, while another one goes on. A nil Turn is
-// that of who serves alone, who never waits.
+// Turn is the right of a thread that serves a device to wait for a disk, because somebody looks after it. A nil Turn is that of who is not looked
+// after, who never waits.
 type Turn interface {
 	// Take reports whether the caller may wait now; then it gives the turn back.
 	Take() bool

@@ -148,7 +148,7 @@ func (r reader) ask(typ replica.Type, x block.ExtentID, off uint32, p []byte, ch
 }
 
 // A disk that a device's thread was held up by for hangs is not waited for by one in the next distrust: only a task is, which another replica overtakes. As long as
-// a disk is not known to hang, handing a read to a task would cost more than the disk does. A hang that has not ended yet keeps the turn, so nobody else waits either.
+// a disk is not known to hang, handing a read to a task would cost more than the disk does. As long as a hang has not ended, nobody gets a turn.
 const (
 	hangs    = 20 * time.Millisecond
 	distrust = 10 * time.Second

@@ -53,7 +53,7 @@ func (e *Engine) Read(p []byte, off int64) error {
 	}
 }
 
-// Turn is the right of one of several threads to wait for a disk while another goes on: see export.Turn.
+// Turn is the right of a thread to wait for a disk: see export.Turn.
 type Turn interface {
 	Take() bool
 	Give()

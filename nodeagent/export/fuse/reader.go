@@ -126,11 +126,12 @@ func (r *reader) job(q request, n int) *job {
 // as much as the rest.
 func (r *reader) fsync(q request) {
 	s := r.s
-	if !s.mayWait() {
-		s.later(r.job(q, 0))
+	if s.away.Add(1) < int32(s.opt.Readers) {
+		err := s.back.Flush()
+		s.away.Add(-1)
+		r.reply(q, errnoOf(err), 0)
 		return
 	}
-	err := s.back.Flush()
 	s.away.Add(-1)
-	r.reply(q, errnoOf(err), 0)
+	s.later(r.job(q, 0))
 }

@@ -72,7 +72,7 @@ type Server struct {
 
 	rings *rings // nil: DevFuse
 
-	away  atomic.Int32 // readers that wait in a Flush or for a disk, or are about to decide; all but one may
+	away  atomic.Int32 // readers that are in a Flush, or about to decide; all but one may be
 	waits waits
 	live  atomic.Int32 // readers that run, and jobs that are under way
 	under atomic.Int32 // these jobs

@@ -8,9 +8,9 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/export"
 )
 
-// A reader waits for a disk itself, because the way over a worker costs more than most disks. Not all readers may do so at a time, so one that hangs does not stop the
-// device. It is not waited out either: when it has taken patience, a worker gets the request, which asks other replicas, and another reader the
-// place of the one that hangs, which ends when the disk answers, if ever. Until then no other reader waits for anything.
+// A reader waits for a disk itself, because the way over a worker costs more than most disks. One that hangs is not waited out: when it has taken patience, a
+// worker gets the request, which asks other replicas, and another reader the place of the one that hangs, which ends when the disk answers, if ever. Until then no
+// other reader waits for a disk. So a disk that hangs for ever stops a device for twice patience at most, and takes one thread for each reader.
 
 // patience is for how long a reader may wait for a disk; it can take twice as long until that is seen.
 const patience = 20 * time.Millisecond
@@ -23,19 +23,11 @@ type waits struct {
 	mu       sync.Mutex
 	of       []*reader
 	taken    uint64 // turns so far
+	lost     int    // readers that still wait, and whose place another one has
 	watching bool
 }
 
 var _ export.Turn = (*reader)(nil)
-
-// mayWait tells whether another reader stays free, and counts the caller as one that waits.
-func (s *Server) mayWait() bool {
-	if s.away.Add(1) < int32(s.opt.Readers) {
-		return true
-	}
-	s.away.Add(-1)
-	return false
-}
 
 // turn implements exchange.
 func (r *reader) turn(q request, n int) export.Turn {
@@ -49,12 +41,12 @@ func (r *reader) lost() bool { return r.gone }
 // Take implements export.Turn.
 func (r *reader) Take() bool {
 	s := r.s
-	if r.gone || !s.mayWait() {
-		return false
-	}
 	w := &s.waits
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.lost > 0 || s.away.Load() >= int32(s.opt.Readers) { // the latter: see Resume
+		return false
+	}
 	w.taken++
 	r.took = w.taken
 	w.of = append(w.of, r)
@@ -69,9 +61,12 @@ func (r *reader) Take() bool {
 func (r *reader) Give() {
 	w := &r.s.waits
 	w.mu.Lock()
+	defer w.mu.Unlock()
+	if r.gone {
+		w.lost--
+		return
+	}
 	w.of = slices.DeleteFunc(w.of, func(o *reader) bool { return o == r })
-	w.mu.Unlock()
-	r.s.away.Add(-1)
 }
 
 // watch looks after readers that wait, as long as there are any.
@@ -108,6 +103,7 @@ func (s *Server) rescue(seen uint64) uint64 {
 			return false
 		}
 		r.gone = true
+		w.lost++
 		j := r.job(r.q, r.size) // the reader's memory is there as long as it has the turn
 		j.off, j.n = int64(native.Uint64(r.q.arg[8:])), int64(r.size)
 		s.live.Add(1)

@@ -34,7 +34,7 @@ func (h *hanging) TryRead(p []byte, off int64, turn export.Turn) (bool, error) {
 	return true, nil
 }
 
-// TestDiskHangs: while a disk hangs, one reader waits for it, and its request too is answered by others; reads, writes and flushes go on. When the disk answers,
+// TestDiskHangs: while a disk hangs, no more readers wait for it than there are, and their requests too are answered by others; reads, writes and flushes go on. When the disk answers,
 // nobody hears of it, and there are as many readers as before.
 func TestDiskHangs(t *testing.T) {
 	h := &hanging{Memory: exporttest.Volume(t, 1<<20)}
@@ -65,7 +65,7 @@ func TestDiskHangs(t *testing.T) {
 		h.release.Store(&release)
 		ask()
 		ask()
-		if n := h.hung.Swap(0); n != 1 {
+		if n := h.hung.Swap(0); n < 1 || n > int32(s.opt.Readers) {
 			t.Errorf("turn %d: %d readers have waited for the disk", turn, n)
 		}
 		k.send(opWrite, 1<<20, fileNode, writeBody(0, page))
@@ -81,21 +81,31 @@ func TestDiskHangs(t *testing.T) {
 	ask()
 }
 
-// TestWatchEnds: who looks after waiting readers stays as long as one waits.
+// TestWatchEnds: who looks after waiting readers stays as long as one waits. None waits while requests that are sent again are read.
 func TestWatchEnds(t *testing.T) {
 	s := New(-1, [16]byte{}, exporttest.Volume(t, 1<<20), Options{})
 	r := &reader{s: s}
 	s.waits.watching = true // as if by another, so that none looks but this test
-	if !r.Take() || (&reader{s: s}).Take() {
-		t.Fatal("not one of two readers has the turn")
+	s.away.Store(int32(s.opt.Readers))
+	if r.Take() {
+		t.Error("waits before all resent requests are read")
+	}
+	s.away.Store(0)
+	if !r.Take() || !(&reader{s: s}).Take() {
+		t.Fatal("has no turn")
 	}
 	if s.unwatch() {
 		t.Error("nobody looks after a reader that waits")
 	}
-	if seen := s.rescue(0); seen != 1 || r.gone {
+	if seen := s.rescue(0); seen != 2 || r.gone {
 		t.Errorf("after one look: %d turns, gone %t", seen, r.gone)
 	}
-	if r.Give(); !s.unwatch() || s.waits.watching {
+	r.Give()
+	if s.unwatch() {
+		t.Error("nobody looks after the other one")
+	}
+	s.waits.of[0].Give()
+	if !s.unwatch() || s.waits.watching {
 		t.Error("nobody waits, and is looked after")
 	}
 }

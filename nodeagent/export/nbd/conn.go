@@ -208,7 +208,7 @@ func (x *conn) read(q request) error {
 	was := len(x.out)
 	x.out = appendReadHead(x.out, q, x.structured)
 	at := len(x.out)
-	ok, err := x.s.back.TryRead(x.out[at:at+n], int64(q.off), nil) // who reads a connection serves it alone
+	ok, err := x.s.back.TryRead(x.out[at:at+n], int64(q.off), nil) // who reads a connection serves it alone, and must not wait
 	if ok && err == nil {
 		x.out = x.out[:at+n]
 		return nil

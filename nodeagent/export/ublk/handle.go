@@ -61,7 +61,7 @@ func (s *server) dispatch(t *tag, d *ioDesc) {
 }
 
 func (s *server) read(t *tag, off, n int64) {
-	ok, err := s.back.TryRead(t.buf[:n], off, nil) // this thread alone serves the device
+	ok, err := s.back.TryRead(t.buf[:n], off, nil) // this thread alone serves the device, and must not wait
 	if !ok {
 		s.later(t, job{op: opRead, off: off, n: n})
 		return
