@@ -128,7 +128,7 @@ type StoreConfig struct {
 	Capacity int64 // bytes it may use; 0 is the whole file system
 	Log      int64 // bytes of its write-ahead log, when it is made; 0 is 256 MiB
 	// Wrap makes what the store sees of its directory, for who measures or tests what a bad disk does. Nil: the directory itself.
-	Wrap func(disk.FS) disk.FS
+	Wrap func(disk.FS) disk.FS `json:"-"`
 }
 
 // Member is a node of the network.
