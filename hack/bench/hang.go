@@ -48,15 +48,24 @@ func oftenPlan(draw func() float64, sleep func(time.Duration)) disk.Plan {
 	}
 }
 
-// oncePlan answers nothing for a while, but for what is in memory.
+// oncePlan ends no read, write or sync for a while, but for reads of what is in memory, as the names and sizes of files are.
 func oncePlan(now func() time.Duration, sleep func(time.Duration)) disk.Plan {
 	from := now() + longAfter
 	return func(op disk.Op) disk.Fault {
-		if at := now(); !op.Now && at >= from && at < from+longHang {
+		if at := now(); moves(op) && at >= from && at < from+longHang {
 			return disk.Fault{Wait: func() { sleep(from + longHang - now()) }}
 		}
 		return disk.Fault{}
 	}
+}
+
+// moves tells whether an operation needs the disk itself.
+func moves(op disk.Op) bool {
+	switch op.Kind {
+	case disk.OpRead, disk.OpWrite, disk.OpSync, disk.OpSyncDir:
+		return !op.Now
+	}
+	return false
 }
 
 // forget has the kernel drop what it has read, again and again until the returned function is called, so that reads reach the disk.

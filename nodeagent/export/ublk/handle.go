@@ -1,6 +1,7 @@
 package ublk
 
 import (
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -131,11 +132,14 @@ func (s *server) later(t *tag, j job) {
 		j.buf = t.buf[:j.n]
 	}
 	*t.job = j
-	s.live.Add(1)
+	alone := s.live.Add(1) == 2
 	select {
 	case s.work <- t.job:
 	default:
 		go s.worker(t.job)
+	}
+	if alone { // as in fuse: this thread's place in Go's scheduler is free at once
+		runtime.Gosched()
 	}
 }
 
