@@ -315,9 +315,10 @@ func checkPages(rows []block.Row, pages []byte) error {
 var errElsewhere = fmt.Errorf("no store at hand: %w", replica.ErrNotHeld)
 
 // worse keeps the error that says more of why a page is not found: a store that does not answer may have it; a mismatch
-// tells of damage; one that holds it no more, that it may have moved; one whose disk fails tells of itself only.
+// tells of damage; one that holds it no more, that it may have moved; one whose disk fails tells of itself only. No error says nothing:
+// what was found wrong stays found.
 func worse(a, b error) error {
-	if weight(b) > weight(a) {
+	if b != nil && (a == nil || weight(b) > weight(a)) {
 		return b
 	}
 	return a
