@@ -96,7 +96,7 @@ func TestAllRefuse(t *testing.T) {
 	got := make([]byte, len(want))
 	refuse.set(true, 0)
 	if _, _, err := (reader{e: e}).ask(replica.TypeReadData, x, 0, got, func() error { return nil }); err == nil {
-		t.Error("a query ends well without an answer")
+		t.Fatal("a query ends well without an answer")
 	}
 	failed := 0
 	for n := 0; ; n++ { // the map is read on the way, and what leads to it
