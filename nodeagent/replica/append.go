@@ -17,12 +17,12 @@ func (s *Server) append(typ Type, h *Head, rest []byte, to Replier, own bool) er
 		return err
 	}
 	if !own {
-		if err := check(r, payload, to); err != nil {
+		if err := check(&r, payload, to); err != nil {
 			return err
 		}
 	}
 	if r.Type == journal.TypeOpen {
-		if err := s.checkOpen(h, r); err != nil {
+		if err := s.checkOpen(h, &r); err != nil {
 			return err
 		}
 	}
@@ -34,7 +34,7 @@ func (s *Server) append(typ Type, h *Head, rest []byte, to Replier, own bool) er
 		return nil
 	}
 	lent, _ := to.(store.Keeper)
-	err = s.stage(use, h, r, rec, payload, to, lent)
+	err = s.stage(use, h, &r, rec, payload, to, lent)
 	switch {
 	case !errors.Is(err, store.ErrBusy):
 		return err
@@ -62,24 +62,24 @@ func useOf(typ Type, own bool) (use store.Use) {
 }
 
 // splitAppend takes the rest of an append request apart.
-func splitAppend(h *Head, rest []byte) (r *journal.Record, rec, payload []byte, err error) {
+func splitAppend(h *Head, rest []byte) (r journal.Record, rec, payload []byte, err error) {
 	if len(rest) < 4 {
-		return nil, nil, nil, fmt.Errorf("append of %d bytes: %w", len(rest), ErrBad)
+		return r, nil, nil, fmt.Errorf("append of %d bytes: %w", len(rest), ErrBad)
 	}
 	n := binary.LittleEndian.Uint32(rest)
 	rest = rest[4:]
 	if uint64(n) > uint64(len(rest)) {
-		return nil, nil, nil, fmt.Errorf("append: record of %d bytes in %d: %w", n, len(rest), ErrBad)
+		return r, nil, nil, fmt.Errorf("append: record of %d bytes in %d: %w", n, len(rest), ErrBad)
 	}
 	rec, payload = rest[:n], rest[n:]
-	got, size, err := journal.Parse(rec)
+	r, size, err := journal.Parse(rec)
 	if err != nil {
-		return nil, nil, nil, err
+		return r, nil, nil, err
 	}
-	if size != len(rec) || got.Epoch != h.Epoch {
-		return nil, nil, nil, fmt.Errorf("append of seq %d: %d of %d bytes, record of epoch %s sent under %s: %w", got.Seq, size, len(rec), got.Epoch, h.Epoch, ErrBad)
+	if size != len(rec) || r.Epoch != h.Epoch {
+		return r, nil, nil, fmt.Errorf("append of seq %d: %d of %d bytes, record of epoch %s sent under %s: %w", r.Seq, size, len(rec), r.Epoch, h.Epoch, ErrBad)
 	}
-	return &got, rec, payload, nil
+	return r, rec, payload, nil
 }
 
 // stage admits one append and hands it to the store. The caller holds s.mu.
@@ -123,7 +123,7 @@ func (s *Server) unblock() {
 		b := &s.blocked[0]
 		r, rec, payload, err := splitAppend(&b.head, b.body)
 		if err == nil {
-			err = s.stage(b.use, &b.head, r, rec, payload, b.to, nil)
+			err = s.stage(b.use, &b.head, &r, rec, payload, b.to, nil)
 		}
 		if errors.Is(err, store.ErrBusy) {
 			return

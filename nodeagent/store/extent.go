@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"slices"
 	"sync"
 	"syscall"
@@ -44,6 +45,22 @@ type extent struct {
 
 	allocated bool   // its files' space was reserved by this process; guarded by mu
 	turn      uint64 // how often something was written to its data, whether a record names it or not; guarded by mu
+	sum       logSum // guarded by mu
+}
+
+// logSum is the checksum of a log as this process appended it, all from its first byte on: of bytes of which each record followed the chain when it came.
+type logSum struct {
+	n   uint32 // bytes
+	crc uint32
+}
+
+// add extends the sum by a record that was appended at off. What has another end than the sum, after a cut or a restart, is not summed any more.
+func (c *logSum) add(off uint32, rec []byte) {
+	if off != c.n {
+		return
+	}
+	c.n += uint32(len(rec))
+	c.crc = crc32.Update(c.crc, castagnoli, rec)
 }
 
 const (
@@ -239,6 +256,9 @@ func (s *Store) append(id block.ExtentID, rec []byte, b *body) (LSN, error) {
 	if err != nil && b.lent != nil {
 		s.unkeep(x, int64(r.DataOff))
 	}
+	if err == nil {
+		x.sum.add(r.LogOff, rec)
+	}
 	return lsn, err
 }
 
@@ -330,6 +350,7 @@ func (s *Store) create(id block.ExtentID, r *journal.Record, rec []byte, mark in
 	if err == nil {
 		lsn, err = s.stage(x, r, rec, &body{}, nil)
 	}
+	x.sum.add(r.LogOff, rec)
 	if err != nil {
 		s.mu.Lock()
 		s.forget(x)

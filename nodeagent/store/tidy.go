@@ -131,7 +131,7 @@ func (s *Store) finalise(x *extent) (int64, error) {
 		err = h.Truncate(int64(p.size))
 		var rotten bool
 		if err == nil && p.suffix == sufLog {
-			ft.logCRC, rotten, err = vouch(h, &ft.chain)
+			ft.logCRC, rotten, err = vouch(h, &ft.chain, x.sum)
 		}
 		s.files.wrote(p.f)
 		if rotten { // a footer would vouch for what is wrong: the extent is made anew from a good copy
@@ -156,15 +156,20 @@ func (s *Store) finalise(x *extent) (int64, error) {
 	return n, nil
 }
 
-// vouch gives the checksum of a log that leads to end; rotten tells that it does not.
-func vouch(h io.ReaderAt, end *journal.Chain) (sum uint32, rotten bool, err error) {
+// vouch gives the checksum of a log that leads to end; rotten tells that it does not. A log that is still what known is of leads there, as its
+// records did when they came: they need not be hashed again.
+func vouch(h io.ReaderAt, end *journal.Chain, known logSum) (sum uint32, rotten bool, err error) {
+	sum, err = checksum(h, end.LogLen)
+	switch {
+	case errors.Is(err, ErrCorrupt):
+		return 0, true, nil
+	case err != nil || known == (logSum{end.LogLen, sum}):
+		return sum, false, err
+	}
 	var c journal.Chain
 	err = walkLog(h, end.LogLen, &c, func(*journal.Record, block.Hash) error { return nil })
 	if errors.Is(err, ErrCorrupt) || (err == nil && c != *end) {
 		return 0, true, nil
-	}
-	if err == nil {
-		sum, err = checksum(h, end.LogLen)
 	}
 	return sum, false, err
 }
@@ -172,7 +177,7 @@ func vouch(h io.ReaderAt, end *journal.Chain) (sum uint32, rotten bool, err erro
 func checksum(h interface {
 	ReadAt([]byte, int64) (int, error)
 }, size uint32) (sum uint32, err error) {
-	buf := make([]byte, min(1<<20, size))
+	buf := make([]byte, min(64<<10, size))
 	for at := uint32(0); at < size; {
 		p := buf[:min(uint32(len(buf)), size-at)]
 		if err := readFull(h, p, int64(at)); err != nil {

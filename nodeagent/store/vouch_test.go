@@ -1,6 +1,8 @@
 package store
 
 import (
+	"bytes"
+	"hash/crc32"
 	"math/rand/v2"
 	"testing"
 
@@ -112,4 +114,60 @@ func TestTwoPlacesOfALog(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	requireHeld(t, s, w)
+}
+
+// TestVouchKnown: a log that is what was appended is vouched for by its sum alone; one that is not is walked, and then its chain decides.
+func TestVouchKnown(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 1))
+	w := newScribe(testID(1, 1))
+	w.open(1 << 20)
+	w.pages(2, rng)
+	w.pages(1, rng)
+	w.close()
+	end := w.chain
+	var sum logSum
+	for i, at := uint32(0), 0; i < uint32(len(w.ends)); i++ {
+		sum.add(uint32(at), w.log[at:w.ends[i].LogLen])
+		at = int(w.ends[i].LogLen)
+	}
+	if sum != (logSum{uint32(len(w.log)), crc32.Checksum(w.log, castagnoli)}) {
+		t.Fatalf("%+v of %d bytes", sum, len(w.log))
+	}
+	cut := sum
+	cut.add(w.ends[0].LogLen, w.log[:10]) // not at its end
+	if cut != sum {
+		t.Errorf("a record elsewhere was added: %+v", cut)
+	}
+	rotten := bytes.Clone(w.log)
+	rotten[w.ends[1].LogLen+70] ^= 8
+	for _, c := range []struct {
+		name  string
+		log   []byte
+		known logSum
+		want  bool
+	}{
+		{"as it was appended", w.log, sum, false},
+		{"nothing is known", w.log, logSum{}, false},
+		{"another log is known", w.log, logSum{sum.n, sum.crc + 1}, false},
+		{"rotten", rotten, sum, true},
+		{"rotten, nothing is known", rotten, logSum{}, true},
+		{"too short", w.log[:len(w.log)-1], sum, true},
+		{"not walked if what is there is what came", rotten, logSum{sum.n, crc32.Checksum(rotten, castagnoli)}, false},
+	} {
+		got, bad, err := vouch(bytes.NewReader(c.log), &end, c.known)
+		if bad != c.want || err != nil || !bad && got != crc32.Checksum(c.log, castagnoli) {
+			t.Errorf("%s: sum %x, rotten %v, %v", c.name, got, bad, err)
+		}
+	}
+}
+
+// TestSumOfAppends: what appends have summed is what the footer gets.
+func TestSumOfAppends(t *testing.T) {
+	_, s, w := filled(t, true)
+	if _, err := s.Tidy(1 << 30); err != nil {
+		t.Fatal(err)
+	}
+	if x := s.extents[w.id]; !x.footer || x.sum != (logSum{uint32(len(w.log)), x.logCRC}) {
+		t.Fatalf("footer %v with %x, %d bytes; sum %+v", x.footer, x.logCRC, len(w.log), x.sum)
+	}
 }
