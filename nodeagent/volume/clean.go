@@ -48,6 +48,18 @@ func (e *Engine) clean(c *cleaner) (freed int64, err error) {
 		return 0, err
 	}
 	defer e.release()
+	e.mu.Lock()
+	if c.wanted = e.wanting(); c.wanted {
+		c.target = eagerTarget
+	}
+	e.mu.Unlock()
+	defer func() {
+		if c.wanted && freed == 0 {
+			e.mu.Lock()
+			e.tidy.hopeless = e.full
+			e.mu.Unlock()
+		}
+	}()
 	if !c.beside || !e.followsOn() {
 		if err := e.checkpointNow(nil); err != nil {
 			return 0, err
@@ -61,12 +73,16 @@ func (e *Engine) clean(c *cleaner) (freed int64, err error) {
 	}
 	err = c.copyAll()
 	e.mu.Lock()
-	e.tidy.ended(e.Env.Now(), err == nil, c.cut || c.more)
+	e.tidy.ended(e.Env.Now(), err == nil, c.cut || c.more || c.wanted)
 	e.mu.Unlock()
 	if err != nil {
 		return 0, err
 	}
-	return c.freed, e.freeCondemned()
+	err = e.freeCondemned()
+	if c.wanted {
+		e.heal.Notify() // which looks whether there is room now
+	}
+	return c.freed, err
 }
 
 // cleaner is one pass.
@@ -82,6 +98,7 @@ type cleaner struct {
 	target  int64           // percent: fuller extents are left alone
 	beside  bool            // the pass goes on beside writes, and nobody waits for it
 	cut     bool            // it ends early
+	wanted  bool            // writes wait for the room that it makes
 	on      []block.StoreID // only extents with a copy there; nil: all
 
 	rules    throttle.Rules
@@ -173,6 +190,9 @@ func (c *cleaner) take(extents []blockmap.ExtentEntry, live []int64) {
 	slices.SortStableFunc(c.order, func(a, b uint32) int { return cmp.Compare(live[a], live[b]) })
 	c.more = len(c.order) > cleanBatch
 	c.order = c.order[:min(len(c.order), cleanBatch)]
+	if c.wanted {
+		c.fits(live)
+	}
 	for _, o := range c.order {
 		c.victims[o] = true
 		c.freed += int64(extents[o].DataBytes)

@@ -151,7 +151,7 @@ func (e *Engine) tendAt() time.Duration {
 	t := &e.tidy
 	clean := never
 	switch {
-	case t.more || t.garbage > cleanWorth:
+	case t.more || e.wanting() || t.garbage > cleanWorth:
 		clean = 0
 	case t.garbage > 0:
 		clean = t.began + 12*cleanPause + 1

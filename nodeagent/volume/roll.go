@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -38,9 +39,10 @@ type opening struct {
 //
 // The caller has paused the journal. It tries until it succeeds or the engine ends.
 func (e *Engine) openNext() error {
-	urgent := false
+	e.mu.RLock()
+	urgent := e.full // nobody writes then, and to ask for users' room would take time, in which cleaning and flushes wait
+	e.mu.RUnlock()
 	full := map[block.StoreID]bool{} // beyond the cleaners' mark
-	var refused []block.StoreID      // beyond the users'
 	e.jmu.Lock()
 	if e.log.extent != (block.ExtentID{}) {
 		e.syncSenders()
@@ -53,8 +55,7 @@ func (e *Engine) openNext() error {
 		}
 		o := e.propose(urgent)
 		if o == nil {
-			e.forgive(refused)
-			refused = nil
+			e.forgive()
 			e.Env.Sleep(retryPause)
 			continue
 		}
@@ -63,18 +64,15 @@ func (e *Engine) openNext() error {
 			return nil
 		}
 		e.giveUp(o)
-		switch urgent = o.noSpace(); {
-		case urgent && o.urgent:
+		if urgent = o.noSpace(); urgent && o.urgent {
 			e.tellFull(o, full)
-		case urgent:
-			refused = o.fullStores()
 		}
 		e.Env.Sleep(retryPause)
 	}
 }
 
 // urgentExtent is the capacity of an extent that is opened beyond the users' mark, bytes: the room up to the next mark is
-// small on a small disk.
+// small on a small disk. It also is that of one by which is learned whether there is room again.
 const urgentExtent = 8 << 20
 
 // A store reserves a whole extent when it is opened, so an engine that writes little is not to open large ones: its first is a sixteenth
@@ -110,8 +108,11 @@ func (e *Engine) propose(urgent bool) *opening {
 	}
 	e.jmu.Lock()
 	defer e.jmu.Unlock()
+	e.mu.RLock()
+	full := e.full
+	e.mu.RUnlock()
 	capacity := e.nextCapacity()
-	if urgent {
+	if urgent || full {
 		capacity = min(capacity, urgentExtent)
 	}
 	o := e.newOpening(id, members, capacity)
@@ -124,6 +125,9 @@ func (e *Engine) giveUp(o *opening) {
 	full := o.noSpace() || o.urgent
 	e.mu.Lock()
 	e.full = full
+	if o.urgent && o.noSpace() {
+		e.tidy.hopeless = true
+	}
 	e.mu.Unlock()
 	e.Env.Go("free", o.abandon)
 }
@@ -352,6 +356,7 @@ func (o *opening) abandon() {
 	for s, err := range o.acks {
 		if err != nil && !o.outdated { // a store that knows more than this node has not failed
 			o.e.suspectLocked(s, err)
+			o.e.suspects[s].full = errors.Is(err, replica.ErrFull) && !o.urgent
 		}
 	}
 	o.e.mu.Unlock()
@@ -387,7 +392,7 @@ func (e *Engine) switchTo(o *opening) {
 	if o.closed != nil {
 		e.closeEntry(old, &oldChain)
 	}
-	e.full = o.urgent
+	e.full, e.tidy.hopeless = o.urgent, false
 	if leaves { // for want of others: a node that was not counted on any more is again
 		e.stock.report.Synced = 0
 		e.stock.fallbacks++

@@ -45,12 +45,12 @@ func (o *opening) fullStores() (out []block.StoreID) {
 }
 
 // forgive lets stores be chosen again that were suspected because they had no room up to the users' mark: there are too few others.
-func (e *Engine) forgive(stores []block.StoreID) {
+func (e *Engine) forgive() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, s := range stores {
-		if p := e.suspects[s]; p != nil {
-			p.failed = e.Env.Now() - suspicion - 1
+	for _, p := range e.suspects {
+		if p.full {
+			p.failed, p.full = e.Env.Now()-suspicion-1, false
 		}
 	}
 }

@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"slices"
+	"syscall"
 	"testing"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -148,4 +149,73 @@ func TestNoRoom(t *testing.T) {
 	must(t, e.Flush())
 	must(t, e.Close(true))
 	two()
+}
+
+// crowd opens extents of another volume on every store until users find no room for another one, and cleaners do.
+func (w *world) crowd() {
+	w.t.Helper()
+	for _, s := range w.ids {
+		st, n := w.node[s].st, uint32(0)
+		for capacity := uint32(256 << 20); capacity >= 4096; {
+			n++
+			id := block.ExtentID{Volume: block.VolumeID{99}, Epoch: 1, N: n}
+			o := journal.Open{Extent: id, Replicas: 1, Quorum: 1, Capacity: capacity, Members: []block.StoreID{s}}
+			r := journal.Record{Type: journal.TypeOpen, Body: o.Encode(), Seq: 1, Epoch: block.Epoch{Number: 1, Token: 7}}
+			rec, _ := r.Append(nil)
+			if _, err := st.Append(id, rec, nil); errors.Is(err, store.ErrFull) {
+				capacity /= 2
+			} else {
+				must(w.t, err)
+			}
+		}
+		_, err := st.Commit()
+		must(w.t, err)
+	}
+}
+
+// Where users find no room, writes wait while cleaning makes some, and are refused when there is none to be made: the control, in which
+// everything lives.
+func TestWritesWaitForCleaning(t *testing.T) {
+	for _, garbage := range []bool{true, false} {
+		w := newWorld(t, 3)
+		s := w.create(1)
+		s.Extent = 2 << 20
+		e := w.open(s, Options{})
+		m := newModel(7, 24<<20)
+		write := func(page int, seed uint64) error {
+			off := page * block.PageSize
+			p := fill(make([]byte, block.PageSize), seed)
+			err := e.Write(ring.ID{}, p, int64(off))
+			if err == nil {
+				copy(m.data[off:], p)
+			}
+			return err
+		}
+		pages := len(m.data) / block.PageSize
+		for i := range pages {
+			must(t, write(i, uint64(i)))
+		}
+		for i := 0; garbage && i < pages; i += 2 { // of each extent a half
+			must(t, write(i, uint64(pages+i)))
+		}
+		must(t, e.Flush())
+		rolls := e.Status().Stats.Rolls
+		w.crowd()
+		var err error
+		for i := 0; err == nil && i < pages && (!garbage || i < 1400); i++ { // more than two extents
+			if err = write(i, uint64(2*pages+i)); err == nil && i%600 == 599 {
+				must(t, e.Flush()) // also without room
+			}
+		}
+		st := e.Status().Stats
+		switch {
+		case garbage && (err != nil || st.Freed == 0 || st.Rolls == rolls):
+			t.Errorf("with garbage: %v, %d extents freed, %d opened", err, st.Freed, st.Rolls-rolls)
+		case !garbage && !errors.Is(err, syscall.ENOSPC):
+			t.Errorf("without garbage: %v", err)
+		}
+		m.checkAll(t, e)
+		must(t, e.Flush())
+		must(t, e.Close(false))
+	}
 }

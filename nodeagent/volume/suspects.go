@@ -21,6 +21,7 @@ const suspicion = 5 * slowReplica
 type suspect struct {
 	failed time.Duration // last time
 	lost   bool          // it could not be reached, or lacks what was sent when it could not; else it refused, or was slow
+	full   bool          // it has no room up to the users' mark, and nothing else is known against it
 	asked  bool          // a question is under way that may end the suspicion
 
 	answered time.Duration // when an answer has ended a suspicion
@@ -44,7 +45,7 @@ func (e *Engine) suspectLocked(s block.StoreID, err error) {
 		p = &suspect{}
 		e.suspects[s] = p
 	}
-	p.failed, p.lost = e.Env.Now(), wasAway(err)
+	p.failed, p.lost, p.full = e.Env.Now(), wasAway(err), false
 }
 
 // wasAway tells whether a failure says only that a store was away.

@@ -21,6 +21,7 @@ const (
 	busyFor       = time.Second      // so long after a write the volume counts as being written to
 	leftPause     = 20 * time.Second // so long after a pass that has left something for quieter times the next one looks whether these are here
 	followTime    = 2 * healPause    // a pass begins so soon after the one before, if there is more to do
+	wantCopies    = 16 << 20         // bytes that a pass copies at most, but for its first extent, while writes wait for room
 	trickle       = 1 << 20          // bytes of garbage a second, below which a volume is kept as tidy as one that is not written to
 	garbageMemory = 5 * time.Second  // over which the rate of garbage is a mean
 )
@@ -34,9 +35,12 @@ type tidy struct {
 	more    bool          // there is work for another pass, whatever has become garbage since
 	left    bool          // there is work for one when the volume is written to less
 	saved   bool          // all that was copied is in the block table of the latest checkpoint
-	beside  throttle.State
-	copied  uint64 // last record of the last block that was copied, until a quorum has it; 0: it has
-	probe   probe
+
+	hopeless bool // cleaning can not make the room that the engine lacks: a pass has freed nothing, or even cleaners have no room
+
+	beside throttle.State
+	copied uint64 // last record of the last block that was copied, until a quorum has it; 0: it has
+	probe  probe
 }
 
 // probe is the one write whose way from the ring to a quorum is timed.
@@ -88,8 +92,11 @@ func (e *Engine) cleanDue(now time.Duration) bool {
 	if now < t.next {
 		return false
 	}
-	return t.more || (t.left && now-t.began > leftPause) || t.garbage > cleanWorth || (t.garbage > 0 && now-t.began > 12*cleanPause)
+	return t.more || e.wanting() || (t.left && now-t.began > leftPause) || t.garbage > cleanWorth || (t.garbage > 0 && now-t.began > 12*cleanPause)
 }
+
+// wanting tells that writes wait for the room that cleaning may make. The caller holds mu.
+func (e *Engine) wanting() bool { return e.full && !e.tidy.hopeless }
 
 // Tidy is Clean beside writes, as the engine does it by itself: the pass holds back for them, and ends early for who waits for its end.
 func (e *Engine) Tidy() error {
@@ -122,7 +129,7 @@ func (t *tidy) ended(now time.Duration, ok, more bool) {
 func (e *Engine) followsOn() bool {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return e.tidy.saved && e.Env.Now()-e.lastCheck < followTime
+	return e.tidy.saved && !e.wanting() && e.Env.Now()-e.lastCheck < followTime
 }
 
 // pressureOf tells how much more closed extents hold than what lives in them: 1 is what is kept while there are writes.
@@ -134,6 +141,18 @@ func pressureOf(extents []blockmap.ExtentEntry, live []int64) float64 {
 		}
 	}
 	return float64(held-lives) / float64(lives*garbageShare/2+garbageSlack)
+}
+
+// fits takes away those of a pass for want of room whose copies would need much of what is left of it: a pass that finds no room for its copies
+// frees nothing. The emptiest one stays.
+func (c *cleaner) fits(live []int64) {
+	var copies int64
+	for i, o := range c.order {
+		if copies += live[o] * block.PageSize; i > 0 && copies > wantCopies {
+			c.order, c.more = c.order[:i], true
+			return
+		}
+	}
 }
 
 // written tells whether the volume is being written to, and garbage comes at more than a trickle. The caller holds mu.
@@ -155,7 +174,7 @@ func leastRate(garbage, pressure float64, copies, frees int64) float64 {
 func (c *cleaner) targetNow() int64 {
 	c.e.mu.RLock()
 	defer c.e.mu.RUnlock()
-	if c.beside && c.pressure < 1 && c.e.written() {
+	if c.beside && !c.wanted && c.pressure < 1 && c.e.written() {
 		return busyTarget
 	}
 	return c.target
@@ -175,11 +194,12 @@ func (c *cleaner) leave(rest []uint32) {
 	}
 }
 
-// awaited tells whether somebody waits for the end of a pass for which nobody waits itself.
+// awaited tells whether a pass is to end with the extent that it is at: somebody waits for its end and nobody for what it does, or there is no room any more, of which its
+// copies take, and what it has emptied gives.
 func (c *cleaner) awaited() bool {
 	c.e.mu.RLock()
 	defer c.e.mu.RUnlock()
-	return c.beside && c.e.queued > 0
+	return c.beside && c.e.queued > 0 || c.e.full && !c.wanted
 }
 
 // makeWay is called before each block that is copied. It returns when that may begin; false: the pass is to end.

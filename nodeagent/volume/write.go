@@ -128,7 +128,10 @@ func (e *Engine) tryReserve(id ring.ID, op ring.Op, page, pages uint64) (w uint6
 		return 0, nil, nil
 	}
 	if e.full && op == ring.OpWrite {
-		return 0, nil, enospc(fmt.Errorf("volume %s: the network has no space for another extent", e.spec.ID))
+		if !e.tidy.hopeless {
+			return 0, nil, ring.ErrFull // cleaning makes room, or finds that there is none to be made
+		}
+		return 0, nil, enospc(fmt.Errorf("volume %s: the network has no space for another extent, and cleaning finds none in this volume", e.spec.ID))
 	}
 	if e.dirty > 2*checkpointBytes && op == ring.OpWrite {
 		return 0, nil, ring.ErrFull // the checkpoint under way bounds what a restart replays and what overlays hold
