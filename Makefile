@@ -10,7 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 LDFLAGS = -s -w -X main.version=$(VERSION)
 
-.PHONY: test-vm scale release sanity helm demo-k8s e2e e2e-thrash help build test envtest race lint verify generate demo bench bench-compare bench-db bench-hang bench-heal bench-profile bench-scale bench-stages bench-sustained sim fuzz golden mixed thrash clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
+.PHONY: test-vm scale release sanity helm demo-k8s e2e e2e-thrash help build test envtest race lint verify generate demo bench bench-compare bench-db bench-hang bench-heal bench-profile bench-scale bench-space bench-stages bench-sustained sim fuzz golden mixed thrash clean cluster cluster-up cluster-down cluster-test e2e-external kubectl image
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,10 @@ bench-hang: ## reads beside a disk that hangs in 1 % of its reads, or for 5 s; a
 bench-sustained: build ## synced and deep 4 KiB writes for SECONDS=60 each, on a volume and on a plain file: how even, by second; 5 minutes, as root
 	$(GO) build -trimpath -o bin/ ./hack/bench
 	bin/bench sustained -seconds $(or $(SECONDS),60) $(ARGS)
+
+bench-space: build ## what comes back of a file that is removed and trimmed, and of a volume; what writes cost where 80 % of the disk is alive: SIZE=2Gi, of disk up to twelve times that; 8 minutes, as root
+	$(GO) build -trimpath -o bin/ ./hack/bench
+	bin/bench space -size $(or $(SIZE),2Gi) $(ARGS)
 
 bench-db: build ## PostgreSQL, SQLite and fio's mixes on ext4, on a volume and on a plain file; 6 minutes, as root
 	$(GO) build -trimpath -o bin/ ./hack/bench

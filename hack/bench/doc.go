@@ -33,6 +33,8 @@
 //   - bench sustained: synced and deep writes for a minute or ten, with the operations of each second, memory, and the space held.
 //   - bench hang: reads beside a disk that answers late now and then, or not at all for a while. All three agents run in this process, so that faults can
 //     be put between the first one and its disk (disk.Faults); there is no such switch in the product.
+//   - bench space: how much of what stores hold comes back, and when, after a file was removed and trimmed and after a volume was deleted; and what
+//     overwrites cost where most of what volumes may fill is alive, on a file system of its own for the stores.
 //   - bench db: PostgreSQL, SQLite and database-like loads of fio on ext4, on a volume and on a plain file, alternating.
 //   - bench scale: how things grow with the number of agents, of attached volumes, and with the size of a volume; it writes its tables
 //     and a plot into SCALE.md, and the figures into results/scale.json.

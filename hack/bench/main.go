@@ -32,7 +32,8 @@ type command func(ctx context.Context, w io.Writer, args []string) error
 
 // commands are the subcommands that measure; compare and markdown read what was measured.
 func commands() map[string]command {
-	return map[string]command{"heal": healCommand, "profile": profileCommand, "stages": stagesCommand, "sustained": sustainedCommand, "db": databaseCommand, "scale": scaleCommand, "hang": hangCommand}
+	return map[string]command{"heal": healCommand, "profile": profileCommand, "stages": stagesCommand, "space": spaceCommand, "sustained": sustainedCommand,
+		"db": databaseCommand, "scale": scaleCommand, "hang": hangCommand}
 }
 
 func main() {
