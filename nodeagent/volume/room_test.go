@@ -176,6 +176,9 @@ func (w *world) crowd() {
 // Where users find no room, writes wait while cleaning makes some, and are refused only when there is none to be made: then another pass gains nothing either.
 // The control: everything lives.
 func TestWritesWaitForCleaning(t *testing.T) {
+	if testing.Short() {
+		t.Skip("some 20,000 writes, one after the other: long with the race detector; \"make test\" has it")
+	}
 	for _, garbage := range []bool{true, false} {
 		w := newWorld(t, 3)
 		s := w.create(1)
