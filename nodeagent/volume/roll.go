@@ -124,10 +124,8 @@ func (e *Engine) propose(urgent bool) *opening {
 func (e *Engine) giveUp(o *opening) {
 	full := o.noSpace() || o.urgent
 	e.mu.Lock()
+	e.tidy.hopeless = full && (e.tidy.hopeless && e.full || o.urgent && o.noSpace()) // of an earlier want of room it says nothing about this one
 	e.full = full
-	if o.urgent && o.noSpace() {
-		e.tidy.hopeless = true
-	}
 	e.mu.Unlock()
 	e.Env.Go("free", o.abandon)
 }

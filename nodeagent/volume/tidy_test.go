@@ -105,6 +105,24 @@ func TestPassEndsEarly(t *testing.T) {
 	}
 }
 
+// TestPassWithoutRoom: a pass that began while there was room ends with its extent when there is none; one that is made for room takes what fits, and its first
+// extent in any case.
+func TestPassWithoutRoom(t *testing.T) {
+	for _, c := range []struct{ full, wanted, ends bool }{{false, false, false}, {true, false, true}, {true, true, false}} {
+		if got := (&cleaner{e: &Engine{full: c.full}, wanted: c.wanted}).awaited(); got != c.ends {
+			t.Errorf("%+v: ends %v", c, got)
+		}
+	}
+	const most = wantCopies / block.PageSize
+	live := []int64{most / 2, most / 2, 1, 2 * most}
+	for first, want := range map[uint32]int{0: 2, 3: 1} {
+		c := &cleaner{order: []uint32{first, 1, 2}}
+		if c.fits(live); len(c.order) != want || !c.more {
+			t.Errorf("from extent %d: %v, more: %v", first, c.order, c.more)
+		}
+	}
+}
+
 // TestTimedWrites: one write at a time is timed, from the ring until a quorum has it.
 func TestTimedWrites(t *testing.T) {
 	w := newWorld(t, 3)

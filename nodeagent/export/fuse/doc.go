@@ -41,9 +41,9 @@
 //
 //  1. ENOSYS is never the answer to READ, WRITE, FSYNC or FALLOCATE: the kernel would take it to mean "never again", and
 //     an FSYNC that is never sent again is a lost flush.
-//  2. One reader thread always calls only what does not block: Size, TryRead, TryWrite, Accepted, Answered, Resent. The
-//     others may also wait in a Flush, which saves a synced write at depth 1 the way over a worker. Each may wait for this machine's disk in
-//     a TryRead; when that takes 20 ms, a worker gets the request and a new reader the thread's place (waits.go).
+//  2. Reader threads call what does not block: Size, TryWrite, Accepted, Answered, Resent, and TryRead, in which each may wait for this machine's
+//     disk; when that takes 20 ms, a worker gets the request and a new reader the thread's place (waits.go). All but one
+//     may also wait in a Flush, which saves a synced write at depth 1 the way over a worker.
 //  3. A request is answered exactly once, also when its backend call fails.
 //  4. The process has its own mount open only while it binds the loop device, and never through package os, which makes
 //     files known to epoll: that asks FUSE from inside the Go scheduler, a deadlock.
