@@ -187,7 +187,8 @@ func (c *cleaner) take(extents []blockmap.ExtentEntry, live []int64) {
 			left = left || share < c.target
 		}
 	}
-	slices.SortStableFunc(c.order, func(a, b uint32) int { return cmp.Compare(live[a], live[b]) })
+	filled := func(o uint32) float64 { return float64(live[o]) / float64(max(extents[o].DataBytes, 1)) } // extents differ in size
+	slices.SortStableFunc(c.order, func(a, b uint32) int { return cmp.Compare(filled(a), filled(b)) })
 	c.more = len(c.order) > cleanBatch
 	c.order = c.order[:min(len(c.order), cleanBatch)]
 	if c.wanted {
@@ -330,8 +331,12 @@ func (c *cleaner) copyBlock(ordinal uint32, x block.ExtentID, s *journal.Seal, r
 	if err := c.gather(x, s.DataOff, t, &survivors); err != nil {
 		return err
 	}
+	named := uint16(n)
+	if len(c.aliases[h.Number]) > 0 {
+		named = 0 // its pages are copies: they count with the blocks that they came from
+	}
 	return c.retire(s, blockmap.BlockEntry{Kind: blockmap.KindMoved, Type: h.Type, Encryption: h.Encryption, Compression: h.Compression, Rows: h.Rows,
-		Live: uint16(n), Base: base, Survivors: survivors})
+		Live: named, Base: base, Survivors: survivors})
 }
 
 var errFound = errors.New("found")
