@@ -65,9 +65,10 @@ type Operations struct {
 // Begin counts a request that may wait; Ended follows, then End.
 func (o *Operations) Begin() (start time.Time) {
 	start = time.Now()
-	if o.inside.Add(1) == 1 {
+	if o.inside.Load() == 0 { // before it counts: nobody finds it waiting since long ago
 		o.moved.Store(start.UnixNano())
 	}
+	o.inside.Add(1)
 	return start
 }
 
@@ -96,5 +97,14 @@ func (o *Operations) Inside() int64 { return o.inside.Load() }
 
 // Stalled tells whether requests wait and none has ended for longer than Stall.
 func (o *Operations) Stalled(now time.Time) bool {
-	return o.inside.Load() > 0 && now.Sub(time.Unix(0, o.moved.Load())) > Stall
+	since := o.Waiting()
+	return !since.IsZero() && now.Sub(since) > Stall
+}
+
+// Waiting is since when requests have waited and none has ended; zero if none waits.
+func (o *Operations) Waiting() time.Time {
+	if o.inside.Load() == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, o.moved.Load())
 }

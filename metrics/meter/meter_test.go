@@ -81,10 +81,12 @@ func TestEnded(t *testing.T) {
 func TestStalled(t *testing.T) {
 	var o Operations
 	soon, late := time.Now(), time.Now().Add(time.Hour)
-	if o.Stalled(late) {
+	if o.Stalled(late) || !o.Waiting().IsZero() {
 		t.Error("stalled without a request")
 	}
-	o.Begin()
+	if start := o.Begin(); !o.Waiting().Equal(start) {
+		t.Errorf("one began at %v, and waits since %v", start, o.Waiting())
+	}
 	o.Begin()
 	if o.Stalled(soon) || !o.Stalled(late) || o.Inside() != 2 {
 		t.Error("two wait")

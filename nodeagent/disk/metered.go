@@ -11,6 +11,17 @@ import (
 // Meter is what was counted of a disk. The zero value is usable.
 type Meter struct {
 	Reads, Writes, Syncs meter.Operations
+	Usages               meter.Operations // questions for the room of the file system
+}
+
+// Silent is since when the disk has ended nothing of one kind that it was asked for; zero if nothing waits.
+func (m *Meter) Silent() (since time.Time) {
+	for _, o := range [...]*meter.Operations{&m.Reads, &m.Writes, &m.Syncs, &m.Usages} {
+		if at := o.Waiting(); !at.IsZero() && (since.IsZero() || at.Before(since)) {
+			since = at
+		}
+	}
+	return since
 }
 
 // Metered counts in a Meter what goes through to the FS behind it. It changes no answer. Of what a File may be able to do beside
@@ -45,6 +56,15 @@ func (d *Metered) SyncDir(dir string) error {
 	d.m.Syncs.Ended(start, 0, err)
 	d.m.Syncs.End()
 	return err
+}
+
+// Usage implements FS.
+func (d *Metered) Usage() (total, used int64, err error) {
+	start := d.m.Usages.Begin()
+	total, used, err = d.FS.Usage()
+	d.m.Usages.Ended(start, 0, err)
+	d.m.Usages.End()
+	return total, used, err
 }
 
 type meteredFile struct {

@@ -65,29 +65,43 @@ func (s *Server) Follow(l Layout) {
 	s.layout = l
 	if b := s.store.Meta(layoutKey); len(b) == 8 {
 		s.noted = binary.LittleEndian.Uint64(b)
-		s.acknowledged = s.noted
+		s.acknowledged.Store(s.noted)
 	}
 }
 
 // Acknowledge begins to note, durably, that opens are judged by the present layout, unless that was noted. It gives the version that is noted
-// by now: from no older one an extent is opened any more on a store that this layout puts nothing on. It does not wait.
+// by now: from no older one an extent is opened any more on a store that this layout puts nothing on. It does not wait, not even for an append that
+// a disk holds up: then a task does. Not to be called after Stop.
 func (s *Server) Acknowledge() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if s.mu.TryLock() {
+		s.note()
+		s.mu.Unlock()
+	} else if s.noting.CompareAndSwap(false, true) {
+		s.env.Go("note a layout", func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.noting.Store(false)
+			s.note()
+		})
+	}
+	return s.acknowledged.Load()
+}
+
+// note begins to note the present layout. The caller holds s.mu.
+func (s *Server) note() {
 	if s.layout == nil {
-		return 0
+		return
 	}
 	v := s.layout.Version()
 	if v <= s.noted || s.stopped {
-		return s.acknowledged
+		return
 	}
 	lsn, err := s.store.SetMeta(layoutKey, binary.LittleEndian.AppendUint64(nil, v))
 	if err != nil {
-		return s.acknowledged // as of a disk that has failed, and votes on nothing
+		return // as of a disk that has failed, and votes on nothing
 	}
 	s.noted = v
 	s.wait(waiting{lsn: lsn, to: noted{s, v}})
-	return s.acknowledged
 }
 
 // noted takes the answer that an acknowledgement is durable.
@@ -101,9 +115,8 @@ func (n noted) Reply(st Status, _ ...[]byte) {
 	if st != StatusOK {
 		return
 	}
-	n.s.mu.Lock()
-	n.s.acknowledged = max(n.s.acknowledged, n.version)
-	n.s.mu.Unlock()
+	for was := n.s.acknowledged.Load(); was < n.version && !n.s.acknowledged.CompareAndSwap(was, n.version); was = n.s.acknowledged.Load() {
+	}
 }
 
 // checkLayout refuses an open record that a layout in use forbids. The caller holds s.mu.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -59,8 +60,11 @@ type Server struct {
 	blocked  []blocked // appends that wait for room in the store's log, in order
 	stopped  bool
 
-	layout              Layout // nil: none is followed
-	noted, acknowledged uint64 // its version that was noted, and that is durable
+	layout Layout // nil: none is followed
+	noted  uint64 // its version that was noted
+	// acknowledged is its version that is durable, and noting tells that a task waits for mu to note it. Neither is guarded by mu.
+	acknowledged atomic.Uint64
+	noting       atomic.Bool
 
 	patience time.Duration // gatherTime
 	rest     time.Duration // tidyPause

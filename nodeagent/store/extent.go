@@ -102,13 +102,6 @@ func (x *extent) footprint() int64 {
 	return max(size, roundUp(int64(x.open.Capacity))+roundUp(logShare(x.open.Capacity))+page)
 }
 
-// account brings own up to date with x; mu is held.
-func (s *Store) account(x *extent) {
-	n := x.footprint()
-	s.own += n - x.space
-	x.space = n
-}
-
 // insert adds x to the index; mu is held.
 func (s *Store) insert(x *extent) {
 	s.extents[x.id] = x
@@ -339,9 +332,13 @@ func (s *Store) create(id block.ExtentID, r *journal.Record, rec []byte, mark in
 	x.open = open
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if err := s.Measure(); err != nil {
+		return 0, err
+	}
 	if err := s.reserve(x, r, mark); err != nil {
 		return 0, err
 	}
+	defer s.filesMade(x.space)
 	err = s.makeFiles(x)
 	if err == nil {
 		err = s.write(x, r, rec, &body{})
@@ -390,6 +387,7 @@ func (s *Store) reserve(x *extent, r *journal.Record, mark int64) error {
 		return fmt.Errorf("open of %s: %d of %d bytes in use: %w", x.id, used, total, ErrFull)
 	}
 	s.insert(x)
+	s.unmade += x.space
 	return nil
 }
 

@@ -212,6 +212,7 @@ func (s *Store) begun(rep *Report) error {
 		return s.fail(err)
 	}
 	s.refill()
+	_ = s.Measure() // Usage gives the error, until it is measured again
 	return nil
 }
 

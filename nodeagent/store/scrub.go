@@ -269,9 +269,13 @@ func (s *Store) ReplaceExtent(id block.ExtentID, seen journal.Chain, log, data [
 			return fmt.Errorf("replacement of %s: %w", id, err)
 		}
 	}
+	if err := s.Measure(); err != nil {
+		return err
+	}
 	if err := s.displace(old, fresh, seen); err != nil {
 		return err
 	}
+	defer s.filesMade(fresh.space)
 	err = s.putFiles(fresh, log, data)
 	if old != nil {
 		s.files.drop(&old.log)
@@ -342,6 +346,7 @@ func (s *Store) displace(old, x *extent, seen journal.Chain) error {
 	}
 	x.unknown, x.durable, x.synced, x.upTo = true, x.chain, x.chain, s.durable
 	s.insert(x)
+	s.unmade += x.space
 	return nil
 }
 

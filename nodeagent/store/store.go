@@ -127,8 +127,13 @@ type Store struct {
 	unsynced [256]bool // shard directories with removed names
 	made     [256]bool // shard directories that exist durably
 	own      int64     // bytes that the extents occupy or have reserved
-	reserved bool      // the file "reserve" is there
-	scratch  [128]byte // for encoding entry heads
+	grown    int64     // bytes that were ever added to own
+	unmade   int64     // of grown: reserved for files that are not made yet
+	figure   figure    // what the file system last said of its room
+	// questions counts those for a figure.
+	questions uint64
+	reserved  bool      // the file "reserve" is there
+	scratch   [128]byte // for encoding entry heads
 }
 
 // Quarantined gives the cause, wrapped in ErrQuarantined, or nil.
@@ -281,63 +286,6 @@ func (s *Store) Meta(key string) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.st.meta[key]
-}
-
-// Marks of use, in percent of the capacity: up to where opens are accepted.
-const (
-	userMark = 92
-	gcMark   = 97
-)
-
-// Lacks is how many bytes a store of total bytes, of which used are in use, lacks for another extent of a capacity, up to the mark for
-// cleaning: beyond it nothing is opened. 0: it has room.
-func Lacks(total, used int64, capacity uint32) int64 {
-	x := extent{open: journal.Open{Capacity: capacity}}
-	return max(0, used+x.footprint()-total/100*gcMark)
-}
-
-// Usage is a store's space in bytes.
-type Usage struct {
-	Total    int64 // capacity
-	Used     int64 // occupied or reserved by the store, and by others on the same file system
-	Reserved int64 // of Used: promised to open extents and not yet written
-	Live     int64 // bytes of all streams
-	UserFree int64 // what opens of users may still reserve
-}
-
-// Usage measures the space. By volume: see Volumes.
-func (s *Store) Usage() (u Usage, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.dead != nil {
-		return u, s.dead
-	}
-	if u.Total, u.Used, err = s.space(); err != nil {
-		return u, err
-	}
-	for _, x := range s.extents {
-		live := int64(x.chain.LogLen) + int64(x.chain.DataLen)
-		u.Live += live
-		u.Reserved += max(0, x.space-live)
-	}
-	u.UserFree = max(0, u.Total/100*userMark-u.Used)
-	return u, nil
-}
-
-// space gives the capacity, and what of it is spoken for.
-func (s *Store) space() (total, used int64, err error) {
-	used = s.own + s.o.SegmentSize*int64(s.o.Segments) + reserveSize + 1<<20
-	if s.o.Capacity > 0 {
-		return s.o.Capacity, used, nil
-	}
-	total, disk, err := s.fs.Usage()
-	if err != nil {
-		return 0, 0, fmt.Errorf("usage: %w: %w", ErrIO, err)
-	}
-	if total == 0 { // without limit
-		return 1 << 60, used, nil
-	}
-	return total, max(used, disk), nil
 }
 
 // Close commits, writes the state and releases the files. A store that was not closed loses nothing that was

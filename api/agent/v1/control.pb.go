@@ -440,6 +440,7 @@ type Store struct {
 	ScrubStartedUnix int64                  `protobuf:"varint,12,opt,name=scrub_started_unix,json=scrubStartedUnix,proto3" json:"scrub_started_unix,omitempty"` // of the pass that runs; 0: none
 	ScrubBytes       int64                  `protobuf:"varint,13,opt,name=scrub_bytes,json=scrubBytes,proto3" json:"scrub_bytes,omitempty"`                     // that it has read
 	Clearing         string                 `protobuf:"bytes,14,opt,name=clearing,proto3" json:"clearing,omitempty"`                                            // what it gets back because it is short of space, for people; empty: there is room
+	Silent           string                 `protobuf:"bytes,15,opt,name=silent,proto3" json:"silent,omitempty"`                                                // since when its disk has not answered, for people; empty: it does
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -568,6 +569,13 @@ func (x *Store) GetScrubBytes() int64 {
 func (x *Store) GetClearing() string {
 	if x != nil {
 		return x.Clearing
+	}
+	return ""
+}
+
+func (x *Store) GetSilent() string {
+	if x != nil {
+		return x.Silent
 	}
 	return ""
 }
@@ -4532,7 +4540,7 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x0elayout_version\x18\x06 \x01(\x04R\rlayoutVersion\x1a;\n" +
 	"\rCountersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xb1\x03\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xc9\x03\n" +
 	"\x05Store\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1a\n" +
@@ -4549,7 +4557,8 @@ const file_api_agent_v1_control_proto_rawDesc = "" +
 	"\x12scrub_started_unix\x18\f \x01(\x03R\x10scrubStartedUnix\x12\x1f\n" +
 	"\vscrub_bytes\x18\r \x01(\x03R\n" +
 	"scrubBytes\x12\x1a\n" +
-	"\bclearing\x18\x0e \x01(\tR\bclearing\"\xd1\x01\n" +
+	"\bclearing\x18\x0e \x01(\tR\bclearing\x12\x16\n" +
+	"\x06silent\x18\x0f \x01(\tR\x06silent\"\xd1\x01\n" +
 	"\x04Peer\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +

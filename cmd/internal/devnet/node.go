@@ -1,6 +1,7 @@
 package devnet
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"syscall"
@@ -46,7 +47,7 @@ type Store struct {
 
 func storeOf(d *agentv1.Store) Store {
 	s := Store{ID: d.GetId(), Path: d.GetPath(), Capacity: d.GetCapacity(), Used: d.GetUsed(), ErrorsFound: d.GetErrorsFound(), ErrorsRepaired: d.GetErrorsRepaired(),
-		Problem: d.GetQuarantined(), Clearing: d.GetClearing()}
+		Problem: cmp.Or(d.GetQuarantined(), d.GetSilent()), Clearing: d.GetClearing()}
 	if at := d.GetLastScrubbedUnix(); at > 0 {
 		s.LastScrubbed = time.Unix(at, 0).UTC()
 	}
@@ -109,6 +110,8 @@ func (n *Network) state(ctx context.Context, m Node) State {
 		s.Stores = append(s.Stores, storeOf(d))
 		if q := d.GetQuarantined(); q != "" {
 			s.Problem = "a store takes nothing: " + q
+		} else if q := d.GetSilent(); q != "" {
+			s.Problem = q
 		}
 	}
 	for _, v := range st.GetVolumes() {

@@ -30,6 +30,7 @@ func (s *Server) stores() (out []*agentv1.Store) {
 			m.ErrorsFound, m.ErrorsRepaired, m.ScrubBytes = sc.Found, sc.Repaired, sc.Done
 			m.LastScrubbedUnix, m.ScrubStartedUnix = unix(sc.Finished), unix(sc.Started)
 		}
+		m.Silent = st.Silence(time.Now())
 		if stage := st.Clearing(); stage != clearing.Idle {
 			m.Clearing = stage.Words()
 		}

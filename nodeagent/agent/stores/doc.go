@@ -16,6 +16,8 @@
 //  3. A drop passes a door only with the deletion record of that volume, signed by the control key.
 //  4. That a directory had a store is forgotten only when another one is open in it. (TestMissing)
 //  5. Close ends the doors before the stores.
+//  6. What is asked about stores (Announce, Statuses, Usage) is answered from memory: a disk that hangs makes nobody take its node for away. The room of
+//     its file system is measured by a task of its own (measure.go), and that it does not answer is told. (TestDiskHangs)
 //
 // Concurrency: Set is safe for concurrent use after Start; Serve is called by peer's readers and does not block beyond the
 // local disk.

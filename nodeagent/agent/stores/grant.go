@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/agent/atomicfile"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -191,6 +192,9 @@ func (st *Store) status() Status {
 		out.State, out.Message = Quarantined, st.Suspected().Error()
 	case u.UserFree <= 0:
 		out.State, out.Message = Full, "no space is left for writes; reads and deletes go on: add a node or a disk, or delete data"
+	}
+	if silence := st.Silence(time.Now()); silence != "" {
+		out.Message = silence
 	}
 	out.Capacity, out.Used, out.Data = u.Total, u.Used, u.Live
 	return out

@@ -29,7 +29,8 @@ func (d *door) counted(typ replica.Type, body []byte, to replica.Replier) replic
 		had := d.has(block.GetExtentID(body[volumeAt:]))
 		return pullReplier{to, func(st replica.Status) {
 			if st == replica.StatusOK {
-				d.load.freed.Add(uint64(had))
+				d.store.load.freed.Add(uint64(had))
+				d.store.gaveBack()
 			}
 		}}
 	}

@@ -74,6 +74,7 @@ type Store struct {
 	load     counters
 	suspect  atomic.Pointer[string]
 	clearing atomic.Uint32
+	freed    chan struct{} // an extent was freed
 }
 
 // Set is the stores of one node. The zero value is not usable: see Open.
@@ -88,7 +89,8 @@ type Set struct {
 	memory  memory
 	pulls   *replica.Client // nil: not started
 	closed  bool
-	granted sync.Mutex // held while a store is formatted
+	closing chan struct{} // closed once closed is set
+	granted sync.Mutex    // held while a store is formatted
 	pulled  meter.Operations
 }
 
@@ -96,7 +98,7 @@ var _ peer.Handler = (*Set)(nil)
 
 // Open opens all stores. Start must follow before requests are taken.
 func Open(o Options) (*Set, error) {
-	s := &Set{opt: o, env: task.NewReal(), byID: map[block.StoreID]*Store{}}
+	s := &Set{opt: o, env: task.NewReal(), byID: map[block.StoreID]*Store{}, closing: make(chan struct{})}
 	if o.Memory != "" {
 		var err error
 		if s.memory, err = readMemory(o.Memory); err != nil {
@@ -133,7 +135,7 @@ func (s *Set) openSlot(sl *slot) error {
 		return errors.Join(err, st.Store.Close(), st.fs.Close())
 	}
 	if s.pulls != nil {
-		st.door = s.newDoor(st)
+		s.serve(st)
 	}
 	sl.store = st
 	s.byID[st.ID] = st
@@ -186,7 +188,7 @@ func (s *Set) open(c Config) (*Store, error) {
 		_ = fs.Close()
 		return nil, err
 	}
-	out := &Store{Store: st, ID: st.Superblock().Store, Path: c.Path, Capacity: c.Capacity, Opened: report, Disk: counted, fs: fs}
+	out := &Store{Store: st, ID: st.Superblock().Store, Path: c.Path, Capacity: c.Capacity, Opened: report, Disk: counted, fs: fs, freed: make(chan struct{}, 1)}
 	if sb := st.Superblock(); sb.Network != networkID(s.opt.Network) || sb.Node != s.opt.Node {
 		err := fmt.Errorf("%w: it was made by node %s, this is node %s of network %s", ErrForeign, sb.Node, s.opt.Node, s.opt.Network)
 		return nil, errors.Join(err, st.Close(), fs.Close())
@@ -221,8 +223,14 @@ func (s *Set) Start(pulls replica.Transport) {
 	defer s.mu.Unlock()
 	s.pulls = &replica.Client{Env: s.env, Transport: pulls}
 	for _, st := range s.all {
-		st.door = s.newDoor(st)
+		s.serve(st)
 	}
+}
+
+// serve opens a store's door. The caller holds mu.
+func (s *Set) serve(st *Store) {
+	st.door = s.newDoor(st)
+	s.env.Go("measure a store", func() { s.measuring(st) })
 }
 
 func (s *Set) newDoor(st *Store) *door {
@@ -230,7 +238,7 @@ func (s *Set) newDoor(st *Store) *door {
 	if s.opt.Layout != nil {
 		srv.Follow(s.opt.Layout)
 	}
-	return &door{srv: srv, set: s, store: st.Store, load: &st.load}
+	return &door{srv: srv, set: s, store: st}
 }
 
 // Acknowledge has the stores note the present layout, without waiting, and gives the newest version that all of them have noted that can
@@ -238,7 +246,7 @@ func (s *Set) newDoor(st *Store) *door {
 func (s *Set) Acknowledge() uint64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if s.opt.Layout == nil {
+	if s.opt.Layout == nil || s.closed {
 		return 0
 	}
 	least := s.opt.Layout.Version()
@@ -262,6 +270,7 @@ func (s *Set) Close() error {
 		return nil
 	}
 	s.closed = true
+	close(s.closing)
 	all := slices.Clone(s.all)
 	s.mu.Unlock()
 	for _, st := range all {
@@ -313,7 +322,7 @@ func (s *Set) Local(id block.StoreID) volume.Local {
 	return st.local
 }
 
-// Announce tells what this node says of its stores.
+// Announce tells what this node says of its stores. It waits for no disk: whoever asks takes a node that does not answer for away.
 func (s *Set) Announce() []members.Store {
 	var out []members.Store
 	for _, st := range s.All() {
@@ -385,8 +394,7 @@ func (s *Set) serveDeleted(req *peer.Request) {
 type door struct {
 	srv   *replica.Server
 	set   *Set
-	store *store.Store
-	load  *counters
+	store *Store
 }
 
 const (
@@ -416,7 +424,7 @@ func (d *door) admits(typ replica.Type, body []byte, to replica.Replier) bool {
 			return false
 		}
 	}
-	d.load.count(typ)
+	d.store.load.count(typ)
 	return true
 }
 
