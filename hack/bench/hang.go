@@ -48,7 +48,7 @@ func oftenPlan(draw func() float64, sleep func(time.Duration)) disk.Plan {
 	}
 }
 
-// oncePlan ends no read, write or sync for a while, but for reads of what is in memory, as the names and sizes of files are.
+// oncePlan ends no read, write or sync for a while, and does not say how much room there is, but for reads of what is in memory, as the names and sizes of files are.
 func oncePlan(now func() time.Duration, sleep func(time.Duration)) disk.Plan {
 	from := now() + longAfter
 	return func(op disk.Op) disk.Fault {
@@ -62,7 +62,7 @@ func oncePlan(now func() time.Duration, sleep func(time.Duration)) disk.Plan {
 // moves tells whether an operation needs the disk itself.
 func moves(op disk.Op) bool {
 	switch op.Kind {
-	case disk.OpRead, disk.OpWrite, disk.OpSync, disk.OpSyncDir:
+	case disk.OpRead, disk.OpWrite, disk.OpSync, disk.OpSyncDir, disk.OpUsage:
 		return !op.Now
 	}
 	return false

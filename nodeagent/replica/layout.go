@@ -74,8 +74,8 @@ func (s *Server) Follow(l Layout) {
 // a disk holds up: then a task does. Not to be called after Stop.
 func (s *Server) Acknowledge() uint64 {
 	if s.mu.TryLock() {
+		defer s.mu.Unlock()
 		s.note()
-		s.mu.Unlock()
 	} else if s.noting.CompareAndSwap(false, true) {
 		s.env.Go("note a layout", func() {
 			s.mu.Lock()
