@@ -123,6 +123,7 @@ type indexWriter struct {
 	block *openBlock
 	rows  []byte
 	pages [][]byte
+	pager uint64 // the number that all pages of table and directory have as their block's; 0: none yet
 	drops []blockmap.Addr
 	cuts  []journal.MapRoot
 }
@@ -218,16 +219,26 @@ func (w *indexWriter) emitPage(tree uint64) func(page []byte, level uint8, index
 		}
 		defer e.jmu.Unlock()
 		e.sealBlock()
-		b := e.newBlock(block.TypeIndex, block.EncryptionNone, block.CompressionNone)
+		b := w.literal()
 		ref := journal.Ref{Epoch: e.log.extent.Epoch, N: e.log.extent.N, Off: e.log.chain.DataLen, Leaf: row.Leaf}
 		copied := append([]byte(nil), page...)
 		e.pin(pinKey{a: ref.Epoch<<32 | uint64(ref.N), b: uint64(ref.Off), ref: true}, copied)
 		e.pagesRecord(journal.TypeIndex, b, 0, rows[:], [][]byte{copied}, block.PageSize, noted)
-		e.mu.Lock()
-		delete(e.openBlocks, b.header.Number)
-		e.mu.Unlock()
 		return ref, nil
 	}
+}
+
+// literal is the block of one page of the table or the directory. It is never sealed, as such a page is found by its reference: so all of a checkpoint share one
+// number. With one for each, the table would be mostly gaps, and each pass of the cleaner would write most of its pages. The caller holds jmu.
+func (w *indexWriter) literal() *openBlock {
+	e := w.e
+	if w.pager == 0 {
+		w.pager = e.newBlock(block.TypeIndex, block.EncryptionNone, block.CompressionNone).header.Number
+		e.mu.Lock()
+		delete(e.openBlocks, w.pager)
+		e.mu.Unlock()
+	}
+	return &openBlock{ordinal: e.log.ordinal, header: block.Header{Type: block.TypeIndex, Volume: e.spec.ID, Number: w.pager}}
 }
 
 func (w *indexWriter) mergeTable(c *journal.Checkpoint, taken []blockChange) error {

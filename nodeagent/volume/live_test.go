@@ -51,3 +51,20 @@ func TestLivePagesCountOnce(t *testing.T) {
 	}
 	m.checkAll(t, e)
 }
+
+// A checkpoint takes a block number for the data that it seals, one for the nodes of the map, and one for all pages of table and directory: so the table, which is as
+// long as there are numbers, has few gaps.
+func TestTableIsDense(t *testing.T) {
+	w := newWorld(t, 3)
+	e := w.open(w.create(1), Options{})
+	defer func() { must(t, e.Close(true)) }()
+	for i := range 200 {
+		must(t, e.Write(ring.ID{}, make([]byte, block.PageSize), int64(i)*block.PageSize))
+		must(t, e.Flush())
+		before := e.nextBlock
+		must(t, e.Checkpoint())
+		if n := e.nextBlock - before; n > 2 { // the number of the data was taken before
+			t.Fatalf("checkpoint %d takes %d numbers", i, n)
+		}
+	}
+}
