@@ -162,9 +162,16 @@ func (w *world) crowd() {
 			o := journal.Open{Extent: id, Replicas: 1, Quorum: 1, Capacity: capacity, Members: []block.StoreID{s}}
 			r := journal.Record{Type: journal.TypeOpen, Body: o.Encode(), Seq: 1, Epoch: block.Epoch{Number: 1, Token: 7}}
 			rec, _ := r.Append(nil)
-			if _, err := st.Append(id, rec, nil); errors.Is(err, store.ErrFull) {
+			_, err := st.Append(id, rec, nil)
+			switch {
+			case errors.Is(err, store.ErrFull):
 				capacity /= 2
-			} else {
+			case errors.Is(err, store.ErrBusy): // an engine is at work
+				_, err = st.Commit()
+				must(w.t, err)
+				_, err = st.Tidy(1 << 20)
+				must(w.t, err)
+			default:
 				must(w.t, err)
 			}
 		}
