@@ -220,7 +220,7 @@ func (s *seat) read(i int, c *client, page, n int) {
 	err := s.e.Read(buf, int64(page)*block.PageSize)
 	s.flight--
 	if err != nil {
-		if s.e.Err() == nil {
+		if s.e.Err() == nil && !w.excused(call) {
 			w.violate(5, "v%d on %s: read of %d+%d fails although a good copy must exist: %v", s.v.spec.ID[0], s.n.name, page, n, err)
 		}
 		return
@@ -460,11 +460,14 @@ func (v *vol) change(s *seat, e entry, name string, f func() error) {
 	}
 }
 
+// administration is how long an action may take that came to an error because reads were refused.
+const administration = 10 * time.Second
+
 // refused is an administrative action that came to an error. If replicas could not be reached, or were changed while they were
 // read, that may be; what it has done is then not known, and the seat is given up. Anything else breaks a promise.
 func (s *seat) refused(err error, promise int, name string) {
 	w := s.v.w
-	if errors.Is(err, replica.ErrUnreachable) || errors.Is(err, replica.ErrNotHeld) || errors.Is(err, replica.ErrBusy) {
+	if errors.Is(err, replica.ErrUnreachable) || errors.Is(err, replica.ErrNotHeld) || errors.Is(err, replica.ErrBusy) || w.excused(w.s.now-administration) {
 		w.cover("unreachable", name)
 		s.quit, s.spoilt = true, true
 		return

@@ -288,7 +288,7 @@ func TestFoundSeeds(t *testing.T) {
 	for _, seed := range []uint64{773, 1105, 1199, 1705, 1931, 3145, 4568, 5451, 6422, 7869, 10028, 10145, 10259, 12467, 14340, 17510, 26340, 27062, 33386, 33400, 48190,
 		5266, 33645, 43797, 43900, 44039} {
 		cfg := Shape(seed)
-		cfg.Stream = false // there was none when they were found
+		cfg.Stream, cfg.Late = false, false // there were none when they were found
 		if r := Run(seed, cfg); r.Failure != nil {
 			report(t, seed, cfg, r)
 		}

@@ -100,6 +100,7 @@ var faults = [...]fault{
 	{"node removed", 8, true, removeNode},
 	{"node gone for good", 2, true, loseNode},
 	{nodeAway, 12, false, awayLong},
+	{readsRefused, 8, false, refuseReads},
 }
 
 // nodeAway happens to weak volumes only: of others the rest of the faults tells as much.
@@ -262,6 +263,7 @@ func (w *World) heal() {
 	w.s.tracef("everything is healed")
 	w.join()
 	w.reg.away = false
+	w.refusal.until = min(w.refusal.until, w.s.now)
 	w.buryLost()
 	for _, n := range w.nodes {
 		n.healthy()

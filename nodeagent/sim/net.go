@@ -36,6 +36,7 @@ type request struct {
 	epoch     block.Epoch
 	extent    block.ExtentID
 	asked     replica.Type  // typ as it was sent
+	dial      time.Duration // until when it waits for a node that is away; 0: it has not met one
 	at        time.Duration // when it arrives
 	delivered bool
 	lagged    bool
@@ -177,6 +178,9 @@ func (w *World) deliver(r *request) {
 		}
 		c.ghosts--
 	}
+	if w.dials(r) {
+		return
+	}
 	p := c.dst.proc
 	switch {
 	case c.stalled && !c.broken:
@@ -210,6 +214,10 @@ func (w *World) handle(p *proc, r *request) {
 	}
 	if r.asked == replica.TypeFree {
 		w.freeing(n, r)
+	}
+	if (r.asked == replica.TypeReadData || r.asked == replica.TypeReadLog) && len(r.body) >= headSize+4 && w.refuses(r.extent, binary.LittleEndian.Uint32(r.body[headSize:])) {
+		w.refuse(r)
+		return
 	}
 	r.Hold()
 	if w.cfg.Lie == nil || !w.cfg.Lie.onHandle(w, n, r) {
@@ -372,8 +380,12 @@ func (c *conn) breakUp(why string) {
 	}
 	out := c.out
 	c.out = nil
+	tell := w.s.call
+	if late := w.heardOf(); late > 0 {
+		tell = func(f func()) { w.s.after(late, f) }
+	}
 	for _, r := range out {
-		w.s.call(func() { w.fail(c.src, r, "connection broken: "+why) })
+		tell(func() { w.fail(c.src, r, "connection broken: "+why) })
 	}
 }
 

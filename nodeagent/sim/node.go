@@ -222,10 +222,13 @@ func (n *node) end(kill bool) {
 func (n *node) deps(p *proc) volume.Deps {
 	return volume.Deps{ScrubPeriod: scrubPeriod, Patience: weakPatience, Env: p, Client: n.client(p), Registry: registryClient{n.w, p}, Placer: placer{n}, Cache: n.cache,
 		Local: func(s block.StoreID) volume.Local {
-			if s == n.store && n.st != nil && n.proc == p {
-				return n.st
+			if s != n.store || n.st == nil || n.proc != p {
+				return nil
 			}
-			return nil
+			if n.w.cfg.Late {
+				return ownStore{n.st, n.w}
+			}
+			return n.st
 		},
 		Logf: func(format string, args ...any) {
 			if n.w.s.tail != nil {

@@ -42,6 +42,7 @@ type Config struct {
 	LyingDisks bool            // negative control: syncs do nothing
 	Lie        lie             // negative control: what replicas claim
 
+	Late    bool // what is late.go's happens
 	Layouts bool // the layout changes: nodes come, are drained, go
 	Spare   int  // of Nodes: so many are not in the layout at first
 
@@ -49,7 +50,7 @@ type Config struct {
 }
 
 func (c *Config) has(f *fault) bool {
-	return (c.Only == nil || c.Only[f.name]) && !c.Without[f.name] && (c.Layouts || !f.layout) && (c.Weak || f.name != nodeAway)
+	return (c.Only == nil || c.Only[f.name]) && !c.Without[f.name] && (c.Layouts || !f.layout) && (c.Weak || f.name != nodeAway) && (c.Late || f.name != readsRefused)
 }
 
 // Shape is the default configuration of a seed: small, so that things collide.
@@ -93,7 +94,7 @@ func Shape(seed uint64) Config {
 		}
 	}
 	// Of an even number of replicas too little is promised to be checked, and what was set aside keeps a drained node from being empty.
-	c.Stream = seed%3 == 0 // no draw, so that the other seeds stay as they were
+	c.Stream, c.Late = seed%3 == 0, seed%4 == 1 // no draws, so that the other seeds stay as they were
 	c.Weak = c.Replicas%2 == 1 && c.Replicas > 1 && s.chance(0.1) && !c.Layouts
 	return c
 }

@@ -23,6 +23,7 @@ type World struct {
 	reg     *registry
 	cut     [][]bool // [from][to]: packets are lost
 	netBase time.Duration
+	refusal refusal // the last one
 
 	vols     []*vol
 	values   uint64 // the last value written to any page
