@@ -111,15 +111,19 @@ func firstPage(device string) (err error) {
 	return errors.Join(err, unix.Munmap(p))
 }
 
-// rest watches the agents while nothing is asked of them.
+// settles is how long an attached volume takes to rest: its first checkpoint is made 30 s after the attach (volume.checkpointAge).
+const settles = 35 * time.Second
+
+// rest watches the agents while nothing is asked of them, from when the volumes that are attached rest.
 func (t *stand) rest(d time.Duration) (first, others, mean idle, err error) {
 	if err := t.findNodes(); err != nil {
 		return first, others, mean, err
 	}
-	for range 3 { // what was attached just now is marked and swept for some seconds
-		if _, err := t.quiet(); err != nil {
-			return first, others, mean, err
-		}
+	if err := t.sleep(settles); err != nil {
+		return first, others, mean, err
+	}
+	if _, err := t.quiet(); err != nil {
+		return first, others, mean, err
 	}
 	before, err := t.sample()
 	if err != nil {
