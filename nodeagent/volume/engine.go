@@ -285,7 +285,7 @@ func (e *Engine) acquire(regain bool) error {
 			e.mu.Unlock()
 			return err
 		}
-		if !e.busy && (regain || !e.regain) {
+		if e.mayEnter(regain) {
 			e.busy = true
 			e.mu.Unlock()
 			return nil
@@ -294,6 +294,12 @@ func (e *Engine) acquire(regain bool) error {
 		e.mu.Unlock()
 		e.idle.WaitFor(retryPause)
 	}
+}
+
+// mayEnter tells whether the exclusive right may be taken. A map that a recovery in place has begun to build is for nobody but that: a checkpoint of it would leave
+// out what was not replayed, and number its blocks as others are (invariant E9). The caller holds mu.
+func (e *Engine) mayEnter(regain bool) bool {
+	return !e.busy && (regain || !e.regain && !e.reloading)
 }
 
 // release is deferred by its callers. A panic passes: its process ends, and it may hold the lock.

@@ -142,10 +142,10 @@ func (e *Engine) healLoop() {
 		full := e.full
 		e.mu.RUnlock()
 		switch {
-		case full && live >= quorum:
-			e.probeSpace()
 		case live < quorum, e.halfRecovered():
 			e.healQuorum()
+		case full:
+			e.probeSpace()
 		case live < e.copies() && e.better(live):
 			e.healOpen()
 		case e.openLeaves(), e.openSlow():

@@ -71,7 +71,7 @@ func (e *Engine) next() (s ring.Slot, ok bool) {
 }
 
 func (e *Engine) nextLocked() (s ring.Slot, ok bool) {
-	if e.failed != nil {
+	if e.failed != nil || e.reloading { // how far the journal has come, and which block numbers it has, is not known (invariant E9)
 		return s, false
 	}
 	for e.pumped+1 < e.ring.Next() {
