@@ -103,16 +103,19 @@ func TestAdaptive(t *testing.T) {
 	if v := see("fixed"); v.Replicas != 3 || v.ReplicasReason != "" || v.ReplicasVerdict != "" || v.MinReplicas != 0 {
 		t.Errorf("without bounds: %v", v)
 	}
-	told := 0
-	list, _ := c.node["a"].events.Since(0)
-	for _, e := range list {
-		if e.Reason == "CopiesAdapted" && e.Volume == "hot" {
-			told++
+	eventually(t, "two events", func() error { // each comes after the registry has it
+		told := 0
+		list, _ := c.node["a"].events.Since(0)
+		for _, e := range list {
+			if e.Reason == "CopiesAdapted" && e.Volume == "hot" {
+				told++
+			}
 		}
-	}
-	if told != 2 {
-		t.Errorf("%d events", told)
-	}
+		if told != 2 {
+			return fmt.Errorf("%d events", told)
+		}
+		return nil
+	})
 	c.modify("a", &agentv1.ModifyVolumeRequest{Volume: "hot", MinReplicas: ptr(int32(0)), MaxReplicas: ptr(int32(0))})
 	if v := see("hot"); v.MinReplicas != 0 || v.ReplicasReason != "" || v.Replicas != 3 {
 		t.Errorf("without bounds again: %v", v)
