@@ -110,7 +110,7 @@ func (n *Network) state(ctx context.Context, m Node) State {
 		s.Stores = append(s.Stores, storeOf(d))
 		if q := d.GetQuarantined(); q != "" {
 			s.Problem = "a store takes nothing: " + q
-		} else if q := d.GetSilent(); q != "" {
+		} else if q := d.GetSilent(); q != "" && s.Problem == "" {
 			s.Problem = q
 		}
 	}
