@@ -62,7 +62,7 @@ func (s *Server) fetch(x block.ExtentID, source block.StoreID, b *batch) {
 }
 
 // pullRecords appends the records of log, with their payloads, in order. Payloads are read ahead.
-func (s *Server) pullRecords(h *Head, source block.StoreID, log []byte) error {
+func (s *Server) pullRecords(h *Head, source block.StoreID, log []byte, use store.Use) error {
 	list, err := batches(log)
 	if err != nil {
 		return err
@@ -81,7 +81,7 @@ func (s *Server) pullRecords(h *Head, source block.StoreID, log []byte) error {
 		if b.err != nil {
 			return b.err
 		}
-		if err := s.take(h, b); err != nil {
+		if err := s.take(h, b, use); err != nil {
 			return err
 		}
 		b.recs, b.data = nil, nil
@@ -90,7 +90,7 @@ func (s *Server) pullRecords(h *Head, source block.StoreID, log []byte) error {
 }
 
 // take appends the records of a batch whose payloads are here, and are placed together before.
-func (s *Server) take(h *Head, b *batch) error {
+func (s *Server) take(h *Head, b *batch, use store.Use) error {
 	data, off := b.data, b.off
 	for k := range b.recs {
 		r := &b.recs[k]
@@ -111,7 +111,7 @@ func (s *Server) take(h *Head, b *batch) error {
 			}
 			at = &placed
 		}
-		if err := s.pullAppend(h, r.raw, nil, at); err != nil {
+		if err := s.pullAppend(h, r.raw, nil, at, use); err != nil {
 			return err
 		}
 	}

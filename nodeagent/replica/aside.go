@@ -52,7 +52,7 @@ func (s *Server) setAside(h *Head) error {
 				return err
 			}
 		}
-		err := s.pullAppend(&kept, log[r.LogOff:int(r.LogOff)+r.Size()], payload, nil)
+		err := s.pullAppend(&kept, log[r.LogOff:int(r.LogOff)+r.Size()], payload, nil, pullHow{chosen: true}.use())
 		if !errors.Is(err, block.ErrMismatch) { // a seal record that is damaged names another block
 			failed = err
 		}

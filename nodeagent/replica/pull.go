@@ -34,6 +34,14 @@ type pullHow struct {
 	anew   bool // there are none, and all that this store has is replaced
 }
 
+// use is what appends of the pull are for. What a recovery has chosen was acknowledged: without it a volume does not open, and nobody cleans it.
+func (how pullHow) use() store.Use {
+	if how.chosen {
+		return store.Unread | store.ForCleaning
+	}
+	return store.Unread
+}
+
 func (s *Server) pullFrom(h *Head, source block.StoreID, how pullHow) error {
 	want, err := s.client.Stat(source, h.Extent)
 	if err != nil {
@@ -69,7 +77,7 @@ func (s *Server) pullFrom(h *Head, source block.StoreID, how pullHow) error {
 	if at.LogLen < want.Chain.LogLen {
 		log, err := s.missing(h, source, at, &want.Chain)
 		if err == nil {
-			err = s.pullRecords(h, source, log)
+			err = s.pullRecords(h, source, log, how.use())
 		}
 		if err != nil {
 			return err
@@ -140,7 +148,7 @@ func (s *Server) pullWhole(h *Head, source block.StoreID, have, want *journal.Ch
 }
 
 // pullAppend appends a record with its payload; at tells where that has been placed, nil: nowhere.
-func (s *Server) pullAppend(h *Head, rec, payload []byte, at *store.Placed) error {
+func (s *Server) pullAppend(h *Head, rec, payload []byte, at *store.Placed, use store.Use) error {
 	return s.pullBusy(func() (err error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -148,7 +156,7 @@ func (s *Server) pullAppend(h *Head, rec, payload []byte, at *store.Placed) erro
 			return err
 		}
 		if at == nil {
-			_, err = s.store.AppendAs(h.Extent, rec, payload, store.Unread)
+			_, err = s.store.AppendAs(h.Extent, rec, payload, use)
 		} else {
 			_, err = s.store.AppendPlaced(h.Extent, rec, at)
 		}

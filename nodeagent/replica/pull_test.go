@@ -147,6 +147,32 @@ func TestPullIsFenced(t *testing.T) {
 	}
 }
 
+// TestPullOntoAFullDisk: what a recovery has chosen goes beyond the users' mark, as without it the volume does not open, and nobody cleans it.
+// Control: any other copy does not.
+func TestPullOntoAFullDisk(t *testing.T) {
+	opt := small
+	opt.Capacity = 256 << 20
+	w := newWorld(t, 2, opt)
+	var err error
+	for n := uint32(2); err == nil && n < 100; n++ {
+		full := newWriter(e5, n, s1)
+		_, err = w.node[s1].st.Append(full.x, full.recs[0], nil)
+	}
+	if !errors.Is(err, store.ErrFull) {
+		t.Fatal(err)
+	}
+	x := newWriter(e5, 1, s1, s2)
+	x.write(7)
+	w.send(s2, x, 0, len(x.recs))
+	if _, err := w.c.Pull(s1, e6, x.x, s2); !errors.Is(err, ErrFull) {
+		t.Errorf("a copy: %v", err)
+	}
+	if _, err := w.c.PullChosen(s1, e6, x.x, s2); err != nil {
+		t.Fatalf("chosen: %v", err)
+	}
+	w.same(s1, x)
+}
+
 // TestPullThroughASmallLog: an extent larger than the store's write-ahead log.
 func TestPullThroughASmallLog(t *testing.T) {
 	w := newWorld(t, 2, small)
