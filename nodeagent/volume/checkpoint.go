@@ -117,7 +117,7 @@ func (e *Engine) dropOld(a blockmap.Addr) {
 	e.tidy.garbage += block.PageSize
 }
 
-// indexWriter writes what merges emit: map nodes many to a block, pages of the table and the directory one by one.
+// indexWriter writes what merges emit: map nodes many to a block, pages of the table and the directory many to a record.
 type indexWriter struct {
 	e     *Engine
 	block *openBlock
@@ -207,28 +207,36 @@ func (w *indexWriter) flush() error {
 	return nil
 }
 
-// emitPage writes one page of a literal tree and gives its reference.
-func (w *indexWriter) emitPage(tree uint64) func(page []byte, level uint8, index uint64) (journal.Ref, error) {
-	return func(page []byte, level uint8, index uint64) (journal.Ref, error) {
+// emitPages writes pages of a literal tree, as one record, and says where they are: each record ends the block of data before it, and many small blocks make a large table.
+func (w *indexWriter) emitPages(tree uint64) func(pages []blockmap.ArrayPage) error {
+	return func(pages []blockmap.ArrayPage) error {
 		e := w.e
-		row := indexRow(e, page, rowAddr(tree, level, index), 0)
-		var rows [block.RowSize]byte
-		row.Put(rows[:])
-		if err := e.lockFor(journal.HeaderSize+block.RowSize, block.PageSize); err != nil {
-			return journal.Ref{}, err
+		rows, stored := make([]byte, len(pages)*block.RowSize), make([][]byte, len(pages))
+		leaves := make([]block.Hash, len(pages))
+		for i := range pages {
+			p := &pages[i]
+			row := indexRow(e, p.Page, rowAddr(tree, p.Level, p.Index), i)
+			row.Put(rows[i*block.RowSize:])
+			stored[i], leaves[i] = append([]byte(nil), p.Page...), row.Leaf
+		}
+		if err := e.lockFor(journal.HeaderSize+len(rows), len(pages)*block.PageSize); err != nil {
+			return err
 		}
 		defer e.jmu.Unlock()
 		e.sealBlock()
 		b := w.literal()
-		ref := journal.Ref{Epoch: e.log.extent.Epoch, N: e.log.extent.N, Off: e.log.chain.DataLen, Leaf: row.Leaf}
-		copied := append([]byte(nil), page...)
-		e.pin(pinKey{a: ref.Epoch<<32 | uint64(ref.N), b: uint64(ref.Off), ref: true}, copied)
-		e.pagesRecord(journal.TypeIndex, b, 0, rows[:], [][]byte{copied}, block.PageSize, noted)
-		return ref, nil
+		for i := range pages {
+			pages[i].Ref = journal.Ref{Epoch: e.log.extent.Epoch, N: e.log.extent.N, Off: e.log.chain.DataLen + uint32(i)*block.PageSize, Leaf: leaves[i]}
+			e.pin(pinKey{a: pages[i].Ref.Epoch<<32 | uint64(pages[i].Ref.N), b: uint64(pages[i].Ref.Off), ref: true}, stored[i])
+		}
+		e.pagesRecord(journal.TypeIndex, b, 0, rows, stored, uint32(len(pages)*block.PageSize), noted)
+		return nil
 	}
 }
 
-// literal is the block of one page of the table or the directory. It is never sealed, as such a page is found by its reference: so all of a checkpoint share one
+const _ = uint(journal.MaxRecordPages - blockmap.MaxArrayBatch) // a batch fits a record
+
+// literal is the block of pages of the table or the directory. It is never sealed, as such a page is found by its reference: so all of a checkpoint share one
 // number. With one for each, the table would be mostly gaps, and each pass of the cleaner would write most of its pages. The caller holds jmu.
 func (w *indexWriter) literal() *openBlock {
 	e := w.e
@@ -270,7 +278,7 @@ func (w *indexWriter) mergeTable(c *journal.Checkpoint, taken []blockChange) err
 
 // mergeArray merges edits into a tree of literal references, and writes anew what lies in extents being cleaned.
 func (w *indexWriter) mergeArray(a blockmap.Array, edits *sortedEdits, tree uint64) (journal.ArrayRoot, error) {
-	sink := blockmap.ArraySink{Emit: w.emitPage(tree), Drop: func(journal.Ref) {}}
+	sink := blockmap.ArraySink{Emit: w.emitPages(tree), Drop: func(journal.Ref) {}}
 	root, err := a.Merge(edits, sink)
 	w.e.mu.RLock()
 	moving := w.e.moving

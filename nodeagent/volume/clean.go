@@ -125,20 +125,31 @@ type moved struct {
 	entry  blockmap.BlockEntry
 }
 
-// choose scans the block table and picks the emptiest extents.
+// choose picks the emptiest extents.
 func (c *cleaner) choose() error {
+	c.e.mu.RLock()
+	extents := slices.Clone(c.e.cat.extents[:c.e.oldest()])
+	c.e.mu.RUnlock()
+	live, err := c.count()
+	if err != nil {
+		return err
+	}
+	c.take(extents, live)
+	return nil
+}
+
+// count scans the block table, and says how many pages live in each extent, as far as is known.
+func (c *cleaner) count() ([]int64, error) {
 	e := c.e
 	e.mu.RLock()
-	limit := e.oldest()
-	extents := slices.Clone(e.cat.extents)
-	table := e.cat.table
+	table, dir := e.cat.table, e.cat.dir
 	deltas := maps.Clone(e.cat.deltas) // counted since the checkpoint, as by a discard that it has merged
 	c.roots = []journal.MapRoot{e.view.root}
 	for i := range e.snapshots {
 		c.roots = append(c.roots, e.snapshots[i].Root)
 	}
+	live := make([]int64, len(e.cat.extents))
 	e.mu.RUnlock()
-	live := make([]int64, len(extents))
 	place := make(map[uint64]uint32)
 	aliasLive := make(map[uint64]int64)
 	c.aliases = make(map[uint64][]alias)
@@ -158,12 +169,32 @@ func (c *cleaner) choose() error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("scanning the block table: %w", err)
+		return nil, fmt.Errorf("scanning the block table: %w", err)
 	}
 	for target, n := range aliasLive {
 		live[place[target]] += n
 	}
-	c.take(extents[:limit], live)
+	for _, a := range []blockmap.Array{{Pager: a.Pager, Root: table, Size: blockmap.BlockEntrySize}, {Pager: a.Pager, Root: dir, Size: blockmap.ExtentEntrySize}} {
+		if err := e.countIndex(&a, live); err != nil {
+			return nil, err
+		}
+	}
+	return live, nil
+}
+
+// countIndex adds the pages of the table or the directory to what lives in their extents: they have no block that counts them, and a pass writes them anew.
+func (e *Engine) countIndex(a *blockmap.Array, live []int64) error {
+	err := a.WalkRefs(func(r journal.Ref, _ uint8, _ uint64) (bool, error) {
+		e.mu.RLock()
+		defer e.mu.RUnlock()
+		if o := e.cat.byID[block.ExtentID{Volume: e.spec.ID, Epoch: r.Epoch, N: r.N}]; int(o) < len(live) {
+			live[o]++
+		}
+		return true, nil
+	})
+	if err != nil {
+		return fmt.Errorf("looking at the pages of table and directory: %w", err)
+	}
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
 	"mynetwork.io/mynetwork/nodeagent/volume/ring"
 )
 
@@ -66,5 +67,54 @@ func TestTableIsDense(t *testing.T) {
 		if n := e.nextBlock - before; n > 2 { // the number of the data was taken before
 			t.Fatalf("checkpoint %d takes %d numbers", i, n)
 		}
+	}
+}
+
+// The pages of table and directory are written together, not each as a record: a record of them ends the open block of data, and many small blocks make a large table.
+func TestIndexInFewRecords(t *testing.T) {
+	w := newWorld(t, 3)
+	e := w.open(w.create(1), Options{})
+	defer func() { must(t, e.Close(true)) }()
+	const pages = 400
+	for i := range pages { // each in a block of its own
+		must(t, e.Write(ring.ID{}, make([]byte, block.PageSize), int64(i)*block.PageSize))
+		must(t, e.Flush())
+		must(t, e.Checkpoint())
+	}
+	must(t, e.Write(ring.ID{}, make([]byte, pages*block.PageSize), 0)) // of each block a page becomes garbage
+	must(t, e.Flush())
+	before := e.log.chain.Seq
+	must(t, e.Checkpoint())
+	table := blockmap.Array{Pager: refPager{reader{e: e}, e.spec.ID}, Root: e.cat.table, Size: blockmap.BlockEntrySize}
+	leaves := 0
+	must(t, table.WalkRefs(func(_ journal.Ref, level uint8, _ uint64) (bool, error) {
+		if level == 1 {
+			leaves++
+		}
+		return true, nil
+	}))
+	// Two seals of data, the map and its seal, leaves of the table and what is above them, the directory, the checkpoint.
+	if n := e.log.chain.Seq - before; leaves < 10 || n > 10 {
+		t.Errorf("a checkpoint that changes %d leaves of the table writes %d records", leaves, n)
+	}
+}
+
+// Pages of table and directory live like others where a pass looks for extents that are empty: it writes them anew.
+func TestIndexPagesLive(t *testing.T) {
+	w := newWorld(t, 3)
+	e := w.open(w.create(1), Options{})
+	defer func() { must(t, e.Close(true)) }()
+	must(t, e.Write(ring.ID{}, make([]byte, 1<<20), 0))
+	must(t, e.Flush())
+	must(t, e.Checkpoint())
+	c := &cleaner{e: e, victims: map[uint32]bool{}, target: cleanTarget}
+	live, err := c.count()
+	must(t, err)
+	sum := int64(0)
+	for _, n := range live {
+		sum += n
+	}
+	if want := int64(1<<20/block.PageSize + 1 + 1 + 1); sum != want { // the data, the map's leaf, table, directory
+		t.Errorf("%d pages live in the extents, want %d", sum, want)
 	}
 }

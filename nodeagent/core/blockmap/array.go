@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
@@ -38,11 +39,24 @@ type ArrayEdits interface {
 	Next() (index uint64, entry []byte, ok bool)
 }
 
-// ArraySink takes what a merge of an array does, as Sink does for the map.
+// ArrayPage is a new page of an array. Its content is borrowed until Emit returns.
+type ArrayPage struct {
+	Page  []byte
+	Level uint8
+	Index uint64
+	Ref   journal.Ref // where it is, which Emit says
+
+	old journal.Ref // of the page that it replaces; zero: of none
+}
+
+// ArraySink takes what a merge of an array does, as Sink does for the map. Emit stores 1 to MaxArrayBatch pages of one level and sets the Ref of each.
 type ArraySink struct {
-	Emit func(page []byte, level uint8, index uint64) (journal.Ref, error)
+	Emit func(pages []ArrayPage) error
 	Drop func(r journal.Ref)
 }
+
+// MaxArrayBatch is how many pages are emitted together at most: the leaves below one page.
+const MaxArrayBatch = refFan
 
 // leafBits is log2 of the entries of a leaf.
 func (a *Array) leafBits() uint { return uint(bits.TrailingZeros(uint(block.PageSize / a.Size))) }
@@ -212,6 +226,9 @@ type arrayMerger struct {
 	begun bool
 	count uint64
 	path  [MaxArrayLevels][block.PageSize]byte
+
+	leaves []byte // the changed leaves below the page of level 2 at hand
+	batch  []ArrayPage
 }
 
 func (m *arrayMerger) next() error {
@@ -234,20 +251,28 @@ func (m *arrayMerger) page(r journal.Ref, level uint8, index uint64) (journal.Re
 		return r, nil
 	}
 	page := &m.path[level-1]
-	if r.IsZero() {
-		clear(page[:])
-	} else {
-		src, err := m.read(r, level)
-		if err != nil {
-			return r, fmt.Errorf("merge: %w", err)
-		}
-		copy(page[:], src)
+	if err := m.load(r, level, page[:]); err != nil {
+		return r, err
 	}
 	changed, err := m.fill(page, level, index)
 	if err != nil || !changed {
 		return r, err
 	}
 	return m.finish(r, page, level, index)
+}
+
+// load copies the page at r (zero: an empty one).
+func (m *arrayMerger) load(r journal.Ref, level uint8, page []byte) error {
+	if r.IsZero() {
+		clear(page)
+		return nil
+	}
+	src, err := m.read(r, level)
+	if err != nil {
+		return fmt.Errorf("merge: %w", err)
+	}
+	copy(page, src)
+	return nil
 }
 
 // above puts a page on top of the tree at r.
@@ -263,12 +288,13 @@ func (m *arrayMerger) above(r journal.Ref, level uint8) (journal.Ref, error) {
 
 // fill applies to the page all edits below it.
 func (m *arrayMerger) fill(page *[block.PageSize]byte, level uint8, index uint64) (changed bool, err error) {
+	switch level {
+	case 1:
+		return m.fillLeaf(page[:], index)
+	case 2:
+		return m.fillLeaves(page[:], index)
+	}
 	for m.ok && m.index>>m.width(level) == index && err == nil {
-		if level == 1 {
-			changed = m.set(page) || changed
-			err = m.next()
-			continue
-		}
 		child := m.index >> m.width(level-1)
 		at := page[child&(refFan-1)*journal.RefSize:][:journal.RefSize]
 		old := journal.GetRef(at)
@@ -281,7 +307,52 @@ func (m *arrayMerger) fill(page *[block.PageSize]byte, level uint8, index uint64
 	return changed, err
 }
 
-func (m *arrayMerger) set(page *[block.PageSize]byte) (changed bool) {
+// fillLeaf is fill for a leaf.
+func (m *arrayMerger) fillLeaf(page []byte, index uint64) (changed bool, err error) {
+	for m.ok && m.index>>m.width(1) == index && err == nil {
+		changed = m.set(page) || changed
+		err = m.next()
+	}
+	return changed, err
+}
+
+// fillLeaves is fill for a page above leaves, which are emitted together.
+func (m *arrayMerger) fillLeaves(page []byte, index uint64) (changed bool, err error) {
+	m.leaves, m.batch = m.leaves[:0], m.batch[:0]
+	for m.ok && m.index>>m.width(2) == index {
+		child := m.index >> m.width(1)
+		old := journal.GetRef(page[child&(refFan-1)*journal.RefSize:])
+		n := len(m.leaves)
+		m.leaves = slices.Grow(m.leaves, block.PageSize)[:n+block.PageSize]
+		leaf := m.leaves[n:]
+		if err := m.load(old, 1, leaf); err != nil {
+			return false, err
+		}
+		changed, err := m.fillLeaf(leaf, child)
+		switch {
+		case err != nil:
+			return false, err
+		case !changed:
+			m.leaves = m.leaves[:n]
+		case isZero(leaf):
+			m.leaves = m.leaves[:n]
+			m.batch = append(m.batch, ArrayPage{Level: 1, Index: child, old: old})
+		default:
+			m.batch = append(m.batch, ArrayPage{Page: leaf, Level: 1, Index: child, old: old})
+		}
+	}
+	if err := m.emit(m.batch); err != nil {
+		return false, err
+	}
+	for i := range m.batch {
+		p := &m.batch[i]
+		p.Ref.Put(page[p.Index&(refFan-1)*journal.RefSize:])
+		changed = changed || p.Ref != p.old
+	}
+	return changed, nil
+}
+
+func (m *arrayMerger) set(page []byte) (changed bool) {
 	at := page[int(m.index&(1<<m.leafBits()-1))*m.Size:][:m.Size]
 	if m.entry == nil {
 		changed = !isZero(at)
@@ -294,17 +365,39 @@ func (m *arrayMerger) set(page *[block.PageSize]byte) (changed bool) {
 }
 
 // finish stores the page, which replaces the one at old (zero: none).
-func (m *arrayMerger) finish(old journal.Ref, page *[block.PageSize]byte, level uint8, index uint64) (r journal.Ref, err error) {
-	if !isZero(page[:]) {
-		if r, err = m.Emit(page[:], level, index); err != nil {
-			return r, fmt.Errorf("merge: emit page %d of level %d: %w", index, level, err)
-		}
-		if r.IsZero() {
-			return r, fmt.Errorf("merge: page %d of level %d emitted to nowhere: %w", index, level, ErrEdit)
+func (m *arrayMerger) finish(old journal.Ref, page *[block.PageSize]byte, level uint8, index uint64) (journal.Ref, error) {
+	one := []ArrayPage{{Page: page[:], Level: level, Index: index, old: old}}
+	if isZero(page[:]) {
+		one[0].Page = nil
+	}
+	err := m.emit(one)
+	return one[0].Ref, err
+}
+
+// emit stores pages, but for those without content, which are gone, and drops those that they replace.
+func (m *arrayMerger) emit(pages []ArrayPage) error {
+	full := make([]ArrayPage, 0, len(pages))
+	for i := range pages {
+		if pages[i].Page != nil {
+			full = append(full, pages[i])
 		}
 	}
-	if !old.IsZero() {
-		m.Drop(old)
+	if len(full) > 0 {
+		if err := m.Emit(full); err != nil {
+			return fmt.Errorf("merge: emit %d pages of level %d from %d on: %w", len(full), full[0].Level, full[0].Index, err)
+		}
 	}
-	return r, nil
+	for i := range pages {
+		p := &pages[i]
+		if p.Page != nil {
+			p.Ref, full = full[0].Ref, full[1:]
+			if p.Ref.IsZero() {
+				return fmt.Errorf("merge: page %d of level %d emitted to nowhere: %w", p.Index, p.Level, ErrEdit)
+			}
+		}
+		if !p.old.IsZero() {
+			m.Drop(p.old)
+		}
+	}
+	return nil
 }

@@ -63,11 +63,17 @@ func (w *arrayWorld) merge(edits map[uint64][]byte) (err error) {
 		}
 	}
 	w.Root, err = w.Merge(&e, ArraySink{
-		Emit: func(page []byte, level uint8, index uint64) (journal.Ref, error) {
-			w.emits++
-			r := journal.Ref{Epoch: 1, N: uint32(len(w.pages)), Off: uint32(level), Leaf: block.Sum(page)}
-			w.pages[r], w.alive[r] = bytes.Clone(page), true
-			return r, nil
+		Emit: func(pages []ArrayPage) error {
+			if len(pages) == 0 || len(pages) > MaxArrayBatch {
+				return fmt.Errorf("%d pages are emitted together", len(pages))
+			}
+			for i := range pages {
+				p := &pages[i]
+				w.emits++
+				p.Ref = journal.Ref{Epoch: 1, N: uint32(len(w.pages)), Off: uint32(p.Level), Leaf: block.Sum(p.Page)}
+				w.pages[p.Ref], w.alive[p.Ref] = bytes.Clone(p.Page), true
+			}
+			return nil
 		},
 		Drop: func(r journal.Ref) {
 			if !w.alive[r] {
@@ -231,7 +237,12 @@ func FuzzArray(f *testing.F) {
 		check(a.Walk(index, func(uint64, []byte) error { return visit() }))
 		check(a.WalkRefs(func(journal.Ref, uint8, uint64) (bool, error) { return true, visit() }))
 		_, err := a.Merge(&arrayEdits{[]uint64{index}, [][]byte{bytes.Repeat([]byte{7}, ExtentEntrySize)}}, ArraySink{
-			Emit: func([]byte, uint8, uint64) (journal.Ref, error) { return journal.Ref{N: 2}, nil }, Drop: func(journal.Ref) {}})
+			Emit: func(pages []ArrayPage) error {
+				for i := range pages {
+					pages[i].Ref = journal.Ref{N: 2}
+				}
+				return nil
+			}, Drop: func(journal.Ref) {}})
 		check(err)
 	})
 }

@@ -49,5 +49,7 @@ func (a *Array) rewrite(r journal.Ref, level uint8, index uint64, stale func(r j
 		return r, nil
 	}
 	sink.Drop(r)
-	return sink.Emit(page[:], level, index)
+	one := []ArrayPage{{Page: page[:], Level: level, Index: index}}
+	err = sink.Emit(one)
+	return one[0].Ref, err
 }
