@@ -63,6 +63,7 @@ func TestUnrevertedVictims(t *testing.T) {
 		undone, shown := 0, false
 		for try := 0; try < 8 && !shown; try++ {
 			m.steps(t, e, 60)
+			must(t, e.Flush()) // what is only in the ring goes with it
 			must(t, e.Checkpoint())
 			before := flagged(e)
 			reads.on.Store(true)
