@@ -187,7 +187,7 @@ func (e *Engine) countIndex(a *blockmap.Array, live []int64) error {
 	err := a.WalkRefs(func(r journal.Ref, _ uint8, _ uint64) (bool, error) {
 		e.mu.RLock()
 		defer e.mu.RUnlock()
-		if o := e.cat.byID[block.ExtentID{Volume: e.spec.ID, Epoch: r.Epoch, N: r.N}]; int(o) < len(live) {
+		if o, ok := e.cat.byID[block.ExtentID{Volume: e.spec.ID, Epoch: r.Epoch, N: r.N}]; ok && int(o) < len(live) {
 			live[o]++
 		}
 		return true, nil
