@@ -466,7 +466,7 @@ func (e *Engine) freeCondemned() error {
 		x := extentID(e.spec.ID, &ent)
 		all := true
 		for _, s := range e.membersOf(x, &ent) {
-			if !e.believedAlive(s) {
+			if !e.answers(s) {
 				continue
 			}
 			if err := e.freeCopy(s, x, &ent); err != nil {

@@ -48,7 +48,7 @@ func (r reader) ranked(all []block.StoreID, holders int) []source {
 		if r.local && o.own == nil {
 			continue
 		}
-		o.alive = o.own != nil || e.believedAlive(s)
+		o.alive = o.own != nil || e.answers(s)
 		out = append(out, o)
 	}
 	if r.local {

@@ -19,10 +19,11 @@ const suspicion = 5 * slowReplica
 
 // suspect is what is remembered of a store that failed.
 type suspect struct {
-	failed time.Duration // last time
-	lost   bool          // it could not be reached, or lacks what was sent when it could not; else it refused, or was slow
-	full   bool          // it has no room up to the users' mark, and nothing else is known against it
-	asked  bool          // a question is under way that may end the suspicion
+	failed   time.Duration // last time
+	lost     bool          // it could not be reached, or lacks what was sent when it could not; else it refused, or was slow
+	full     bool          // it has no room up to the users' mark, and nothing else is known against it
+	roomless bool          // it had no room, up to whichever mark: it answers, and gives what it has
+	asked    bool          // a question is under way that may end the suspicion
 
 	answered time.Duration // when an answer has ended a suspicion
 	ever     bool          // one has
@@ -45,7 +46,7 @@ func (e *Engine) suspectLocked(s block.StoreID, err error) {
 		p = &suspect{}
 		e.suspects[s] = p
 	}
-	p.failed, p.lost, p.full = e.Env.Now(), wasAway(err), false
+	p.failed, p.lost, p.full, p.roomless = e.Env.Now(), wasAway(err), false, errors.Is(err, replica.ErrFull)
 }
 
 // wasAway tells whether a failure says only that a store was away.
@@ -57,6 +58,15 @@ func (e *Engine) believedAlive(s block.StoreID) bool {
 	e.mu.RLock()
 	p := e.suspects[s]
 	bad := p != nil && p.suspected(e.Env.Now())
+	e.mu.RUnlock()
+	return e.Placer.Alive(s) && !bad
+}
+
+// answers tells whether a store is believed to answer: it may be chosen, or only has no room.
+func (e *Engine) answers(s block.StoreID) bool {
+	e.mu.RLock()
+	p := e.suspects[s]
+	bad := p != nil && p.suspected(e.Env.Now()) && !p.roomless
 	e.mu.RUnlock()
 	return e.Placer.Alive(s) && !bad
 }

@@ -8,6 +8,7 @@ import (
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/replica"
+	"mynetwork.io/mynetwork/nodeagent/volume/ring"
 )
 
 // TestSuspects: whose failure is forgotten when. Times are in seconds since the failure at 100.
@@ -70,5 +71,31 @@ func TestRecalled(t *testing.T) {
 				t.Errorf("the answer counts: %v", got)
 			}
 		})
+	}
+}
+
+// TestFreedWhereThereIsNoRoom: a store that had no room for an extent is told like others what it may free, as that makes room. Control: one that failed
+// otherwise is not waited for, and finds by itself what nobody needs.
+func TestFreedWhereThereIsNoRoom(t *testing.T) {
+	for why, told := range map[error]bool{replica.ErrFull: true, errSlow: false} {
+		w := newWorld(t, 3)
+		s := w.create(1)
+		s.Extent = MinExtent
+		e := w.open(s, Options{})
+		for n := range 3 {
+			must(t, e.Write(ring.ID{}, fill(make([]byte, 2*MinExtent), uint64(n)), 0))
+			must(t, e.Flush())
+		}
+		e.mu.Lock()
+		e.suspectLocked(w.ids[0], fmt.Errorf("test: %w", why))
+		e.suspects[w.ids[0]].failed += time.Hour // for as long as the test takes
+		e.mu.Unlock()
+		_, err := e.Clean()
+		must(t, err)
+		suspect, other := len(w.node[w.ids[0]].st.Extents(s.ID)), len(w.node[w.ids[1]].st.Extents(s.ID))
+		if freed := e.Status().Stats.Freed; freed == 0 || (suspect == other) != told {
+			t.Errorf("%v: %d extents are freed, %d are left there, %d elsewhere", why, freed, suspect, other)
+		}
+		must(t, e.Close(false))
 	}
 }
