@@ -21,6 +21,7 @@ type bencher struct {
 	ctx   context.Context
 	o     options
 	dir   string // all that is made lies below it
+	room  int64  // bytes that each store may use; 0: the whole file system
 	nodes []node
 	paths map[string]string // of the targets
 	why   map[string]string // of targets that can not be measured
@@ -137,7 +138,11 @@ func (b *bencher) network(nodes int) (err error) {
 	if err != nil {
 		return err
 	}
-	if _, err := b.my("dev", "up", "--nodes", strconv.Itoa(nodes), "--device", "none", "--port", strconv.Itoa(port)); err != nil {
+	args := []string{"dev", "up", "--nodes", strconv.Itoa(nodes), "--device", "none", "--port", strconv.Itoa(port)}
+	if b.room > 0 {
+		args = append(args, "--capacity", strconv.FormatInt(b.room, 10))
+	}
+	if _, err := b.my(args...); err != nil {
 		return err
 	}
 	return b.findNodes()

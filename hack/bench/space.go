@@ -25,8 +25,8 @@ func spaceCommand(ctx context.Context, w io.Writer, args []string) error {
 	o := options{targets: []string{fuse}}
 	where(fs, &o.program, &o.dir, "it takes up to twelve times the size")
 	size := fs.String("size", "1Gi", "of the volume")
-	parts := fs.String("parts", partReturn+","+partFull, partReturn+": after removing and trimming, and deleting; "+partFull+": overwrites where most of the disk is alive")
-	live := fs.Float64("live", .8, "part full: the share of what volumes may fill of the disk that three copies of the volume are")
+	parts := fs.String("parts", partReturn+","+partFull, partReturn+": after removing and trimming, and deleting; "+partFull+": overwrites where most of the room is alive")
+	live := fs.Float64("live", .8, "part full: the share of what volumes may fill of each store that the volume is")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -177,21 +177,15 @@ func printReturns(w io.Writer, size, empty int64, of map[string]returning) {
 	fmt.Fprintf(w, "\nHeld by the extents of three stores. Of a file system that is empty they hold %d MiB, which counts as needed until the volume is deleted.\n\n", empty>>20)
 }
 
-// diskFor is how large a disk has to be so that three copies of a volume are a share of what volumes may fill on it: users get 92 % of a store's disk, less its log.
-func diskFor(size int64, live float64) int64 {
-	const log = 260 << 20 // of each store, with what it keeps back
-	return int64((float64(3*size)/live + 3*log) / .92)
+// roomFor is how much room a store has to have so that a volume is a share of what volumes may fill of it: users get 92 %, less the store's log.
+func roomFor(size int64, live float64) int64 {
+	const log = 260 << 20 // with what the store keeps back
+	return int64((float64(size)/live + log) / .92)
 }
 
-// fullPart overwrites a volume whose three copies are most of the disk: a file system of its own for the stores, in a file.
+// fullPart overwrites a volume that is most of what each of three stores may use.
 func fullPart(ctx context.Context, w io.Writer, o options, live float64) (err error) {
-	disk, err := smallDisk(ctx, o.dir, diskFor(o.size, live))
-	defer func() { err = errors.Join(err, disk.close(ctx)) }()
-	if err != nil {
-		return err
-	}
-	o.dir = disk.mount
-	b := &bencher{ctx: ctx, o: o}
+	b := &bencher{ctx: ctx, o: o, room: roomFor(o.size, live)}
 	defer func() { err = errors.Join(err, b.cleanup()) }()
 	if err := b.setup(); err != nil {
 		return err
@@ -199,7 +193,7 @@ func fullPart(ctx context.Context, w io.Writer, o options, live float64) (err er
 	if b.paths[fuse] == "" {
 		return errors.New(b.why[fuse])
 	}
-	fmt.Fprintf(w, "| 4 KiB writes at random, depth 32, of %d MiB; its three copies are %.0f %% of what volumes may fill | IOPS | p50 ms | p99 | longest | bytes written, of three copies' | held, of three copies |\n|---|---|---|---|---|---|---|\n", o.size>>20, 100*live)
+	fmt.Fprintf(w, "| 4 KiB writes at random, depth 32, of %d MiB, which is %.0f %% of what volumes may fill of each store | IOPS | p50 ms | p99 | longest | bytes written, of three copies' | held, of three copies |\n|---|---|---|---|---|---|---|\n", o.size>>20, 100*live)
 	for turn := range 3 {
 		before, err := b.sample()
 		if err != nil {
@@ -221,41 +215,4 @@ func fullPart(ctx context.Context, w io.Writer, o options, live float64) (err er
 			float64(after.written(before))/(3*r.Bytes), float64(held)/float64(3*o.size))
 	}
 	return nil
-}
-
-// smallFS is a file system in a file, for stores that are to have little room.
-type smallFS struct{ dir, mount string }
-
-// smallDisk makes an ext4 file system of so many bytes in a file below dir, and mounts it.
-func smallDisk(ctx context.Context, dir string, bytes int64) (d *smallFS, err error) {
-	d = &smallFS{}
-	if d.dir, err = os.MkdirTemp(dir, "mynetwork-bench-disk-"); err != nil {
-		return d, err
-	}
-	image, mount := filepath.Join(d.dir, "image"), filepath.Join(d.dir, "mnt")
-	if err := os.Mkdir(mount, 0o755); err != nil {
-		return d, err
-	}
-	b := &bencher{ctx: ctx}
-	for _, c := range [][]string{{"fallocate", "-l", fmt.Sprint(bytes), image}, {"mkfs.ext4", "-q", "-F", "-m", "0", "-i", "1048576", image}, {"mount", "-o", "loop", image, mount}} {
-		if _, err := b.run(c[0], c[1:]...); err != nil {
-			return d, err
-		}
-	}
-	d.mount = mount
-	return d, nil
-}
-
-// close unmounts and removes it.
-func (d *smallFS) close(ctx context.Context) (err error) {
-	if d.dir == "" {
-		return nil
-	}
-	if d.mount != "" {
-		s := site{mount: d.mount}
-		if err := s.close(&bencher{ctx: ctx}); err != nil {
-			return err
-		}
-	}
-	return os.RemoveAll(d.dir)
 }

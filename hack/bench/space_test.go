@@ -28,13 +28,13 @@ func TestReturns(t *testing.T) {
 	}
 }
 
-func TestDiskFor(t *testing.T) {
+func TestRoomFor(t *testing.T) {
 	const gib = 1 << 30
-	d := diskFor(gib, .8)
-	if fill := float64(d)*.92 - 3*260<<20; 3*gib/fill < .799 || 3*gib/fill > .801 {
-		t.Errorf("three copies are %.3f of what volumes may fill of %d bytes", 3*gib/fill, d)
+	d := roomFor(gib, .8)
+	if fill := float64(d)*.92 - 260<<20; gib/fill < .799 || gib/fill > .801 {
+		t.Errorf("the volume is %.3f of what volumes may fill of %d bytes", gib/fill, d)
 	}
-	if diskFor(gib, .5) <= d || diskFor(2*gib, .8) <= d {
-		t.Error("less alive, or more data, needs a larger disk")
+	if roomFor(gib, .5) <= d || roomFor(2*gib, .8) <= d {
+		t.Error("less alive, or more data, needs more room")
 	}
 }
