@@ -25,12 +25,16 @@ type options struct {
 	seeds, first uint64
 	trace, jobs  int
 	all          bool
+	left         int64
 	without      string
 }
 
 // shape is the configuration of a seed.
 func (o *options) shape(seed uint64) sim.Config {
 	cfg := sim.Shape(seed)
+	if o.left != 0 {
+		cfg.Left = o.left << 20
+	}
 	if o.without != "" {
 		cfg.Without = make(map[string]bool)
 		for _, name := range strings.Split(o.without, ",") {
@@ -47,6 +51,7 @@ func main() {
 	flag.IntVar(&o.trace, "trace", 80, "lines of trace to print for a seed that fails")
 	flag.IntVar(&o.jobs, "jobs", runtime.GOMAXPROCS(0), "seeds to run at the same time")
 	flag.StringVar(&o.without, "without", "", "faults to leave out, separated by commas")
+	flag.Int64Var(&o.left, "left", 0, "MiB that others leave users of each store's disk; 0: as the seed has it")
 	flag.BoolVar(&o.all, "all", false, "go on after a failure; print one line for each")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

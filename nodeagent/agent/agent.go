@@ -278,7 +278,7 @@ func (a *Agent) startData() (err error) {
 func (a *Agent) startVolumes() error {
 	c := &a.cfg
 	opt := volumes.Options{Node: c.Node, Network: c.Network, Registry: a.registry, Transport: a.transport, Members: a.members, Cache: a.cache,
-		Local: a.stores.Local, Grants: a.grants, DeviceDir: filepath.Join(c.Dir, "devices"), FuseTransport: c.FuseTransport, RingBytes: c.RingBytes, CopyRate: c.CopyRate, Deletions: a.trust.deletions,
+		Local: a.stores.Local, Room: a.roomOf, Grants: a.grants, DeviceDir: filepath.Join(c.Dir, "devices"), FuseTransport: c.FuseTransport, RingBytes: c.RingBytes, CopyRate: c.CopyRate, Deletions: a.trust.deletions,
 		Events: a.events, Log: c.Log, Grace: c.Grace}
 	if a.kube != nil {
 		opt.Grace = operatorGrace

@@ -7,6 +7,8 @@ import (
 	"mynetwork.io/mynetwork/nodeagent/agent/space"
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/clearing"
+	"mynetwork.io/mynetwork/nodeagent/store"
+	"mynetwork.io/mynetwork/nodeagent/volume"
 )
 
 // startSpace makes what gets space back when a store is short of it.
@@ -28,6 +30,19 @@ func (a *Agent) ownSpace() (out []space.Store) {
 		out = append(out, space.Store{ID: s.ID, Path: s.Path, Total: u.Total, Used: u.Used, Freed: s.Load().Freed, Clear: s.Clear})
 	}
 	return out
+}
+
+// roomOf is what a store of any node has left, as far as is known here: of one of this node as it was a moment ago, of others as they said last.
+func (a *Agent) roomOf(id block.StoreID) (r volume.Room, known bool) {
+	if r, known = a.stores.Room(id); known {
+		return r, true
+	}
+	s, known := a.members.Stored(id)
+	if known = known && s.Capacity > 0 && !s.Quarantined; known {
+		r.Used = s.Used
+		r.Users, r.Cleaners = store.LeftOf(s.Capacity, s.Used)
+	}
+	return r, known
 }
 
 // stages tells what stores of all nodes that answer get back at the moment.

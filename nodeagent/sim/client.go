@@ -122,15 +122,17 @@ func (s *seat) mutate(i int, c *client) {
 	}
 	s.flight--
 	ret := w.s.now
-	if err != nil {
-		ret = -1
-		if errors.Is(err, syscall.ENOSPC) {
-			w.cover("ENOSPC", "write")
-			s.p.Sleep(100 * time.Millisecond)
-		} else if s.e.Err() == nil {
+	switch {
+	case errors.Is(err, syscall.ENOSPC): // it has no effect, now or later
+		w.cover("ENOSPC", "write")
+		s.p.Sleep(100 * time.Millisecond)
+		c.pending = nil
+		return
+	case err != nil:
+		if ret = -1; s.e.Err() == nil {
 			w.violate(7, "v%d on %s: write fails: %v", s.v.spec.ID[0], s.n.name, err)
 		}
-	} else {
+	default:
 		w.counts.Writes++
 		w.counts.Pages += p.e.n
 		if !p.accepted {
@@ -176,16 +178,6 @@ func (e *entry) String() string {
 		return "content"
 	}
 	return "snapshot"
-}
-
-func record(i int, p *pending, ret time.Duration) opRecord {
-	values := make([]uint64, p.e.n)
-	if p.e.kind == entryWrite {
-		for j := range values {
-			values[j] = p.e.first + uint64(j)
-		}
-	}
-	return opRecord{client: i, write: true, page: p.e.page, values: values, call: p.call, ret: ret}
 }
 
 func (s *seat) flush() {

@@ -83,3 +83,13 @@ func (r *reign) linearizable(now time.Duration) int {
 	}
 	return -1
 }
+
+func record(i int, p *pending, ret time.Duration) opRecord {
+	values := make([]uint64, p.e.n)
+	if p.e.kind == entryWrite {
+		for j := range values {
+			values[j] = p.e.first + uint64(j)
+		}
+	}
+	return opRecord{client: i, write: true, page: p.e.page, values: values, call: p.call, ret: ret}
+}

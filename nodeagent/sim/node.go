@@ -142,7 +142,11 @@ func (n *node) start() {
 	n.proc, n.srv, n.st, n.failed = p, nil, nil, false
 	n.cache = newCache(w.cfg.CachePages)
 	p.Go("boot", func() {
-		st, rep, err := store.Open(disk.NewFaults(n.mem, n.plan), storeOptions)
+		opt, fs := storeOptions, disk.FS(disk.NewFaults(n.mem, n.plan))
+		if w.cfg.Left != 0 {
+			fs, opt.Capacity = crowded{fs, w}, 0
+		}
+		st, rep, err := store.Open(fs, opt)
 		w.s.tracef("%s store %s opens: %+v %v", n.name, n.store, rep, err)
 		if err != nil {
 			n.failed = true
@@ -158,7 +162,29 @@ func (n *node) start() {
 		n.st = st
 		n.srv = replica.NewServer(p, st, n.store, allowAll{}, n.client(p))
 		n.srv.Follow(placer{n})
+		if w.cfg.Left != 0 {
+			p.Go("measure", func() {
+				for {
+					_ = st.Measure() // as an agent does
+					p.Sleep(time.Second)
+				}
+			})
+		}
 	})
+}
+
+// crowded is a disk of the stores' capacity, of which others have all but Config.Left up to the mark for users, until they go.
+type crowded struct {
+	disk.FS
+	w *World
+}
+
+// Usage implements disk.FS.
+func (c crowded) Usage() (total, used int64, err error) {
+	if _, used, err = c.FS.Usage(); !c.w.alone {
+		used += storeOptions.Capacity/100*92 - c.w.cfg.Left
+	}
+	return storeOptions.Capacity, used, err
 }
 
 func (n *node) client(p *proc) *replica.Client {
@@ -230,11 +256,32 @@ func (n *node) deps(p *proc) volume.Deps {
 			}
 			return n.st
 		},
+		Room: n.w.room,
 		Logf: func(format string, args ...any) {
 			if n.w.s.tail != nil {
 				n.w.s.tracef("%s: %s", n.name, fmt.Sprintf(format, args...))
 			}
 		}}
+}
+
+// room is what a store has left. Whoever has one knows it of all.
+func (w *World) room(s block.StoreID) (r volume.Room, known bool) {
+	n := w.byStore[s]
+	if n == nil || n.st == nil || n.proc == nil {
+		return r, false
+	}
+	var err error
+	r.Users, r.Cleaners, r.Used, err = n.st.Left()
+	switch reserve := r.Cleaners - r.Users; {
+	case err != nil || w.cfg.Left == 0:
+	case r.Cleaners < reserve/4:
+		w.cover("little room", "left for cleaning")
+	case r.Users < 0:
+		w.cover("little room", "none left for users")
+	case r.Users < reserve/2:
+		w.cover("little room", "left for users")
+	}
+	return r, err == nil
 }
 
 // plan injects the disk faults that are due.

@@ -20,6 +20,7 @@ type Config struct {
 	RingBytes   int
 	Extent      uint32 // bytes
 	CachePages  int
+	Left        int64 // bytes that others leave users on each store's disk; 0: it is never full by itself
 	Key         []byte
 	Compression block.Compression
 	Weak        bool
@@ -188,6 +189,7 @@ func (w *World) verify() {
 	if w.failure != nil {
 		return
 	}
+	w.alone = true // without room nothing is copied that is lost
 	vols := w.vols
 	for _, v := range vols {
 		if !w.verifyVol(v) {

@@ -28,6 +28,7 @@ type sched struct {
 	tail   *tail   // the last lines of the trace; nil: not kept
 	dying  []*proc // to be reaped after this step
 	panics []string
+	busy   busy
 }
 
 // proc is one process: what its end takes along.
@@ -209,6 +210,9 @@ func (s *sched) run(done func() bool) {
 			s.ready[i] = s.ready[n-1]
 			s.ready[n-1] = nil
 			s.ready = s.ready[:n-1]
+			if s.busy.count(s.now) {
+				s.panics = append(s.panics, fmt.Sprintf("%s and others do not come to rest at %v", t.name, s.now))
+			}
 			s.step(t)
 			s.bury()
 			continue
@@ -227,6 +231,27 @@ func (s *sched) run(done func() bool) {
 		s.call(tm.fn)
 		s.bury()
 	}
+}
+
+// busy counts the steps that are taken in a while, and signals that are there before one waits for them.
+type busy struct {
+	since time.Duration
+	steps int
+}
+
+// In busyTime there are so many at most: more are a loop that waits for nothing.
+const (
+	busyTime  = 100 * time.Millisecond
+	busySteps = 1 << 20
+)
+
+// count tells whether there were more.
+func (b *busy) count(now time.Duration) bool {
+	if now >= b.since+busyTime {
+		b.since, b.steps = now, 0
+	}
+	b.steps++
+	return b.steps > busySteps
 }
 
 // bury reaps the processes that ended during the last step.
@@ -370,6 +395,9 @@ func (g *signal) Wait() { g.WaitFor(-1) }
 func (g *signal) WaitFor(d time.Duration) bool {
 	if g.set {
 		g.set = false
+		if g.s.busy.count(g.s.now) {
+			panic("this task does not come to rest")
+		}
 		return true
 	}
 	if d == 0 {

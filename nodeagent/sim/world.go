@@ -31,6 +31,7 @@ type World struct {
 	victim   *node  // whose data may be damaged; nil: nobody's is
 	stopping bool   // clients start nothing new
 	failure  *Failure
+	alone    bool                          // nobody else has anything on the disks any more: see Config.Left
 	promised map[promiseKey]block.Epoch    // what replicas said that they promised
 	opened   map[block.ExtentID]block.Hash // open records that were sent
 	coverage map[[2]string]int

@@ -73,6 +73,23 @@ func (s *Store) Usage() (u Usage, err error) {
 	return u, nil
 }
 
+// Left is what extents may still take, up to the mark for users and up to that for cleaning, and what is in use, as Usage tells it; below 0: by how much a mark is passed.
+func (s *Store) Left() (users, cleaners, used int64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dead != nil {
+		return 0, 0, 0, s.dead
+	}
+	total, used, err := s.space()
+	users, cleaners = LeftOf(total, used)
+	return users, cleaners, used, err
+}
+
+// LeftOf is Left of a store of total bytes, of which used are in use.
+func LeftOf(total, used int64) (users, cleaners int64) {
+	return total/100*userMark - used, total/100*gcMark - used
+}
+
 // space gives the capacity, and what of it is spoken for; mu is held.
 func (s *Store) space() (total, used int64, err error) {
 	used = s.own + s.o.SegmentSize*int64(s.o.Segments) + reserveSize + 1<<20

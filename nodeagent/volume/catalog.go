@@ -22,6 +22,15 @@ type catalog struct {
 	dirty   map[uint32]bool                // ordinals changed since the checkpoint
 	durable []blockmap.ExtentEntry         // extents as the latest durable checkpoint names them
 	byID    map[block.ExtentID]uint32
+	held    int64 // bytes of extents that are closed and not freed
+}
+
+// holds is what a closed extent takes on each store, 0 of others.
+func holds(x *blockmap.ExtentEntry) int64 {
+	if x.State != blockmap.ExtentClosed && x.State != blockmap.ExtentCondemned {
+		return 0
+	}
+	return sizeOfExtent(x)
 }
 
 func newCatalog() catalog {
@@ -69,6 +78,7 @@ func (c *catalog) addExtent(v block.VolumeID, x blockmap.ExtentEntry) uint32 {
 }
 
 func (c *catalog) setExtent(ordinal uint32, x blockmap.ExtentEntry) {
+	c.held += holds(&x) - holds(&c.extents[ordinal])
 	c.extents[ordinal] = x
 	c.dirty[ordinal] = true
 }
@@ -105,6 +115,7 @@ func (c *catalog) loadExtents(v block.VolumeID, p blockmap.RefPager) error {
 		for uint64(len(c.extents)) <= i {
 			c.extents = append(c.extents, blockmap.ExtentEntry{})
 		}
+		c.held += holds(&x) - holds(&c.extents[i])
 		c.extents[i] = x
 		c.stored(uint32(i), x)
 		c.byID[block.ExtentID{Volume: v, Epoch: x.Epoch, N: x.N}] = uint32(i)

@@ -82,6 +82,7 @@ func (w *indexWriter) writeAll(c *journal.Checkpoint, frozen []*layer, change fu
 	e.cat.extentsMerged(extents)
 	e.lastCheck = e.Env.Now()
 	e.stats.Checkpoints++
+	e.tidy.tight.check = w.bytes
 	return nil
 }
 
@@ -123,9 +124,16 @@ type indexWriter struct {
 	block *openBlock
 	rows  []byte
 	pages [][]byte
+	bytes int64  // that it has written
 	pager uint64 // the number that all pages of table and directory have as their block's; 0: none yet
 	drops []blockmap.Addr
 	cuts  []journal.MapRoot
+}
+
+// wrote notes that so many bytes of it are in the journal.
+func (w *indexWriter) wrote(bytes int64) {
+	w.bytes += bytes
+	w.e.wroteIndex(bytes)
 }
 
 func (w *indexWriter) mergeMap(c *journal.Checkpoint, frozen []*layer) error {
@@ -203,6 +211,7 @@ func (w *indexWriter) flush() error {
 	w.block.ordinal = w.e.log.ordinal
 	w.e.pagesRecord(journal.TypeIndex, w.block, 0, w.rows, w.pages, uint32(len(w.pages)*block.PageSize), noted)
 	w.e.seal(w.block)
+	w.wrote(copySize(int64(len(w.pages))))
 	w.block, w.rows, w.pages = nil, w.rows[:0], w.pages[:0]
 	return nil
 }
@@ -230,6 +239,7 @@ func (w *indexWriter) emitPages(tree uint64) func(pages []blockmap.ArrayPage) er
 			e.pin(pinKey{a: pages[i].Ref.Epoch<<32 | uint64(pages[i].Ref.N), b: uint64(pages[i].Ref.Off), ref: true}, stored[i])
 		}
 		e.pagesRecord(journal.TypeIndex, b, 0, rows, stored, uint32(len(pages)*block.PageSize), noted)
+		w.wrote(copySize(int64(len(pages))) + journal.HeaderSize)
 		return nil
 	}
 }

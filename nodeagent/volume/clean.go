@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -20,7 +20,7 @@ import (
 // freed only if it lies before the registry's anchor and before the checkpoint's replay position, so that neither
 // recovery nor replay can need it; what is freed is decided from roots, never from live counts, which only choose.
 const (
-	cleanBatch  = 8               // most extents of a pass
+	cleanBatch  = 8               // most extents of a pass, while there is room
 	cleanPause  = 5 * time.Second // between passes
 	cleanWorth  = 16 << 20        // bytes of new garbage that make a pass worth its table scan
 	cleanTarget = 75              // percent: fuller extents are left alone
@@ -33,8 +33,12 @@ func (e *Engine) Clean() (freed int64, err error) {
 }
 
 // Compact is Clean for the sake of stores that are short of space: it looks only at extents that have a copy on one of them, whether or not there is new
-// garbage, and takes also those of which a tenth is. It returns by how many bytes a copy of the volume is smaller for it; 0: there is nothing more to gain.
+// garbage, and takes also those of which a tenth is. A volume that is written to
+// and knows how much room there is cleans itself as that shrinks, and only then: it is left alone. It returns by how many bytes a copy of the volume is smaller for it; 0: there is nothing more to gain.
 func (e *Engine) Compact(on []block.StoreID) (gained int64, err error) {
+	if e.cleansItself() {
+		return 0, nil
+	}
 	c := &cleaner{e: e, victims: make(map[uint32]bool), target: eagerTarget, on: on}
 	freed, err := e.clean(c)
 	if err != nil {
@@ -48,19 +52,35 @@ func (e *Engine) clean(c *cleaner) (freed int64, err error) {
 		return 0, err
 	}
 	defer e.release()
+	e.lookAtRoom()
 	e.mu.Lock()
-	if c.wanted = e.wanting(); c.wanted {
+	c.wanted = e.wanting()
+	c.tight = e.tidy.tight.known && (c.wanted || c.beside && e.tidy.tight.short())
+	if c.wanted || c.tight {
 		c.target = eagerTarget
 	}
+	if c.tight {
+		c.enter()
+	}
 	e.mu.Unlock()
+	if c.tight {
+		c.giveBack()
+	}
 	defer func() {
-		if c.wanted && freed == 0 {
+		c.settle(err)
+		if c.wanted && freed == 0 && err == nil && !c.cut {
 			e.mu.Lock()
-			e.tidy.hopeless = e.full
+			if e.full {
+				e.tidy.giveUp(e.Env.Now())
+			}
 			e.mu.Unlock()
 		}
+		if c.wanted || c.tight {
+			e.heal.Notify() // which looks whether there is room now
+		}
 	}()
-	if !c.beside || !e.followsOn() {
+	follows := c.beside && e.followsOn()
+	if !follows {
 		if err := e.checkpointNow(nil); err != nil {
 			return 0, err
 		}
@@ -68,20 +88,17 @@ func (e *Engine) clean(c *cleaner) (freed int64, err error) {
 	e.mu.Lock()
 	e.tidy.begin(e.Env.Now())
 	e.mu.Unlock()
-	if err := c.choose(); err != nil || len(c.victims) == 0 {
+	if err := c.chooseFrom(follows); err != nil || len(c.victims) == 0 {
 		return 0, errors.Join(err, e.freeCondemned())
 	}
 	err = c.copyAll()
 	e.mu.Lock()
-	e.tidy.ended(e.Env.Now(), err == nil, c.cut || c.more || c.wanted)
+	e.tidy.ended(e.Env.Now(), err == nil, (c.cut || c.more) && !c.tight || c.wanted)
 	e.mu.Unlock()
 	if err != nil {
 		return 0, err
 	}
 	err = e.freeCondemned()
-	if c.wanted {
-		e.heal.Notify() // which looks whether there is room now
-	}
 	return c.freed, err
 }
 
@@ -99,6 +116,12 @@ type cleaner struct {
 	beside  bool            // the pass goes on beside writes, and nobody waits for it
 	cut     bool            // it ends early
 	wanted  bool            // writes wait for the room that it makes
+	tight   bool            // there is little room, and it is known how much: see plan
+	grant   int64           // bytes that writes may take until it has ended, and
+	granted int64           // have got so far
+	poor    bool            // it was cut for want of room
+	copied  int64           // bytes that it has copied, rows and records too
+	gone    int64           // bytes of its victims, logs too
 	on      []block.StoreID // only extents with a copy there; nil: all
 
 	rules    throttle.Rules
@@ -138,66 +161,6 @@ func (c *cleaner) choose() error {
 	return nil
 }
 
-// count scans the block table, and says how many pages live in each extent, as far as is known.
-func (c *cleaner) count() ([]int64, error) {
-	e := c.e
-	e.mu.RLock()
-	table, dir := e.cat.table, e.cat.dir
-	deltas := maps.Clone(e.cat.deltas) // counted since the checkpoint, as by a discard that it has merged
-	c.roots = []journal.MapRoot{e.view.root}
-	for i := range e.snapshots {
-		c.roots = append(c.roots, e.snapshots[i].Root)
-	}
-	live := make([]int64, len(e.cat.extents))
-	e.mu.RUnlock()
-	place := make(map[uint64]uint32)
-	aliasLive := make(map[uint64]int64)
-	c.aliases = make(map[uint64][]alias)
-	a := blockmap.Array{Pager: refPager{reader{e: e}, e.spec.ID}, Root: table, Size: blockmap.BlockEntrySize}
-	err := a.Walk(0, func(i uint64, raw []byte) error {
-		b, err := blockmap.GetBlockEntry(raw)
-		switch {
-		case err != nil:
-			return err
-		case b.Kind == blockmap.KindPhysical && int(b.Extent) < len(live):
-			live[b.Extent] += max(int64(b.Live)-int64(deltas[i]), 0)
-			place[i] = b.Extent
-		case b.Kind == blockmap.KindMoved:
-			aliasLive[b.Target] += max(int64(b.Live)-int64(deltas[i]), 0)
-			c.aliases[b.Target] = append(c.aliases[b.Target], alias{i, b})
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("scanning the block table: %w", err)
-	}
-	for target, n := range aliasLive {
-		live[place[target]] += n
-	}
-	for _, a := range []blockmap.Array{{Pager: a.Pager, Root: table, Size: blockmap.BlockEntrySize}, {Pager: a.Pager, Root: dir, Size: blockmap.ExtentEntrySize}} {
-		if err := e.countIndex(&a, live); err != nil {
-			return nil, err
-		}
-	}
-	return live, nil
-}
-
-// countIndex adds the pages of the table or the directory to what lives in their extents: they have no block that counts them, and a pass writes them anew.
-func (e *Engine) countIndex(a *blockmap.Array, live []int64) error {
-	err := a.WalkRefs(func(r journal.Ref, _ uint8, _ uint64) (bool, error) {
-		e.mu.RLock()
-		defer e.mu.RUnlock()
-		if o, ok := e.cat.byID[block.ExtentID{Volume: e.spec.ID, Epoch: r.Epoch, N: r.N}]; ok && int(o) < len(live) {
-			live[o]++
-		}
-		return true, nil
-	})
-	if err != nil {
-		return fmt.Errorf("looking at the pages of table and directory: %w", err)
-	}
-	return nil
-}
-
 // take picks the emptiest extents, with so many pages that live in each, and says how fast they are to be copied.
 func (c *cleaner) take(extents []blockmap.ExtentEntry, live []int64) {
 	e := c.e
@@ -220,10 +183,15 @@ func (c *cleaner) take(extents []blockmap.ExtentEntry, live []int64) {
 	}
 	filled := func(o uint32) float64 { return float64(live[o]) / float64(max(extents[o].DataBytes, 1)) } // extents differ in size
 	slices.SortStableFunc(c.order, func(a, b uint32) int { return cmp.Compare(filled(a), filled(b)) })
-	c.more = len(c.order) > cleanBatch
-	c.order = c.order[:min(len(c.order), cleanBatch)]
-	if c.wanted {
-		c.fits(live)
+	switch {
+	case c.tight:
+		c.plan(extents, live)
+	default:
+		c.more = len(c.order) > cleanBatch
+		c.order = c.order[:min(len(c.order), cleanBatch)]
+		if c.wanted {
+			c.fits(live)
+		}
 	}
 	for _, o := range c.order {
 		c.victims[o] = true
@@ -231,7 +199,7 @@ func (c *cleaner) take(extents []blockmap.ExtentEntry, live []int64) {
 		c.live += live[o] * block.PageSize
 	}
 	e.mu.Lock()
-	e.tidy.more, e.tidy.left = c.more, left
+	e.tidy.more, e.tidy.left = c.more && !c.tight, left
 	c.least = leastRate(e.tidy.rate, c.pressure, c.live, c.freed)
 	e.mu.Unlock()
 }
@@ -296,6 +264,7 @@ func (c *cleaner) condemn() {
 	for o := range c.victims {
 		x := e.cat.extents[o]
 		victims[[2]uint64{x.Epoch, uint64(x.N)}] = true
+		c.gone += sizeOfExtent(&x)
 		x.State = blockmap.ExtentCondemned
 		x.Flags &^= extentDegraded
 		e.cat.setExtent(o, x)
@@ -436,6 +405,10 @@ func (c *cleaner) seal() error {
 		e.cat.blocks[number] = b
 		e.tidy.copied = seq
 		e.tidy.beside.Moved(c.bytes)
+		c.copied += copySize(int64(len(c.stored)))
+		if c.tight {
+			c.earn(int64(c.bytes))
+		}
 		e.timeQuorum() // it may have it already
 	}
 	for _, m := range c.pending {
@@ -460,21 +433,19 @@ func (e *Engine) freeCondemned() error {
 	}
 	e.mu.RUnlock()
 	for _, o := range todo {
+		e.lookAtRoom() // what was said of it before the extent is freed does not know that
 		e.mu.RLock()
 		ent := e.cat.extents[o]
 		e.mu.RUnlock()
 		x := extentID(e.spec.ID, &ent)
-		all := true
-		for _, s := range e.membersOf(x, &ent) {
-			if !e.answers(s) {
-				continue
-			}
+		var left atomic.Bool
+		e.each(slices.DeleteFunc(slices.Clone(e.membersOf(x, &ent)), func(s block.StoreID) bool { return !e.answers(s) }), func(s block.StoreID) {
 			if err := e.freeCopy(s, x, &ent); err != nil {
 				e.settle(s, x, err)
-				all = false
+				left.Store(true)
 			}
-		}
-		if !all {
+		}, nil)
+		if left.Load() {
 			continue
 		}
 		e.mu.Lock()

@@ -153,7 +153,7 @@ type Status struct {
 	Extents   int
 	Snapshots []journal.SnapshotRoot
 	RingUsed  int64
-	Full      bool
+	Full      bool // no extent is opened for users, and writes do not go on by what cleaning gains
 	Failed    error
 	History   journal.History // not zero: a recovery has missed replicas, and acknowledged data may be lost
 	Stats     Stats
@@ -175,7 +175,7 @@ func (e *Engine) Status() Status {
 	defer e.mu.RUnlock()
 	s := Status{Volume: e.spec.ID, Epoch: e.epoch, Size: int64(e.pages) * block.PageSize, Extent: extent, Appended: appended,
 		Extents: e.cat.count(), Degraded: e.cat.degraded(), Snapshots: append([]journal.SnapshotRoot(nil), e.snapshots...),
-		Full: e.full, Failed: e.failed, History: e.history, Stats: e.stats, Slow: e.siblings.Verdicts(e.Env.Now())}
+		Full: e.full && (e.tidy.hopeless || !e.tidy.tight.known), Failed: e.failed, History: e.history, Stats: e.stats, Slow: e.siblings.Verdicts(e.Env.Now())}
 	if e.ring != nil {
 		s.RingUsed = e.ring.Used()
 	}

@@ -33,8 +33,23 @@ func (e *Engine) tendLoop() {
 		if err != nil && e.Err() == nil {
 			e.Logf("volume %s: checkpoint or cleaning: %v (tried again)", e.spec.ID, err)
 		}
-		e.failedSet.WaitFor(glance)
+		pause := glance
+		if err == nil && e.pressed() {
+			pause = aside
+			e.tend.Notify()
+		}
+		e.failedSet.WaitFor(pause)
 	}
+}
+
+// aside is the time between passes that follow each other for want of room: who waits for the end of one goes first.
+const aside = 10 * time.Millisecond
+
+// pressed tells that a pass is to follow at once, for want of room.
+func (e *Engine) pressed() bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.wanting() || e.tidy.tight.due()
 }
 
 // anchorDue tells whether to try again to move the anchor, and notes that this was tried.
@@ -144,10 +159,10 @@ func (e *Engine) healLoop() {
 		switch {
 		case live < quorum, e.halfRecovered():
 			e.healQuorum()
+		case live < e.copies() && e.better(live) && (!full || e.spares()):
+			e.healOpen()
 		case full:
 			e.probeSpace()
-		case live < e.copies() && e.better(live):
-			e.healOpen()
 		case e.openLeaves(), e.openSlow():
 			e.healOpen()
 		}

@@ -34,6 +34,7 @@ func (e *Engine) keepLoop() {
 			continue
 		}
 		e.compare(now)
+		e.lookAtRoom()
 		if n := now / renewEvery; n != beat {
 			beat = n
 			e.renew()
@@ -151,7 +152,9 @@ func (e *Engine) tendAt() time.Duration {
 	t := &e.tidy
 	clean := never
 	switch {
-	case t.more || e.wanting() || t.garbage > cleanWorth:
+	case e.wanting() || t.tight.due():
+		return 0
+	case t.more || t.garbage > cleanWorth:
 		clean = 0
 	case t.garbage > 0:
 		clean = t.began + 12*cleanPause + 1

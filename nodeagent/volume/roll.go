@@ -39,9 +39,8 @@ type opening struct {
 //
 // The caller has paused the journal. It tries until it succeeds or the engine ends.
 func (e *Engine) openNext() error {
-	e.mu.RLock()
-	urgent := e.full // nobody writes then, and to ask for users' room would take time, in which cleaning and flushes wait
-	e.mu.RUnlock()
+	e.lookAtRoom()
+	urgent, most := e.openUrgent(), e.spec.Extent
 	full := map[block.StoreID]bool{} // beyond the cleaners' mark
 	e.jmu.Lock()
 	if e.log.extent != (block.ExtentID{}) {
@@ -53,7 +52,7 @@ func (e *Engine) openNext() error {
 		if err := e.Err(); err != nil {
 			return err
 		}
-		o := e.propose(urgent)
+		o := e.propose(urgent, most)
 		if o == nil {
 			e.forgive()
 			e.Env.Sleep(retryPause)
@@ -66,8 +65,27 @@ func (e *Engine) openNext() error {
 		e.giveUp(o)
 		if urgent = o.noSpace(); urgent && o.urgent {
 			e.tellFull(o, full)
+			most = max(o.capacity/2, min(leastFirst, e.spec.Extent))
 		}
-		e.Env.Sleep(retryPause)
+		if urgent == o.urgent {
+			e.Env.Sleep(retryPause)
+		}
+	}
+}
+
+// openUrgent tells whether an extent is to be opened beyond the users' mark at once: to ask for users' room in vain would take time, in which cleaning and flushes wait. Once there
+// was none, it takes twice as much for users to open one again.
+func (e *Engine) openUrgent() bool {
+	e.mu.RLock()
+	full, known := e.full, e.tidy.tight.known
+	e.mu.RUnlock()
+	switch {
+	case !known:
+		return full
+	case full:
+		return !e.mayHaveRoom(2)
+	default:
+		return !e.mayHaveRoom(1)
 	}
 }
 
@@ -99,7 +117,7 @@ func (e *Engine) nextCapacity() uint32 {
 // propose mints an extent id and lists its replicas: the first R stores of the layout that are believed alive. If there
 // are too few it takes, literally, what there is and names missing ones, as long as a majority of R is alive. nil: not
 // even that.
-func (e *Engine) propose(urgent bool) *opening {
+func (e *Engine) propose(urgent bool, most uint32) *opening {
 	r := e.copies()
 	id := block.ExtentID{Volume: e.spec.ID, Epoch: e.epochNow().Number, N: e.mintN()}
 	members, alive := e.pick(id, r)
@@ -109,12 +127,12 @@ func (e *Engine) propose(urgent bool) *opening {
 	e.jmu.Lock()
 	defer e.jmu.Unlock()
 	e.mu.RLock()
-	full := e.full
-	e.mu.RUnlock()
-	capacity := e.nextCapacity()
-	if urgent || full {
-		capacity = min(capacity, urgentExtent)
+	most = min(most, e.mostCapacity())
+	if urgent && !e.tidy.tight.known {
+		most = min(most, urgentExtent)
 	}
+	e.mu.RUnlock()
+	capacity := min(e.nextCapacity(), most)
 	o := e.newOpening(id, members, capacity)
 	o.urgent = urgent
 	return o
@@ -124,14 +142,27 @@ func (e *Engine) propose(urgent bool) *opening {
 func (e *Engine) giveUp(o *opening) {
 	full := o.noSpace() || o.urgent
 	e.mu.Lock()
-	e.tidy.hopeless = full && (e.tidy.hopeless && e.full || o.urgent && o.noSpace()) // of an earlier want of room it says nothing about this one
+	switch {
+	case full && o.urgent && o.noSpace():
+		e.tidy.giveUp(e.Env.Now())
+	case !full || !e.full: // of an earlier want of room it says nothing about this one
+		e.tidy.hopeless = false
+	}
 	e.full = full
 	e.mu.Unlock()
+	e.tend.Notify()
 	e.Env.Go("free", o.abandon)
 }
 
-// probeSpace opens a new extent, once, to learn whether there is space again; writes are refused until it succeeds.
+// probeSpace opens a new extent, once, to learn whether there is space again; until it succeeds writes go on by what cleaning gains, if at all.
 func (e *Engine) probeSpace() {
+	e.lookAtRoom()
+	e.mu.RLock()
+	passes := e.tidy.tight.pass != nil // its end brings room, and it would end early for this
+	e.mu.RUnlock()
+	if passes || !e.mayHaveRoom(1) {
+		return
+	}
 	if e.pause() != nil {
 		return
 	}
@@ -140,7 +171,7 @@ func (e *Engine) probeSpace() {
 	e.syncSenders()
 	e.sealBlock()
 	e.jmu.Unlock()
-	o := e.propose(false)
+	o := e.propose(false, urgentExtent)
 	switch {
 	case o == nil:
 	case o.try():
@@ -391,11 +422,15 @@ func (e *Engine) switchTo(o *opening) {
 		e.closeEntry(old, &oldChain)
 	}
 	e.full, e.tidy.hopeless = o.urgent, false
+	e.tidy.tight.anew = e.tidy.tight.anew && e.full
 	if leaves { // for want of others: a node that was not counted on any more is again
 		e.stock.report.Synced = 0
 		e.stock.fallbacks++
 	}
 	e.stats.Rolls++
+	if e.full || e.tidy.tight.due() {
+		e.tend.Notify()
+	}
 	e.mu.Unlock()
 	o.mu.Lock()
 	o.switched = true

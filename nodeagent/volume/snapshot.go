@@ -194,19 +194,24 @@ func (e *Engine) recount() error {
 		roots = append(roots, e.snapshots[i].Root)
 	}
 	e.mu.RUnlock()
+	shared := len(roots) > 1 // no root names a page twice
 	for _, r := range roots {
 		err := blockmap.Walk(reader{e: e}, r, func(a blockmap.Addr, _ uint8, _ uint64) (bool, error) {
 			if seen[a] {
 				return false, nil
 			}
-			seen[a] = true
+			if shared {
+				seen[a] = true
+			}
 			if a.Gen() == 0 {
 				live[a.Block()]++
 			}
 			return true, nil
 		}, func(_ uint64, a blockmap.Addr) error {
 			if a.Gen() == 0 && !seen[a] {
-				seen[a] = true
+				if shared {
+					seen[a] = true
+				}
 				live[a.Block()]++
 			}
 			return nil

@@ -23,6 +23,7 @@ const (
 	followTime    = 2 * healPause    // a pass begins so soon after the one before, if there is more to do
 	wantCopies    = 16 << 20         // bytes that a pass copies at most, but for its first extent, while writes wait for room
 	trickle       = 1 << 20          // bytes of garbage a second, below which a volume is kept as tidy as one that is not written to
+	othersTime    = 5 * time.Second  // so long a volume that can make no room waits for others to make some
 	garbageMemory = 5 * time.Second  // over which the rate of garbage is a mean
 )
 
@@ -36,8 +37,10 @@ type tidy struct {
 	left    bool          // there is work for one when the volume is written to less
 	saved   bool          // all that was copied is in the block table of the latest checkpoint
 
-	hopeless bool // cleaning can not make the room that the engine lacks: a pass has freed nothing, or even cleaners have no room
+	hopeless bool          // cleaning can not make the room that the engine lacks: a pass has freed nothing, or even cleaners have no room
+	since    time.Duration // that is so
 
+	tight  tight
 	beside throttle.State
 	copied uint64 // last record of the last block that was copied, until a quorum has it; 0: it has
 	probe  probe
@@ -89,10 +92,25 @@ func (e *Engine) cleanDue(now time.Duration) bool {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	t := &e.tidy
+	if e.wanting() || t.tight.due() {
+		return true
+	}
 	if now < t.next {
 		return false
 	}
-	return t.more || e.wanting() || (t.left && now-t.began > leftPause) || t.garbage > cleanWorth || (t.garbage > 0 && now-t.began > 12*cleanPause)
+	return t.more || (t.left && now-t.began > leftPause) || t.garbage > cleanWorth || (t.garbage > 0 && now-t.began > 12*cleanPause)
+}
+
+// giveUp notes that cleaning can not make the room that the engine lacks.
+func (t *tidy) giveUp(now time.Duration) {
+	if !t.hopeless {
+		t.hopeless, t.since = true, now
+	}
+}
+
+// lost tells that nobody makes room: writes are refused. The caller holds mu.
+func (e *Engine) lost() bool {
+	return e.full && e.tidy.hopeless && e.Env.Now()-e.tidy.since > othersTime
 }
 
 // wanting tells that writes wait for the room that cleaning may make. The caller holds mu.
@@ -111,7 +129,7 @@ func (t *tidy) begin(now time.Duration) {
 		t.rate = (t.rate*float64(garbageMemory) + float64(t.garbage)*float64(time.Second)) / float64(garbageMemory+since)
 	}
 	t.garbage, t.began, t.next, t.more, t.saved = 0, now, now+cleanPause, false, false
-	t.left = false
+	t.left, t.tight.wrote, t.tight.waits = false, 0, false
 	t.beside.Start(int64(now))
 }
 
@@ -129,7 +147,7 @@ func (t *tidy) ended(now time.Duration, ok, more bool) {
 func (e *Engine) followsOn() bool {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return e.tidy.saved && !e.wanting() && e.Env.Now()-e.lastCheck < followTime
+	return e.tidy.saved && e.Env.Now()-e.lastCheck < followTime
 }
 
 // pressureOf tells how much more closed extents hold than what lives in them: 1 is what is kept while there are writes.
@@ -174,7 +192,7 @@ func leastRate(garbage, pressure float64, copies, frees int64) float64 {
 func (c *cleaner) targetNow() int64 {
 	c.e.mu.RLock()
 	defer c.e.mu.RUnlock()
-	if c.beside && !c.wanted && c.pressure < 1 && c.e.written() {
+	if c.beside && !c.wanted && !c.tight && c.pressure < 1 && c.e.written() {
 		return busyTarget
 	}
 	return c.target
@@ -199,11 +217,14 @@ func (c *cleaner) leave(rest []uint32) {
 func (c *cleaner) awaited() bool {
 	c.e.mu.RLock()
 	defer c.e.mu.RUnlock()
-	return c.beside && c.e.queued > 0 || c.e.full && !c.wanted
+	return c.beside && c.e.queued > 0 || c.e.full && !c.wanted && !c.tight
 }
 
 // makeWay is called before each block that is copied. It returns when that may begin; false: the pass is to end.
 func (c *cleaner) makeWay() bool {
+	if c.scarce() {
+		return false
+	}
 	for {
 		c.e.mu.Lock()
 		wait, goOn := c.turn()
@@ -220,10 +241,11 @@ func (c *cleaner) turn() (wait time.Duration, goOn bool) {
 	e := c.e
 	t, now := &e.tidy, e.Env.Now()
 	due, _ := e.checkpointDueLocked(now)
-	if e.failed != nil || e.regain || c.beside && due {
+	if e.failed != nil || e.regain || c.beside && due && !c.wanted && !c.tight { // the end of a pass for want of room is the checkpoint that is due
+
 		return 0, false
 	}
-	if c.beside && e.queued == 0 && !e.full && c.pressure < pressing {
+	if c.beside && e.queued == 0 && !e.full && !c.tight && c.pressure < pressing {
 		asks := throttle.Turn{At: int64(now), Waiting: -1, Least: c.least, Full: e.ring != nil && e.ring.Used() > e.ring.Size()/2}
 		if t.probe.wseq != 0 {
 			asks.Waiting = int64(now - t.probe.since)

@@ -113,6 +113,7 @@ type Deps struct {
 	Cache    Cache
 	Local    func(s block.StoreID) Local // nil result: not here
 	Logf     func(format string, args ...any)
+	Room     func(s block.StoreID) (r Room, known bool) // what a store has left, as far as is known here; it does not wait. nil: nobody knows
 
 	ScrubPeriod time.Duration // one pass of the scrubber over every copy; 0: DefaultScrubPeriod, below 0: none
 	Grace       time.Duration // how long a store may be gone before its copies are made anew elsewhere; 0: DefaultGrace

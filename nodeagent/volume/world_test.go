@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/upkeep"
@@ -33,18 +34,29 @@ type node struct {
 	down bool
 	in   chan func() // what the store has been sent, in order
 	quit chan struct{}
+
+	measured time.Duration // when its room was asked for last
 }
 
 func newWorld(t testing.TB, n int) *world {
+	return newWorldOf(t, n, store.Options{SegmentSize: 4 << 20})
+}
+
+// newWorldOf is newWorld with stores of their own making.
+func newWorldOf(t testing.TB, n int, opt store.Options) *world {
+	return newWorldOn(t, n, opt, func(m *disk.Mem) disk.FS { return m })
+}
+
+// newWorldOn is newWorldOf with stores on what on makes of their disks.
+func newWorldOn(t testing.TB, n int, opt store.Options, on func(m *disk.Mem) disk.FS) *world {
 	w := &world{t: t, env: task.NewReal(), node: map[block.StoreID]*node{}, fact: map[block.VolumeID]Fact{}}
 	for i := range n {
 		id := block.StoreID{byte(i + 1)}
 		fs := disk.NewMem(1 << 30)
-		opt := store.Options{SegmentSize: 4 << 20}
 		if err := store.Format(fs, store.Superblock{Network: [16]byte{1}, Store: id, Node: fmt.Sprint("n", i+1)}, opt); err != nil {
 			t.Fatal(err)
 		}
-		st, _, err := store.Open(fs, opt)
+		st, _, err := store.Open(on(fs), opt)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +198,29 @@ func (noCache) Put(CacheKey, any, int)   {}
 
 func (w *world) deps() Deps {
 	return Deps{Env: w.env, Client: &replica.Client{Env: w.env, Transport: w}, Registry: w, Placer: w, Cache: noCache{},
-		Local: func(block.StoreID) Local { return nil }, Logf: w.logf}
+		Local: func(block.StoreID) Local { return nil }, Logf: w.logf, Room: w.room}
+}
+
+// room is what a store has left.
+func (w *world) room(s block.StoreID) (r Room, known bool) {
+	w.mu.Lock()
+	n, now := w.node[s], w.env.Now()
+	st, due := n.st, now-n.measured >= time.Second
+	if due {
+		n.measured = now
+	}
+	w.mu.Unlock()
+	if st == nil {
+		return r, false
+	}
+	if due { // as an agent does
+		if err := st.Measure(); err != nil {
+			return r, false
+		}
+	}
+	var err error
+	r.Users, r.Cleaners, r.Used, err = st.Left()
+	return r, err == nil
 }
 
 func (w *world) create(v byte) Spec {

@@ -127,8 +127,12 @@ func (e *Engine) tryReserve(id ring.ID, op ring.Op, page, pages uint64) (w uint6
 	if _, ok := e.ring.Find(id); ok && id != (ring.ID{}) {
 		return 0, nil, nil
 	}
-	if e.full && op == ring.OpWrite {
-		if !e.tidy.hopeless {
+	if op == ring.OpWrite && e.tidy.tight.holds(e.full) {
+		if !e.lost() {
+			if !e.tidy.tight.waits {
+				e.tidy.tight.waits = true
+				e.tend.Notify()
+			}
 			return 0, nil, ring.ErrFull // cleaning makes room, or finds that there is none to be made
 		}
 		return 0, nil, enospc(fmt.Errorf("volume %s: the network has no space for another extent, and cleaning finds none in this volume", e.spec.ID))
@@ -138,6 +142,9 @@ func (e *Engine) tryReserve(id ring.ID, op ring.Op, page, pages uint64) (w uint6
 	}
 	if w, payload, err = e.ring.Reserve(id, op, page, pages); err == nil {
 		e.tasks++
+		if op == ring.OpWrite {
+			e.tidy.tight.spend(int64(pages) * block.PageSize)
+		}
 	}
 	return w, payload, err
 }

@@ -212,6 +212,21 @@ func (t *Table) Heard(node string, stores []Store) {
 	t.told(e)
 }
 
+// Stored is what the node of a store said of it last.
+func (t *Table) Stored(id block.StoreID) (s Store, known bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	e := t.owner[id]
+	if e == nil {
+		return s, false
+	}
+	i := slices.IndexFunc(e.stores, func(s Store) bool { return s.ID == id })
+	if i < 0 {
+		return s, false
+	}
+	return e.stores[i], true
+}
+
 // Lost says that a node does not answer. Its stores stay known.
 func (t *Table) Lost(node string, why error) {
 	t.mu.Lock()

@@ -73,6 +73,7 @@ type Options struct {
 	Members   Members
 	Cache     volume.Cache
 	Local     func(s block.StoreID) volume.Local
+	Room      func(s block.StoreID) (r volume.Room, known bool) // what a store has left, as far as is known here; nil: nobody knows
 	Grants    Granter
 	Keeper    Keeper // nil: rings and devices end with this process
 	DeviceDir string
@@ -395,8 +396,8 @@ func now() int64 { return time.Now().Unix() }
 func (m *Manager) deps(env task.Env, t replica.Transport) volume.Deps {
 	return volume.Deps{Env: env, Client: &replica.Client{Env: env, Transport: t}, Registry: m.opt.Registry, Placer: m.opt.Members,
 		Cache: m.opt.Cache, Local: m.local, Pace: m.pace, ScrubPeriod: -1, // each store's own agent reads it all
-		Grace: m.opt.Grace,
-		Logf:  func(format string, args ...any) { m.opt.Log.Info(fmt.Sprintf(format, args...)) }}
+		Grace: m.opt.Grace, Room: m.opt.Room,
+		Logf: func(format string, args ...any) { m.opt.Log.Info(fmt.Sprintf(format, args...)) }}
 }
 
 // local makes a nil interface of a nil store.
