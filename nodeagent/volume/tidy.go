@@ -213,11 +213,11 @@ func (c *cleaner) leave(rest []uint32) {
 }
 
 // awaited tells whether a pass is to end with the extent that it is at: somebody waits for its end and nobody for what it does, or there is no room any more, of which its
-// copies take, and what it has emptied gives.
+// copies take, and what it has emptied gives, or a write waits for a pass that goes by the room.
 func (c *cleaner) awaited() bool {
 	c.e.mu.RLock()
 	defer c.e.mu.RUnlock()
-	return c.beside && c.e.queued > 0 || c.e.full && !c.wanted && !c.tight
+	return c.beside && c.e.queued > 0 || (c.e.full || c.e.tidy.tight.waits) && !c.wanted && !c.tight
 }
 
 // makeWay is called before each block that is copied. It returns when that may begin; false: the pass is to end.
@@ -242,10 +242,9 @@ func (c *cleaner) turn() (wait time.Duration, goOn bool) {
 	t, now := &e.tidy, e.Env.Now()
 	due, _ := e.checkpointDueLocked(now)
 	if e.failed != nil || e.regain || c.beside && due && !c.wanted && !c.tight { // the end of a pass for want of room is the checkpoint that is due
-
 		return 0, false
 	}
-	if c.beside && e.queued == 0 && !e.full && !c.tight && c.pressure < pressing {
+	if c.beside && e.queued == 0 && !e.full && !c.tight && !t.tight.waits && c.pressure < pressing {
 		asks := throttle.Turn{At: int64(now), Waiting: -1, Least: c.least, Full: e.ring != nil && e.ring.Used() > e.ring.Size()/2}
 		if t.probe.wseq != 0 {
 			asks.Waiting = int64(now - t.probe.since)

@@ -105,11 +105,13 @@ func TestPassEndsEarly(t *testing.T) {
 	}
 }
 
-// TestPassWithoutRoom: a pass that began while there was room ends with its extent when there is none; one that is made for room takes what fits, and its first
+// TestPassWithoutRoom: a pass that began while there was room ends with its extent when there is none, or a write waits for another; one that is made for room takes what fits, and its first
 // extent in any case.
 func TestPassWithoutRoom(t *testing.T) {
-	for _, c := range []struct{ full, wanted, ends bool }{{false, false, false}, {true, false, true}, {true, true, false}} {
-		if got := (&cleaner{e: &Engine{full: c.full}, wanted: c.wanted}).awaited(); got != c.ends {
+	for _, c := range []struct{ full, waits, wanted, ends bool }{{ends: false}, {full: true, ends: true}, {full: true, wanted: true}, {waits: true, ends: true}, {waits: true, wanted: true}} {
+		e := &Engine{full: c.full}
+		e.tidy.tight.waits = c.waits
+		if got := (&cleaner{e: e, wanted: c.wanted}).awaited(); got != c.ends {
 			t.Errorf("%+v: ends %v", c, got)
 		}
 	}
