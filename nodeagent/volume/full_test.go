@@ -207,3 +207,30 @@ func TestFullOfLive(t *testing.T) {
 	m.checkAll(t, e)
 	must(t, e.Close(true))
 }
+
+// TestHealsBeyondUsersMark: where users find no room, a replica of the open extent that has failed still gets a successor. The control: with only what the ends of passes need
+// left, it does not.
+func TestHealsBeyondUsersMark(t *testing.T) {
+	w := newWorldOf(t, 4, store.Options{SegmentSize: 1 << 20, Segments: 3, Capacity: 400 << 20})
+	e, m := w.small(1, 4<<20)
+	fillWhole(t, e, m)
+	w.crowd()
+	e.lookAtRoom()
+	e.mu.Lock()
+	e.full = true // as when an extent was opened beyond the mark
+	e.mu.Unlock()
+	before := e.Status()
+	e.memberFailed(before.Extent, before.Members[0].Store, errSlow)
+	w.healed(e)
+	if after := e.Status().Extent; after == before.Extent {
+		t.Error("the open extent is the same, and none of its replicas has failed")
+	}
+	for left, want := range map[int64]bool{20 << 20: true, 5 << 20: false} {
+		e := &Engine{spec: Spec{Extent: 1 << 20}}
+		e.tidy.tight.known, e.tidy.tight.room = true, Room{Users: left - 20<<20, Cleaners: left}
+		if e.spares() != want {
+			t.Errorf("%d bytes are left: spares one %v", left, !want)
+		}
+	}
+	must(t, e.Close(false))
+}

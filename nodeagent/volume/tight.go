@@ -10,8 +10,8 @@ import (
 )
 
 // Where there is little room, writes go in step with cleaning: a pass takes as many extents as the volume's share of what is left can hold twice, since each costs a checkpoint,
-// which a volume that is overwritten at random writes most of its map for; and until the next one writes may take half of the share of what is left for users, the half of that at once,
-// the other as the pass gets on. So they come to rest where a pass gains as much as they take. DESIGN.md has the arithmetic.
+// which a volume that is overwritten at random writes most of its map for; and until it has ended writes may take the share of what is left for users, half of that at once,
+// the other half as the pass gets on. So they come to rest where a pass gains as much as they take. DESIGN.md has the arithmetic.
 const (
 	tightBatch = 256 << 20 // bytes that a pass for want of room copies at most
 	vainPasses = 3         // so many passes one after the other that gain nothing tell that there is nothing to gain
