@@ -91,6 +91,8 @@ type Config struct {
 	Grace time.Duration
 	// Quiet is how long nothing has to have happened to a volume before it is opened to look after it. 0 is caretaker.DefaultQuiet.
 	Quiet time.Duration
+	// Survey is how often stores are asked what they hold, and the registry what volumes are to have, where nothing has changed. 0 is caretaker.DefaultEvery.
+	Survey time.Duration
 	// Adaptive says when volumes that have bounds for it gain and lose copies by how much they are read. Zero is adaptive.Default.
 	Adaptive adaptive.Rules
 	// AdaptiveEvery is how often that is looked at. 0 is demand.Every.

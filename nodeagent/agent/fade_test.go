@@ -15,7 +15,7 @@ import (
 func TestFade(t *testing.T) {
 	rules := adaptive.Default()
 	rules.FallAfter = 3
-	c := newClusterWith(t, 4, false, func(cfg *Config) { cfg.Quiet, cfg.Adaptive = time.Second, rules })
+	c := newClusterWith(t, 4, false, func(cfg *Config) { cfg.Quiet, cfg.Survey, cfg.Adaptive = time.Second, 5*time.Second, rules })
 	ids, models := map[string]block.VolumeID{}, map[string]*model{}
 	var unused time.Time // since when nobody has it
 	for name, least := range map[string]int32{"fixed": 4, "unused": 3} {

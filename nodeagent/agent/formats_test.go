@@ -209,7 +209,7 @@ func tree(t *testing.T, dir string) map[string]string {
 
 // TestNewerIsRefused: an agent that meets what a later version wrote says so, and changes nothing.
 func TestNewerIsRefused(t *testing.T) {
-	g := goldens(t)["v1"]
+	g, was := goldens(t)["v1"], unpack(t, "v1")
 	for what, spoil := range map[string]func(dir string){
 		"superblock": func(dir string) { raise(t, filepath.Join(dir, "a/disk/superblock")) },
 		"state":      func(dir string) { raise(t, filepath.Join(dir, "a/disk/state")) },
@@ -223,10 +223,10 @@ func TestNewerIsRefused(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			dir := t.TempDir()
-			unpack(t, filepath.Join(goldenDir, "v1", "network.tar.zst"), dir)
+			check(t, os.CopyFS(dir, os.DirFS(was)))
 			spoil(dir)
 			before := tree(t, filepath.Join(dir, "a/disk"))
-			c := g.open(t, "v1", func(string) {})
+			c := g.open(t, was, func(string) {})
 			c.stop("a")
 			cfg := c.node["a"].cfg
 			cfg.Stores[0].Path, cfg.Layout = filepath.Join(dir, "a/disk"), filepath.Join(dir, "layout")
@@ -251,7 +251,7 @@ func TestNewerIsRefused(t *testing.T) {
 	}
 	t.Run("registry", func(t *testing.T) {
 		var file string
-		c := g.open(t, "v1", func(dir string) {
+		c := g.open(t, was, func(dir string) {
 			list, err := filepath.Glob(filepath.Join(dir, "registry", "*.json"))
 			check(t, err)
 			file = list[0]

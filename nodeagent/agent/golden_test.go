@@ -232,21 +232,21 @@ func goldens(t *testing.T) map[string]golden {
 	return out
 }
 
-// open starts agents on a copy of a golden network, with names, network and control key of then.
-func (g *golden) open(t *testing.T, name string, spoil func(dir string)) *cluster {
+// open starts agents on a copy of the golden network in the directory from, with names, network and control key of then.
+func (g *golden) open(t *testing.T, from string, spoil func(dir string)) *cluster {
 	t.Helper()
 	key, err := base64.StdEncoding.DecodeString(g.ControlKey)
 	check(t, err)
 	if g.Network != network || len(key) != ed25519.PrivateKeySize {
 		t.Fatalf("network %q, a key of %d bytes", g.Network, len(key))
 	}
-	unpacked := false
+	copied := false
 	return newClusterWith(t, 3, false, func(c *Config) {
 		dir := filepath.Dir(c.Registry)
-		if !unpacked {
-			unpack(t, filepath.Join(goldenDir, name, "network.tar.zst"), dir)
+		if !copied {
+			check(t, os.CopyFS(dir, os.DirFS(from)))
 			spoil(dir)
-			unpacked = true
+			copied = true
 		}
 		c.Layout, c.ControlKey = filepath.Join(dir, "layout"), key
 	})
@@ -256,7 +256,7 @@ func (g *golden) open(t *testing.T, name string, spoil func(dir string)) *cluste
 func TestGolden(t *testing.T) {
 	for name, g := range goldens(t) {
 		t.Run(name, func(t *testing.T) {
-			c := g.open(t, name, func(string) {})
+			c := g.open(t, unpack(t, name), func(string) {})
 			_, err := c.tryAttach("b", "plain", true) // its writer of then is gone without a word
 			check(t, err)
 			_, err = c.node["b"].api.CloneVolume(t.Context(), &agentv1.CloneVolumeRequest{Volume: "plain", Snapshot: "s1", Name: "plain-s1"})
@@ -326,9 +326,11 @@ func pack(t *testing.T, dir, file string, parts ...string) int64 {
 	return st.Size()
 }
 
-func unpack(t *testing.T, file, dir string) {
+// unpack writes a golden network into a directory, which it gives.
+func unpack(t *testing.T, name string) (dir string) {
 	t.Helper()
-	f, err := os.Open(file)
+	dir = t.TempDir()
+	f, err := os.Open(filepath.Join(goldenDir, name, "network.tar.zst"))
 	check(t, err)
 	defer f.Close()
 	z, err := zstd.NewReader(f, zstd.WithDecoderMaxWindow(128<<20), zstd.WithDecoderConcurrency(1))
@@ -337,7 +339,7 @@ func unpack(t *testing.T, file, dir string) {
 	for r := tar.NewReader(z); ; {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
-			return
+			return dir
 		}
 		check(t, err)
 		if !filepath.IsLocal(h.Name) {
@@ -345,8 +347,9 @@ func unpack(t *testing.T, file, dir string) {
 		}
 		name := filepath.Join(dir, h.Name)
 		check(t, os.MkdirAll(filepath.Dir(name), 0o700))
-		b, err := io.ReadAll(r)
+		out, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		check(t, err)
-		check(t, os.WriteFile(name, b, 0o600))
+		_, err = io.Copy(out, r)
+		check(t, errors.Join(err, out.Close()))
 	}
 }

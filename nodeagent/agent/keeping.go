@@ -21,7 +21,7 @@ func (a *Agent) startKeeping(client *replica.Client) {
 			Events: a.events, Log: c.Log})
 	}
 	opt := caretaker.Options{Node: c.Node, Members: a.members, Client: client, Registry: a.registry, Say: a.say, Changed: a.tell,
-		Grace: c.Grace, GiveUp: a.kube == nil, Stages: a.stages, Quiet: c.Quiet, Idle: time.Duration(c.Adaptive.FallAfter) * time.Second, Events: a.events, Log: c.Log}
+		Grace: c.Grace, GiveUp: a.kube == nil, Stages: a.stages, Every: c.Survey, Quiet: c.Quiet, Idle: time.Duration(c.Adaptive.FallAfter) * time.Second, Events: a.events, Log: c.Log}
 	if !c.NoCaretaker {
 		opt.Tender = tender{a}
 	}

@@ -38,7 +38,8 @@ type town struct {
 	asked  map[replica.Type]int
 	record registry.Record
 
-	updates int
+	updates, gets int
+	away          error // of the registry
 }
 
 var _ Members = (*town)(nil)
@@ -66,7 +67,8 @@ func (w *town) States() (out []members.State) {
 func (w *town) Get(block.VolumeID) (registry.Record, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.record, nil
+	w.gets++
+	return w.record, w.away
 }
 
 func (w *town) Update(_ block.VolumeID, change func(r *registry.Record) error) (registry.Record, error) {
@@ -252,6 +254,34 @@ func TestSealed(t *testing.T) {
 		copies("not used", 2, 1)
 		w.set(func() { w.whole = true })
 		copies("whole again", 3, 2)
+	})
+}
+
+// TestRelearn: that a volume which nobody uses is to have other copies its warden finds out by itself, and it does not forget what it knew while the
+// registry is away.
+func TestRelearn(t *testing.T) {
+	live(t, func(w *town) {
+		w.record.Replicas = 2
+		pass(time.Hour)
+		w.set(func() {
+			if w.gets > 9 {
+				t.Errorf("the registry was asked %d times in an hour of rest", w.gets)
+			}
+			w.record.Replicas, w.away = 3, errors.New("the registry is away")
+		})
+		if n, _ := w.tries(); n > 0 {
+			t.Fatalf("%d tries of a volume that is as it should be", n)
+		}
+		w.questions(replica.TypeHoldings)
+		pass(time.Hour)
+		if n, _ := w.tries(); n > 0 || w.questions(replica.TypeHoldings) < 3*6 {
+			t.Errorf("without the registry: %d tries, or no surveys", n)
+		}
+		w.set(func() { w.away = nil })
+		pass(DefaultEvery + time.Minute)
+		if n, _ := w.tries(); n == 0 {
+			t.Error("nothing is tried for a volume that is to have more copies than before")
+		}
 	})
 }
 

@@ -160,6 +160,9 @@ func (c *Caretaker) Run(ctx context.Context) error {
 			continue
 		}
 		if print != done && now.Sub(since) >= min(settled, c.opt.Quiet) || done != "" && now.After(next) {
+			if print == done {
+				c.relearn(ctx)
+			}
 			if err := c.round(ctx, n); err != nil {
 				if ctx.Err() == nil {
 					c.opt.Log.Info("the survey of volumes is not complete yet", "err", err)

@@ -31,7 +31,7 @@
 // # Invariants
 //
 //  1. A caretaker is in nobody's way: whoever attaches takes the volume at once, here and elsewhere. (agent TestCaretakerGivesWay)
-//  2. An idle network opens nothing, and asks the registry nothing. (agent.TestCaretakerIdle)
+//  2. An idle network opens nothing, and asks the registry once in Every what a volume is to have, as that may have been changed. (agent.TestCaretakerIdle, TestRelearn)
 //  3. A store that does not answer is not evidence of anything: its copies count as there as long as the layout has it, and as gone when
 //     it has not, or, where no operator changes the layout, after Grace. (TestJudge)
 //  4. What no warden has spoken of counts as a last copy, after a minute. (TestFigures)

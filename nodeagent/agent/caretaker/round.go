@@ -145,6 +145,19 @@ func (c *Caretaker) learn(w *ward) error {
 	return nil
 }
 
+// relearn asks the registry again what volumes are to have, which nobody tells a warden who changes it. What it does not say now stays as it was known.
+func (c *Caretaker) relearn(ctx context.Context) {
+	for _, w := range c.ward {
+		if !w.known || ctx.Err() != nil {
+			continue
+		}
+		if err := c.learn(w); err != nil {
+			c.opt.Log.Info("what volumes are to have is not asked again now", "err", err)
+			return // one that is away is not waited for again and again
+		}
+	}
+}
+
 // wants notes how many copies a volume is to have.
 func (w *ward) wants(r *registry.Record) {
 	w.copies, w.least = r.Replicas, 0
