@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
+	"mynetwork.io/mynetwork/nodeagent/core/journal"
 	"mynetwork.io/mynetwork/nodeagent/replica"
 	"mynetwork.io/mynetwork/nodeagent/volume"
 )
@@ -308,4 +309,82 @@ func (looksOpen) onSend(_ *World, _ *proc, _ *node, r *request) bool {
 		done(st, body, err)
 	}
 	return false
+}
+
+// rotten has stores say that they do not know what they have of any extent, or not even its open record.
+type rotten struct {
+	honest
+	on, head bool
+}
+
+func (l *rotten) onSend(_ *World, _ *proc, _ *node, r *request) bool {
+	if !l.on || r.typ != replica.TypePromise && r.typ != replica.TypeStat {
+		return false
+	}
+	done := r.done
+	r.done = func(st replica.Status, body []byte, err error) {
+		if s, derr := replica.DecodeState(body); err == nil && st == replica.StatusOK && derr == nil && s.Held {
+			if s.Unknown = true; l.head {
+				s.Chain = journal.Chain{}
+			}
+			body = s.Encode()
+		}
+		done(st, body, err)
+	}
+	return false
+}
+
+// Found by seeds (1002 and 3046 with 16 MiB left): the first opening of a volume came no further than one store, where its open record rotted, and
+// nobody could open the volume any more. Too few can have it for anything to have been acknowledged, so it is empty. Control: a quorum has extents of which
+// nobody can read the open record, so the volume waits until somebody can.
+func TestFirstOpeningInVain(t *testing.T) {
+	for _, head := range []bool{false, true} {
+		l := &rotten{head: head}
+		if seed, r := playLie(3, 3, func() lie { l.on = false; return l }, func(s *script) {
+			try := s.v.tryOpen(s.node(0), nil, true)
+			s.apart(0, 1, 2)
+			v := s.v.spec.ID
+			s.w.waitFor(func() bool {
+				for _, x := range s.node(0).st.Extents(v) {
+					if st, _ := s.node(0).st.Stat(x); st.Durable.Seq > 0 {
+						return true
+					}
+				}
+				return false
+			})
+			s.require(!try.done, "the volume was opened with one store: %v", try.err)
+			s.node(0).end(false)
+			s.w.join()
+			s.up(0)
+			s.require(len(s.node(0).st.Extents(v)) > 0 && len(s.node(1).st.Extents(v)) == 0, "node 0 has no extent, or node 1 has one")
+			l.on = true
+			again := s.v.tryOpen(s.node(1), nil, true)
+			s.wait(30 * time.Second)
+			s.require(again.done && again.err == nil, "open: %v, %v", again.done, again.err)
+			l.on = false
+			s.seated(again)
+		}); r.Failure != nil {
+			t.Errorf("head %v: seed %d: %v", head, seed, r.Failure)
+		}
+	}
+	l := &rotten{head: true}
+	if seed, r := playLie(3, 3, func() lie { l.on = false; return l }, func(s *script) {
+		a := s.open(0)
+		a.write(0, 8)
+		s.flush(a)
+		a.n.end(false)
+		s.up(0)
+		s.restored(volume.Fact{})
+		s.wait(volume.Lease)
+		l.on = true
+		try := s.v.tryOpen(s.node(1), nil, true)
+		s.wait(30 * time.Second)
+		s.require(!try.done, "a volume of which nothing can be read is open: %v", try.err)
+		l.on = false
+		s.w.waitFor(func() bool { return try.done })
+		s.require(try.err == nil, "open: %v", try.err)
+		s.seated(try)
+	}); r.Failure != nil {
+		t.Errorf("control: seed %d: %v", seed, r.Failure)
+	}
 }

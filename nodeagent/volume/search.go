@@ -75,6 +75,11 @@ func (e *Engine) surveyStores(v block.VolumeID, more []block.StoreID) *survey {
 	return s
 }
 
+// extents lists what is held, in order, so that a run in the simulator can be repeated.
+func (s *survey) extents() []block.ExtentID {
+	return slices.SortedFunc(maps.Keys(s.held), func(a, b block.ExtentID) int { return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.N, b.N)) })
+}
+
 // openBytes is more than an open record has.
 const openBytes = 8 << 10
 
@@ -83,7 +88,11 @@ func (s *survey) first(x block.ExtentID) (r journal.Record, open journal.Open, e
 	err = fmt.Errorf("extent %s: %w", x, replica.ErrNotHeld)
 	for _, id := range s.held[x] {
 		var st replica.State
-		if st, err = s.e.Client.Stat(id, x); err != nil || st.Chain.LogLen == 0 {
+		if st, err = s.e.Client.Stat(id, x); err != nil {
+			continue
+		}
+		if st.Chain.LogLen == 0 {
+			err = fmt.Errorf("extent %s on store %s has no open record: %w", x, id, journal.ErrShort)
 			continue
 		}
 		log := make([]byte, min(st.Chain.LogLen, openBytes))
@@ -106,8 +115,8 @@ func (s *survey) first(x block.ExtentID) (r journal.Record, open journal.Open, e
 // newest is the extent that was opened last of those that can be read.
 func (s *survey) newest() (x block.ExtentID, ok bool) {
 	var number uint64
-	ids := slices.SortedFunc(maps.Keys(s.held), func(a, b block.ExtentID) int { return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.N, b.N)) })
-	for _, id := range ids { // in order, so that a run in the simulator can be repeated
+	ids := s.extents()
+	for _, id := range ids {
 		number = max(number, id.Epoch)
 	}
 	var last journal.Record
@@ -332,16 +341,33 @@ func (e *Engine) forgotten() (at journal.Position, err error) {
 				return at, nil
 			}
 		}
-		if !found && err == nil && s.silent < e.structure(e.spec.Replicas) { // what a quorum holds would have shown
-			return journal.Position{}, nil
+		if !found && err == nil {
+			if err = s.quorum(e.structure(e.spec.Replicas)); err == nil {
+				return journal.Position{}, nil
+			}
 		}
 		if waits%25 == 0 {
-			e.Logf("volume %s: the registry has it as never opened, but stores have promised it to a writer; whether they hold its journal is not known: %d of them do not answer (%v)",
-				e.spec.ID, s.silent, err)
+			e.Logf("volume %s: the registry has it as never opened, but stores have promised it to a writer; whether they hold its journal is not known (%v)", e.spec.ID, err)
 		}
 		e.Env.Sleep(retryPause)
 	}
 	return journal.Position{}, e.Err()
+}
+
+// errMayHold tells that there may be a journal at a quorum of which nothing can be read.
+var errMayHold = errors.New("as many as may have it")
+
+// quorum tells, by an error, that need stores may hold an extent whose open record nobody can read.
+func (s *survey) quorum(need int) error {
+	if s.silent >= need {
+		return fmt.Errorf("%d stores do not answer, %w", s.silent, errMayHold)
+	}
+	for _, x := range s.extents() {
+		if _, _, err := s.first(x); err != nil && len(s.held[x])+s.silent >= need {
+			return fmt.Errorf("%d stores have extent %s, whose open record none can show, and %d do not answer: %w: %w", len(s.held[x]), x, s.silent, errMayHold, err)
+		}
+	}
+	return nil
 }
 
 // begun tells whether a journal whose newest extent is x has more in it than that.
@@ -350,14 +376,29 @@ func (s *survey) begun(x block.ExtentID) (bool, error) {
 	if err != nil || !open.Previous.IsZero() {
 		return err == nil, err
 	}
+	seen := s.look(x)
+	if vain(&open, seen) {
+		return false, nil
+	}
 	for _, id := range s.held[x] {
-		st, err := s.e.Client.Stat(id, x)
-		if err != nil {
-			return false, err
+		st, ok := seen[id]
+		if !ok {
+			return false, fmt.Errorf("extent %s: %w", x, errDoubt)
 		}
 		if st.Held && (st.Unknown || st.Chain.Seq > r.Seq) {
 			return true, nil
 		}
 	}
 	return false, nil
+}
+
+// vain tells that an extent was never open at a quorum: too many of its members never had it. seen is what stores say of it.
+func vain(open *journal.Open, seen map[block.StoreID]replica.State) bool {
+	mayHave := len(open.Members)
+	for _, m := range open.Members {
+		if st, ok := seen[m]; ok && !st.Held && !st.Freed && !st.Past {
+			mayHave--
+		}
+	}
+	return mayHave < replication.Structure(len(open.Members), int(open.Quorum))
 }

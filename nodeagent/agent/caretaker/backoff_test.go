@@ -261,7 +261,7 @@ func TestSealed(t *testing.T) {
 // registry is away.
 func TestRelearn(t *testing.T) {
 	live(t, func(w *town) {
-		w.record.Replicas = 2
+		w.set(func() { w.record.Replicas = 2 })
 		pass(time.Hour)
 		w.set(func() {
 			if w.gets > 9 {
