@@ -386,6 +386,13 @@ func (m *model) crash(mem *disk.Mem, rng *rand.Rand) error {
 	return m.compare(s, rep)
 }
 
+// inOneGoroutine leaves out of a short run, which is that with the race detector, what has nothing to race with.
+func inOneGoroutine(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is run without -short")
+	}
+}
+
 // crashStates is how many crash states to check: STORE_CRASH_STATES, or few.
 func crashStates(few int) int {
 	if n, err := strconv.Atoi(os.Getenv("STORE_CRASH_STATES")); err == nil {
@@ -402,6 +409,7 @@ func TestCrash(t *testing.T) {
 
 // Each kind of sync is needed: a disk on which it does nothing is noticed.
 func TestCrashNoticesALyingDisk(t *testing.T) {
+	inOneGoroutine(t)
 	for name, lose := range map[string]func(op disk.Op) bool{
 		"all":                    func(disk.Op) bool { return true },
 		"log":                    func(op disk.Op) bool { return strings.HasPrefix(op.Name, "wal/") },

@@ -192,6 +192,7 @@ func sequence(list []act, seed uint64) (states int, failed error) {
 // TestSequences runs all sequences of one and two operations, and of three with STORE_CRASH_STATES set, with a crash
 // before each change of the disk.
 func TestSequences(t *testing.T) {
+	inOneGoroutine(t)
 	all, states, runs := acts(), 0, 0
 	try := func(list ...act) {
 		n, err := sequence(list, uint64(runs))

@@ -277,6 +277,7 @@ func sweepCase(base *disk.Mem, m *model, o Options, name string, off, size int64
 }
 
 func TestSweepAtRest(t *testing.T) {
+	inOneGoroutine(t)
 	cases, failures := sweepAtRest(t, small, "")
 	t.Logf("%d cases", cases)
 	for i, f := range failures {
@@ -291,6 +292,7 @@ func TestSweepAtRest(t *testing.T) {
 
 // A store that takes sectors which fail their checksum for sectors never written loses an acknowledged batch to bit rot.
 func TestSweepNoticesIgnoredStamps(t *testing.T) {
+	inOneGoroutine(t)
 	o := small
 	o.trustStamps = true
 	if _, failures := sweepAtRest(t, o, "log"); len(failures) == 0 {
@@ -300,6 +302,7 @@ func TestSweepNoticesIgnoredStamps(t *testing.T) {
 
 // TestBitRotInTheLastBatch flips each byte of the last acknowledged batch, with nothing after it.
 func TestBitRotInTheLastBatch(t *testing.T) {
+	inOneGoroutine(t)
 	run := func(o Options) (silent int) {
 		mem := formatted(t, small)
 		s := opened(t, mem, o)
@@ -365,6 +368,7 @@ var faultsOf = map[string]struct {
 
 // Each kind of operation fails once, at many places of a workload; then the power goes.
 func TestSweepOperations(t *testing.T) {
+	inOneGoroutine(t)
 	cases := 0
 	for name, f := range faultsOf {
 		for i := range sweepSteps() / 2 {
