@@ -208,8 +208,7 @@ func (e *Engine) everyStore(all bool) (out []block.StoreID) {
 	}
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	for o := range e.cat.extents {
-		x := &e.cat.extents[o]
+	for _, x := range e.cat.extents.all() {
 		if x.State == blockmap.ExtentClosed {
 			add(e.membersLocked(extentID(e.spec.ID, x), x))
 		}
@@ -224,8 +223,8 @@ func (e *Engine) everyStore(all bool) (out []block.StoreID) {
 	return out
 }
 
-// superfluous tells whether any copy of an extent may go: it is of an earlier epoch and the journal never named it (the directory
-// of a recovered writer is complete, so it holds nothing that was acknowledged), it was freed, or a durable checkpoint condemns it.
+// superfluous tells whether any copy of an extent may go: it is of an earlier epoch and the directory does not name it (that of a recovered writer
+// is complete, so the journal has no use for it), or of this epoch and from before the anchor, likewise; it was freed; or a durable checkpoint condemns it.
 func (e *Engine) superfluous(x block.ExtentID) bool {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
@@ -234,9 +233,11 @@ func (e *Engine) superfluous(x block.ExtentID) bool {
 		return false // while a recovery in place builds the directory anew, it says nothing of what may go
 	}
 	if !known {
-		return x.Epoch < e.epoch.Number && !e.givenUpExtent(x)
+		a := e.anchor.Anchor.Extent
+		former := x.Epoch < e.epoch.Number || x.Epoch == e.epoch.Number && a.Epoch == x.Epoch && x.N < a.N
+		return former && !e.givenUpExtent(x)
 	}
-	switch e.cat.extents[o].State {
+	switch e.cat.extents.at(o).State {
 	case blockmap.ExtentFreed:
 		return true
 	case blockmap.ExtentCondemned:

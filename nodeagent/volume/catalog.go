@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
@@ -12,15 +13,15 @@ import (
 )
 
 // catalog says where the blocks of one volume lie: the block table (paged, with what changed since the checkpoint kept
-// here) and the extent directory (in memory whole: 128 bytes an extent). Guarded by Engine.mu.
+// here) and the extent directory (in memory whole: 128 bytes an extent that is not freed). Guarded by Engine.mu.
 type catalog struct {
 	table   journal.ArrayRoot
 	dir     journal.ArrayRoot
 	blocks  map[uint64]blockmap.BlockEntry // changed since the checkpoint
 	deltas  map[uint64]int                 // pages dropped from blocks that are not in blocks
-	extents []blockmap.ExtentEntry         // by ordinal; 0 unused
+	extents extentTable                    // by ordinal; 0 unused
 	dirty   map[uint32]bool                // ordinals changed since the checkpoint
-	durable []blockmap.ExtentEntry         // extents as the latest durable checkpoint names them
+	durable extentTable                    // extents as the latest durable checkpoint names them
 	byID    map[block.ExtentID]uint32
 	held    int64 // bytes of extents that are closed and not freed
 }
@@ -34,8 +35,9 @@ func holds(x *blockmap.ExtentEntry) int64 {
 }
 
 func newCatalog() catalog {
-	return catalog{blocks: make(map[uint64]blockmap.BlockEntry), deltas: make(map[uint64]int), extents: make([]blockmap.ExtentEntry, 1),
-		dirty: make(map[uint32]bool), byID: make(map[block.ExtentID]uint32)}
+	c := catalog{blocks: make(map[uint64]blockmap.BlockEntry), deltas: make(map[uint64]int), dirty: make(map[uint32]bool), byID: make(map[block.ExtentID]uint32)}
+	c.extents.grow(1)
+	return c
 }
 
 func (c *catalog) setBlock(number uint64, b blockmap.BlockEntry) {
@@ -70,22 +72,22 @@ func (c *catalog) addExtent(v block.VolumeID, x blockmap.ExtentEntry) uint32 {
 	if o, ok := c.byID[id]; ok {
 		return o
 	}
-	o := uint32(len(c.extents))
-	c.extents = append(c.extents, x)
+	o := c.extents.n
+	c.extents.set(o, x)
 	c.byID[id] = o
 	c.dirty[o] = true
 	return o
 }
 
 func (c *catalog) setExtent(ordinal uint32, x blockmap.ExtentEntry) {
-	c.held += holds(&x) - holds(&c.extents[ordinal])
-	c.extents[ordinal] = x
+	c.held += holds(&x) - holds(c.extents.at(ordinal))
+	c.extents.set(ordinal, x)
 	c.dirty[ordinal] = true
 }
 
 func (c *catalog) count() (n int) {
-	for i := range c.extents {
-		if s := c.extents[i].State; s == blockmap.ExtentOpen || s == blockmap.ExtentClosed {
+	for _, x := range c.extents.all() {
+		if s := x.State; s == blockmap.ExtentOpen || s == blockmap.ExtentClosed {
 			n++
 		}
 	}
@@ -93,17 +95,18 @@ func (c *catalog) count() (n int) {
 }
 
 func (c *catalog) degraded() (n int) {
-	for i := range c.extents {
-		if x := &c.extents[i]; x.Flags&extentDegraded != 0 && x.State == blockmap.ExtentClosed {
+	for _, x := range c.extents.all() {
+		if x.Flags&extentDegraded != 0 && x.State == blockmap.ExtentClosed {
 			n++
 		}
 	}
 	return n
 }
 
-// loadExtents reads the whole directory.
+// loadExtents reads the whole directory. An ordinal that it had is not given again.
 func (c *catalog) loadExtents(v block.VolumeID, p blockmap.RefPager) error {
 	a := blockmap.Array{Pager: p, Root: c.dir, Size: blockmap.ExtentEntrySize}
+	c.extents.grow(uint32(min(c.dir.Count, math.MaxUint32)))
 	return a.Walk(0, func(i uint64, entry []byte) error {
 		x, err := blockmap.GetExtentEntry(entry)
 		if err != nil {
@@ -112,11 +115,8 @@ func (c *catalog) loadExtents(v block.VolumeID, p blockmap.RefPager) error {
 		if i != uint64(uint32(i)) || i == 0 {
 			return fmt.Errorf("extent ordinal %d: %w", i, blockmap.ErrFormat)
 		}
-		for uint64(len(c.extents)) <= i {
-			c.extents = append(c.extents, blockmap.ExtentEntry{})
-		}
-		c.held += holds(&x) - holds(&c.extents[i])
-		c.extents[i] = x
+		c.held += holds(&x) - holds(c.extents.at(uint32(i)))
+		c.extents.set(uint32(i), x)
 		c.stored(uint32(i), x)
 		c.byID[block.ExtentID{Volume: v, Epoch: x.Epoch, N: x.N}] = uint32(i)
 		return nil
@@ -156,36 +156,52 @@ type extentChange struct {
 // extentChanges lists what changed in the directory, in order. The catalogue keeps it until extentsMerged.
 func (c *catalog) extentChanges() (out []extentChange) {
 	for _, o := range slices.Sorted(maps.Keys(c.dirty)) {
-		out = append(out, extentChange{o, c.extents[o]})
+		out = append(out, extentChange{o, *c.extents.at(o)})
 	}
 	return out
 }
 
+// forgettable tells whether the directory has no use for an entry: its extent is freed. One of a weak volume stays, since what the directory does not
+// know may be of a history that was given up.
+func (x *extentChange) forgettable(weak bool) bool {
+	return x.entry.State == blockmap.ExtentFreed && !weak
+}
+
+// stale has the next checkpoint take out what the directory has no use for: an earlier version left it there.
+func (c *catalog) stale(weak bool) {
+	for o, x := range c.extents.all() {
+		if (&extentChange{o, *x}).forgettable(weak) {
+			c.dirty[o] = true
+		}
+	}
+}
+
 // stored notes how a durable checkpoint names an extent.
 func (c *catalog) stored(ordinal uint32, x blockmap.ExtentEntry) {
-	for len(c.durable) <= int(ordinal) {
-		c.durable = append(c.durable, blockmap.ExtentEntry{})
-	}
-	c.durable[ordinal] = x
+	c.durable.set(ordinal, x)
 }
 
 // stores tells whether the latest durable checkpoint names exactly these members of a closed extent, as far as it names members.
 func (c *catalog) stores(ordinal uint32, members []block.StoreID) bool {
-	if int(ordinal) >= len(c.durable) {
-		return false
-	}
 	var want blockmap.ExtentEntry
 	setMembers(&want, members)
-	x := &c.durable[ordinal]
+	x := c.durable.at(ordinal)
 	return x.State == blockmap.ExtentClosed && x.Count == want.Count && x.Members == want.Members
 }
 
-// extentsMerged forgets the changes that a checkpoint has taken, as far as they did not change again.
-func (c *catalog) extentsMerged(taken []extentChange) {
+// extentsMerged forgets the changes that a checkpoint has taken, as far as they did not change again, and the extents that it has taken out.
+func (c *catalog) extentsMerged(v block.VolumeID, taken []extentChange, weak bool) {
 	for i := range taken {
 		t := &taken[i]
+		if t.forgettable(weak) {
+			delete(c.byID, extentID(v, &t.entry))
+			delete(c.dirty, t.ordinal)
+			c.extents.set(t.ordinal, noExtent)
+			c.stored(t.ordinal, noExtent)
+			continue
+		}
 		c.stored(t.ordinal, t.entry)
-		if c.extents[t.ordinal] == t.entry {
+		if *c.extents.at(t.ordinal) == t.entry {
 			delete(c.dirty, t.ordinal)
 		}
 	}

@@ -79,7 +79,7 @@ func (w *indexWriter) writeAll(c *journal.Checkpoint, frozen []*layer, change fu
 	e.root(c.Snapshots)
 	e.cat.table, e.cat.dir = c.Table, c.Dir
 	e.cat.blocksMerged(blocks)
-	e.cat.extentsMerged(extents)
+	e.cat.extentsMerged(e.spec.ID, extents, e.weak())
 	e.lastCheck = e.Env.Now()
 	e.stats.Checkpoints++
 	e.tidy.tight.check = w.bytes
@@ -303,7 +303,11 @@ func (w *indexWriter) mergeArray(a blockmap.Array, edits *sortedEdits, tree uint
 func (w *indexWriter) mergeDir(c *journal.Checkpoint, taken []extentChange) error {
 	edits := &sortedEdits{size: blockmap.ExtentEntrySize}
 	for i := range taken {
-		edits.add(uint64(taken[i].ordinal), func(b []byte) { taken[i].entry.Put(b) })
+		edits.add(uint64(taken[i].ordinal), func(b []byte) {
+			if !taken[i].forgettable(w.e.weak()) {
+				taken[i].entry.Put(b)
+			}
+		})
 	}
 	a := blockmap.Array{Pager: refPager{reader{e: w.e}, w.e.spec.ID}, Root: c.Dir, Size: blockmap.ExtentEntrySize}
 	var err error

@@ -151,23 +151,22 @@ type moved struct {
 // choose picks the emptiest extents.
 func (c *cleaner) choose() error {
 	c.e.mu.RLock()
-	extents := slices.Clone(c.e.cat.extents[:c.e.oldest()])
+	extents := c.e.cat.extents.before(c.e.oldest())
 	c.e.mu.RUnlock()
 	live, err := c.count()
 	if err != nil {
 		return err
 	}
-	c.take(extents, live)
+	c.take(&extents, live)
 	return nil
 }
 
 // take picks the emptiest extents, with so many pages that live in each, and says how fast they are to be copied.
-func (c *cleaner) take(extents []blockmap.ExtentEntry, live []int64) {
+func (c *cleaner) take(extents *extentTable, live []int64) {
 	e := c.e
 	c.rules, c.pressure = throttle.Default(), pressureOf(extents, live)
 	target, left := c.targetNow(), false
-	for o := uint32(1); o < uint32(len(extents)); o++ {
-		x := &extents[o]
+	for o, x := range extents.all() {
 		if x.State != blockmap.ExtentClosed || !c.helps(x) {
 			continue
 		}
@@ -181,7 +180,7 @@ func (c *cleaner) take(extents []blockmap.ExtentEntry, live []int64) {
 			left = left || share < c.target
 		}
 	}
-	filled := func(o uint32) float64 { return float64(live[o]) / float64(max(extents[o].DataBytes, 1)) } // extents differ in size
+	filled := func(o uint32) float64 { return float64(live[o]) / float64(max(extents.at(o).DataBytes, 1)) } // extents differ in size
 	slices.SortStableFunc(c.order, func(a, b uint32) int { return cmp.Compare(filled(a), filled(b)) })
 	switch {
 	case c.tight:
@@ -195,7 +194,7 @@ func (c *cleaner) take(extents []blockmap.ExtentEntry, live []int64) {
 	}
 	for _, o := range c.order {
 		c.victims[o] = true
-		c.freed += int64(extents[o].DataBytes)
+		c.freed += int64(extents.at(o).DataBytes)
 		c.live += live[o] * block.PageSize
 	}
 	e.mu.Lock()
@@ -228,7 +227,7 @@ func (c *cleaner) copyAll() error {
 		}
 		if err != nil {
 			e.mu.RLock()
-			x := extentID(e.spec.ID, &e.cat.extents[o])
+			x := extentID(e.spec.ID, e.cat.extents.at(o))
 			e.mu.RUnlock()
 			return fmt.Errorf("cleaning extent %s: %w", x, err)
 		}
@@ -243,7 +242,7 @@ func (c *cleaner) copyAll() error {
 	e.moving = nil
 	if err != nil { // not durable: pages of table and directory may lie there still (invariant G1)
 		for o := range c.victims {
-			if x := e.cat.extents[o]; x.State == blockmap.ExtentCondemned {
+			if x := *e.cat.extents.at(o); x.State == blockmap.ExtentCondemned {
 				x.State = blockmap.ExtentClosed
 				x.Flags |= extentDegraded
 				e.cat.setExtent(o, x)
@@ -262,7 +261,7 @@ func (c *cleaner) condemn() {
 	defer e.mu.Unlock()
 	victims := make(map[[2]uint64]bool)
 	for o := range c.victims {
-		x := e.cat.extents[o]
+		x := *e.cat.extents.at(o)
 		victims[[2]uint64{x.Epoch, uint64(x.N)}] = true
 		c.gone += sizeOfExtent(&x)
 		x.State = blockmap.ExtentCondemned
@@ -276,7 +275,7 @@ func (c *cleaner) condemn() {
 func (c *cleaner) copyExtent(ordinal uint32) error {
 	e := c.e
 	e.mu.RLock()
-	ent := e.cat.extents[ordinal]
+	ent := *e.cat.extents.at(ordinal)
 	e.mu.RUnlock()
 	x := extentID(e.spec.ID, &ent)
 	log, err := e.fetchLog(x, ent.LastSeq, ent.LastHash)
@@ -426,16 +425,16 @@ func (c *cleaner) seal() error {
 func (e *Engine) freeCondemned() error {
 	e.mu.RLock()
 	var todo []uint32
-	for o := range e.cat.extents {
-		if e.cat.extents[o].State == blockmap.ExtentCondemned {
-			todo = append(todo, uint32(o))
+	for o, x := range e.cat.extents.all() {
+		if x.State == blockmap.ExtentCondemned {
+			todo = append(todo, o)
 		}
 	}
 	e.mu.RUnlock()
 	for _, o := range todo {
 		e.lookAtRoom() // what was said of it before the extent is freed does not know that
 		e.mu.RLock()
-		ent := e.cat.extents[o]
+		ent := *e.cat.extents.at(o)
 		e.mu.RUnlock()
 		x := extentID(e.spec.ID, &ent)
 		var left atomic.Bool
@@ -449,11 +448,12 @@ func (e *Engine) freeCondemned() error {
 			continue
 		}
 		e.mu.Lock()
-		ent = e.cat.extents[o]
-		ent.State = blockmap.ExtentFreed
-		e.cat.setExtent(o, ent)
-		delete(e.holders, x)
-		e.stats.Freed++
+		if ent = *e.cat.extents.at(o); ent.State == blockmap.ExtentCondemned && extentID(e.spec.ID, &ent) == x {
+			ent.State = blockmap.ExtentFreed
+			e.cat.setExtent(o, ent)
+			delete(e.holders, x)
+			e.stats.Freed++
+		}
 		e.mu.Unlock()
 	}
 	return e.Err()

@@ -19,7 +19,7 @@ func (c *cleaner) count() ([]int64, error) {
 	for i := range e.snapshots {
 		c.roots = append(c.roots, e.snapshots[i].Root)
 	}
-	live := make([]int64, len(e.cat.extents))
+	live := make([]int64, e.cat.extents.n)
 	e.mu.RUnlock()
 	place := make(map[uint64]uint32)
 	aliasLive := make(map[uint64]int64)

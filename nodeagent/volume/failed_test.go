@@ -73,9 +73,10 @@ func TestUnrevertedVictims(t *testing.T) {
 				continue
 			}
 			e.mu.Lock()
-			for o := range e.cat.extents {
-				if x := &e.cat.extents[o]; spoil && x.State == blockmap.ExtentClosed && x.Flags&extentDegraded != 0 && !before[uint32(o)] {
+			for o, ent := range e.cat.extents.all() {
+				if x := *ent; spoil && x.State == blockmap.ExtentClosed && x.Flags&extentDegraded != 0 && !before[o] {
 					x.State = blockmap.ExtentCondemned
+					e.cat.extents.set(o, x)
 					undone++
 				}
 			}
@@ -110,8 +111,8 @@ func flagged(e *Engine) map[uint32]bool {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	out := make(map[uint32]bool)
-	for o := range e.cat.extents {
-		out[uint32(o)] = e.cat.extents[o].Flags&extentDegraded != 0
+	for o, x := range e.cat.extents.all() {
+		out[o] = x.Flags&extentDegraded != 0
 	}
 	return out
 }

@@ -37,7 +37,7 @@ func (r reader) locate(a blockmap.Addr) (pl place, err error) {
 			e.mu.RLock()
 			open := e.openBlocks[number]
 			if open != nil && open.ordinal != 0 && int(page) < int(open.header.Rows) {
-				x := e.cat.extents[open.ordinal]
+				x := *e.cat.extents.at(open.ordinal)
 				e.mu.RUnlock()
 				return place{volume: v, extent: extentID(v, &x), dataOff: open.dataOff, page: page, run: run, number: number, open: open}, nil
 			}
@@ -91,10 +91,10 @@ func (r reader) blockEntry(cat *catalog, v block.VolumeID, gen uint16, number ui
 func (e *Engine) extentOf(cat *catalog, gen uint16, ordinal uint32) (x blockmap.ExtentEntry, err error) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	if int(ordinal) >= len(cat.extents) || cat.extents[ordinal].State == blockmap.ExtentNone {
+	if x = *cat.extents.at(ordinal); x.State == blockmap.ExtentNone {
 		return x, fmt.Errorf("extent ordinal %d is not in the directory: %w", ordinal, replica.ErrNotHeld)
 	}
-	return cat.extents[ordinal], nil
+	return x, nil
 }
 
 // fetch reads n pages at consecutive addresses from a on, from the cache or from replicas, checked, into dst.

@@ -77,7 +77,7 @@ func TestCalm(t *testing.T) {
 		"a recovery waits":               func(e *Engine) { e.regain = true },
 		"a recovery goes on":             func(e *Engine) { e.reloading = true },
 		"a store is suspected":           func(e *Engine) { e.suspects[block.StoreID{1}] = &suspect{failed: now - suspicion} },
-		"a closed extent lacks a copy":   func(e *Engine) { e.cat.extents = append(e.cat.extents, lacking()) },
+		"a closed extent lacks a copy":   func(e *Engine) { e.cat.extents.set(e.cat.extents.n, lacking()) },
 		"the layout is another":          func(e *Engine) { e.stock.report.Version = 2 },
 		"copies are not in place":        func(e *Engine) { e.stock.report.Synced = 0 },
 		"copies are to move":             func(e *Engine) { e.stock.report.Misplace = 1 },

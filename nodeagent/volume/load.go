@@ -133,7 +133,7 @@ func (e *Engine) named(x block.ExtentID) []block.StoreID {
 	if !ok {
 		return nil
 	}
-	ent := &cat.extents[o]
+	ent := cat.extents.at(o)
 	return ent.Members[:min(int(ent.Count), blockmap.InlineMembers)]
 }
 
@@ -170,8 +170,7 @@ func (e *Engine) knownHolders(x block.ExtentID) []block.StoreID {
 // become durable. The caller holds mu.
 func (e *Engine) forgetMoves() {
 	clear(e.stock.doubt) // orders of a former session are refused by whom this one asks first: see dropCopy
-	for o := range e.cat.extents {
-		ent := &e.cat.extents[o]
+	for _, ent := range e.cat.extents.all() {
 		x := extentID(e.spec.ID, ent)
 		old := e.holders[x]
 		if old == nil || ent.State != blockmap.ExtentClosed {
@@ -218,6 +217,7 @@ func (e *Engine) load(t *tail, logs []extentLog) error {
 		}
 		e.mu.Lock()
 		e.cat = cat
+		e.cat.stale(e.weak())
 		e.forgetMoves()
 		e.mu.Unlock()
 	}

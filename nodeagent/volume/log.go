@@ -362,7 +362,7 @@ func (e *Engine) settled(x *replication.Extent) {
 	if !ok {
 		return
 	}
-	ent := e.cat.extents[ordinal]
+	ent := *e.cat.extents.at(ordinal)
 	ent.Flags &^= extentDegraded
 	good := 0
 	for i := range x.Members {

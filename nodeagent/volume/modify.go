@@ -55,8 +55,8 @@ func (e *Engine) retarget() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := uint8(e.spec.Replicas)
-	for o := range e.cat.extents {
-		x := e.cat.extents[o]
+	for o, ent := range e.cat.extents.all() {
+		x := *ent
 		want := max(r, x.Quorum)
 		// Who opened the volume since knows the members that the directory has room for: beyond them a copy is one that is left over.
 		forgotten := want <= blockmap.InlineMembers && x.Count > blockmap.InlineMembers && e.holders[extentID(e.spec.ID, &x)] == nil
@@ -70,6 +70,6 @@ func (e *Engine) retarget() {
 			x.Flags |= extentDegraded
 		}
 		x.Replicas = want
-		e.cat.setExtent(uint32(o), x)
+		e.cat.setExtent(o, x)
 	}
 }

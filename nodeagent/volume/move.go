@@ -23,7 +23,7 @@ func (e *Engine) closedEntry(x block.ExtentID) (ent blockmap.ExtentEntry, ok boo
 	if !known || e.failed != nil {
 		return ent, false
 	}
-	ent = e.cat.extents[o]
+	ent = *e.cat.extents.at(o)
 	return ent, ent.State == blockmap.ExtentClosed
 }
 
@@ -83,7 +83,7 @@ func (e *Engine) mayLeave(a *upkeep.Action, ent *blockmap.ExtentEntry) bool {
 		return true
 	}
 	o, known := e.cat.byID[a.Extent]
-	return known && !e.reloading && e.cat.extents[o].LastHash == ent.LastHash && e.progress.Committed() >= ent.LastSeq
+	return known && !e.reloading && e.cat.extents.at(o).LastHash == ent.LastHash && e.progress.Committed() >= ent.LastSeq
 }
 
 // endsAs tells whether a store's log is that of the directory, whole.
@@ -151,10 +151,10 @@ func (e *Engine) name(a *upkeep.Action) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	ordinal, known := e.cat.byID[a.Extent] // ordinals do not outlive a recovery in place, which may have come in between
-	if !known || e.failed != nil || e.reloading || e.cat.extents[ordinal].State != blockmap.ExtentClosed {
+	if !known || e.failed != nil || e.reloading || e.cat.extents.at(ordinal).State != blockmap.ExtentClosed {
 		return false
 	}
-	ent := e.cat.extents[ordinal]
+	ent := *e.cat.extents.at(ordinal)
 	now := e.membersLocked(a.Extent, &ent)
 	for _, s := range a.Members {
 		if s != a.Store && !slices.Contains(now, s) {
@@ -218,7 +218,7 @@ func (e *Engine) droppable(a *upkeep.Action) (members []block.StoreID, ent block
 	if !known || e.failed != nil || e.regain || e.reloading {
 		return nil, ent, false
 	}
-	ent = e.cat.extents[o]
+	ent = *e.cat.extents.at(o)
 	members = e.membersLocked(a.Extent, &ent)
 	for _, s := range members {
 		if s == a.Store || e.stock.doubt[copyKey{a.Extent, s}] {

@@ -78,7 +78,7 @@ func (e *Engine) replayExtent(x *extentLog, isTail bool, t *tail) uint32 {
 	ent := blockmap.ExtentEntry{Epoch: x.id.Epoch, N: x.id.N, State: blockmap.ExtentOpen, Replicas: x.open.Replicas, Quorum: x.open.Quorum}
 	setMembers(&ent, x.members)
 	o := e.cat.addExtent(e.spec.ID, ent)
-	ent = e.cat.extents[o]
+	ent = *e.cat.extents.at(o)
 	if ent.State == blockmap.ExtentOpen && !isTail {
 		e.closeEntry(o, &x.chain)
 	}

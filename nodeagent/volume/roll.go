@@ -452,7 +452,7 @@ func (e *Engine) switchTo(o *opening) {
 // closeEntry notes in the directory how an extent ended. Until every member is known to have all of it, it counts as
 // degraded: the note may become durable, and the next writer must look. The caller holds mu.
 func (e *Engine) closeEntry(ordinal uint32, c *journal.Chain) {
-	ent := e.cat.extents[ordinal]
+	ent := *e.cat.extents.at(ordinal)
 	ent.State = blockmap.ExtentClosed
 	ent.Flags |= extentDegraded
 	ent.DataBytes, ent.LogBytes, ent.LastSeq, ent.LastHash = c.DataLen, c.LogLen, c.Seq, c.Hash

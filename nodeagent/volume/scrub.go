@@ -43,7 +43,7 @@ func (e *Engine) scrubLoop() {
 	next := uint32(1)
 	for e.Err() == nil {
 		e.mu.RLock()
-		n := uint32(len(e.cat.extents))
+		n := e.cat.extents.n
 		e.mu.RUnlock()
 		e.failedSet.WaitFor(period / time.Duration(max(n, 1)))
 		if e.Err() != nil || n <= 1 {
@@ -64,7 +64,7 @@ func (e *Engine) scrubLoop() {
 // progress, if not nil, is told after each extent how far it is.
 func (e *Engine) Scrub(progress func(done, total int, r ScrubReport)) (total ScrubReport, err error) {
 	e.mu.RLock()
-	n := len(e.cat.extents)
+	n := int(e.cat.extents.n)
 	e.mu.RUnlock()
 	for o := 1; o < n; o++ {
 		if err := e.Err(); err != nil {
@@ -83,11 +83,8 @@ func (e *Engine) Scrub(progress func(done, total int, r ScrubReport)) (total Scr
 
 // scrubExtent checks and repairs the copies of one extent.
 func (e *Engine) scrubExtent(ordinal uint32) (r ScrubReport) {
-	var ent blockmap.ExtentEntry
 	e.mu.RLock()
-	if int(ordinal) < len(e.cat.extents) { // a recovery in place may have made it shorter
-		ent = e.cat.extents[ordinal]
-	}
+	ent := *e.cat.extents.at(ordinal) // none, if a recovery in place has made the directory shorter
 	e.mu.RUnlock()
 	if ent.State != blockmap.ExtentOpen && ent.State != blockmap.ExtentClosed {
 		return r
@@ -156,7 +153,7 @@ func (e *Engine) mend(s block.StoreID, x block.ExtentID, f replica.Finding, memb
 func (e *Engine) copyAnew(s block.StoreID, x block.ExtentID, members []block.StoreID) bool {
 	e.mu.RLock()
 	ordinal, known := e.cat.byID[x]
-	ent := e.cat.extents[ordinal]
+	ent := *e.cat.extents.at(ordinal)
 	old := ordinal < e.oldest() && ent.State == blockmap.ExtentClosed
 	e.mu.RUnlock()
 	if !old || !known {

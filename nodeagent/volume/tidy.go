@@ -151,11 +151,11 @@ func (e *Engine) followsOn() bool {
 }
 
 // pressureOf tells how much more closed extents hold than what lives in them: 1 is what is kept while there are writes.
-func pressureOf(extents []blockmap.ExtentEntry, live []int64) float64 {
+func pressureOf(extents *extentTable, live []int64) float64 {
 	var held, lives int64
-	for o := range extents {
-		if extents[o].State == blockmap.ExtentClosed {
-			held, lives = held+int64(extents[o].DataBytes), lives+live[o]*block.PageSize
+	for o, x := range extents.all() {
+		if x.State == blockmap.ExtentClosed {
+			held, lives = held+int64(x.DataBytes), lives+live[o]*block.PageSize
 		}
 	}
 	return float64(held-lives) / float64(lives*garbageShare/2+garbageSlack)
@@ -208,7 +208,7 @@ func (c *cleaner) leave(rest []uint32) {
 	defer c.e.mu.RUnlock()
 	for _, o := range rest {
 		delete(c.victims, o)
-		c.freed -= int64(c.e.cat.extents[o].DataBytes)
+		c.freed -= int64(c.e.cat.extents.at(o).DataBytes)
 	}
 }
 

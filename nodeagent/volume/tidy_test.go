@@ -157,8 +157,11 @@ func TestTimedWrites(t *testing.T) {
 // TestPressure: what is kept while there are writes is one and a half times what lives, and a little.
 func TestPressure(t *testing.T) {
 	const pages = 1 << 30 / block.PageSize
-	extents := func(data uint32) []blockmap.ExtentEntry {
-		return []blockmap.ExtentEntry{{}, {State: blockmap.ExtentClosed, DataBytes: data}, {State: blockmap.ExtentOpen, DataBytes: 512 << 20}}
+	extents := func(data uint32) *extentTable {
+		var t extentTable
+		t.set(1, blockmap.ExtentEntry{State: blockmap.ExtentClosed, DataBytes: data})
+		t.set(2, blockmap.ExtentEntry{State: blockmap.ExtentOpen, DataBytes: 512 << 20})
+		return &t
 	}
 	for name, c := range map[string]struct {
 		data        uint32

@@ -248,7 +248,7 @@ func (e *Engine) letWrite() {
 }
 
 // plan takes of the victims, which are in order of how much of them lives, those whose copies there is room for.
-func (c *cleaner) plan(extents []blockmap.ExtentEntry, live []int64) {
+func (c *cleaner) plan(extents *extentTable, live []int64) {
 	e := c.e
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -264,10 +264,10 @@ func (c *cleaner) plan(extents []blockmap.ExtentEntry, live []int64) {
 
 // fitting takes extents, emptiest first, whose copies have so many bytes together at most, as long as each gains half as much of its size as those before it together, and their
 // checkpoint, do.
-func fitting(order []uint32, extents []blockmap.ExtentEntry, live []int64, budget, check int64) (out []uint32) {
+func fitting(order []uint32, extents *extentTable, live []int64, budget, check int64) (out []uint32) {
 	var size, copies, gains int64
 	for _, o := range order {
-		s, l := sizeOfExtent(&extents[o]), copySize(live[o])
+		s, l := sizeOfExtent(extents.at(o)), copySize(live[o])
 		if 2*(s-l)*size < (gains-check)*s {
 			break
 		}

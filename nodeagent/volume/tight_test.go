@@ -14,7 +14,10 @@ import (
 func TestFitting(t *testing.T) {
 	const mib = 1 << 20
 	pages := func(percent int64, mibs int64) int64 { return percent * mibs * mib / 100 / block.PageSize }
-	extents := []blockmap.ExtentEntry{{}, {DataBytes: mib}, {DataBytes: mib}, {DataBytes: 4 * mib}, {DataBytes: mib}}
+	var extents extentTable
+	for i, size := range []uint32{mib, mib, 4 * mib, mib} {
+		extents.set(uint32(i)+1, blockmap.ExtentEntry{State: blockmap.ExtentClosed, DataBytes: size})
+	}
 	live := []int64{0, pages(50, 1), pages(60, 1), pages(60, 4), pages(85, 1)}
 	for name, c := range map[string]struct {
 		budget, check int64
@@ -26,7 +29,7 @@ func TestFitting(t *testing.T) {
 		"no room for the large one, and a checkpoint that wants all there is": {3 * mib, 2 * mib, []uint32{1, 2, 4}},
 		"no room": {copySize(live[1]) - 1, 0, nil},
 	} {
-		if got := fitting([]uint32{1, 2, 3, 4}, extents, live, c.budget, c.check); !slices.Equal(got, c.want) {
+		if got := fitting([]uint32{1, 2, 3, 4}, &extents, live, c.budget, c.check); !slices.Equal(got, c.want) {
 			t.Errorf("%s: extents %v, want %v", name, got, c.want)
 		}
 	}

@@ -152,15 +152,14 @@ func (e *Engine) copiesSeen() []upkeep.Extent {
 	}
 	limit := e.oldest()
 	var out []upkeep.Extent
-	for o := range e.cat.extents {
-		ent := &e.cat.extents[o]
+	for o, ent := range e.cat.extents.all() {
 		if ent.State != blockmap.ExtentClosed {
 			continue
 		}
 		id := extentID(e.spec.ID, ent)
 		members := e.membersLocked(id, ent)
 		x := upkeep.Extent{ID: id, Bytes: max(1, int64(ent.DataBytes)+int64(ent.LogBytes)), Want: int(ent.Replicas), Min: int(ent.Quorum), Max: int(ent.Replicas),
-			Settled: uint32(o) < limit && e.progress.Find(id) == nil, Durable: e.cat.stores(uint32(o), members)}
+			Settled: o < limit && e.progress.Find(id) == nil, Durable: e.cat.stores(o, members)}
 		for _, s := range members {
 			x.Copies = append(x.Copies, upkeep.Copy{Store: s, State: e.stateOf(s, id, ent, now), Member: true, Doubtful: e.stock.doubt[copyKey{id, s}]})
 		}
@@ -216,15 +215,15 @@ func (e *Engine) noteCopies(xs []upkeep.Extent, version uint64, sum upkeep.Summa
 	}
 	for i := range xs {
 		o, known := e.cat.byID[xs[i].ID]
-		if !known || e.cat.extents[o].State != blockmap.ExtentClosed {
+		if !known || e.cat.extents.at(o).State != blockmap.ExtentClosed {
 			continue
 		}
-		ent := e.cat.extents[o]
+		ent := *e.cat.extents.at(o)
 		ent.Flags &^= extentDegraded
 		if xs[i].Lacks() {
 			ent.Flags |= extentDegraded
 		}
-		if ent != e.cat.extents[o] {
+		if ent != *e.cat.extents.at(o) {
 			e.cat.setExtent(o, ent)
 		}
 	}
@@ -314,8 +313,7 @@ type ExtentStatus struct {
 func (e *Engine) Directory() (out []ExtentStatus) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	for o := range e.cat.extents {
-		x := &e.cat.extents[o]
+	for _, x := range e.cat.extents.all() {
 		if x.State != blockmap.ExtentClosed {
 			continue
 		}

@@ -21,8 +21,7 @@ func (e *Engine) Usage() Usage {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	u := Usage{Bytes: open, Copies: live}
-	for o := range e.cat.extents {
-		x := &e.cat.extents[o]
+	for _, x := range e.cat.extents.all() {
 		if x.State != blockmap.ExtentClosed && x.State != blockmap.ExtentCondemned {
 			continue
 		}

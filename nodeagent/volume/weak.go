@@ -215,7 +215,7 @@ var errAnew = errors.New("the directory is being read anew")
 func (e *Engine) freeSuperfluous(s block.StoreID, x block.ExtentID) error {
 	e.mu.RLock()
 	o, known := e.cat.byID[x]
-	ent := e.cat.extents[o]
+	ent := *e.cat.extents.at(o)
 	anew := e.regain || e.reloading
 	e.mu.RUnlock()
 	switch {

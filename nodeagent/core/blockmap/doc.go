@@ -35,7 +35,7 @@
 //	ExtentEntry (128 bytes, little endian)  index = extent ordinal
 //	  0  epoch       u64  epoch number of the extent id
 //	  8  n           u32  counter of the extent id
-//	 12  state       u8   0 none, 1 open, 2 closed, 3 condemned, 4 freed
+//	 12  state       u8   0 none, 1 open, 2 closed, 3 condemned, 4 freed (of weak volumes, and left by earlier versions)
 //	 13  flags       u8   the engine's
 //	 14  replicas    u8   R
 //	 15  quorum      u8   W
