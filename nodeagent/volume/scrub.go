@@ -40,39 +40,46 @@ func (e *Engine) scrubLoop() {
 	if period == 0 {
 		period = DefaultScrubPeriod
 	}
-	next := uint32(1)
 	for e.Err() == nil {
-		e.mu.RLock()
-		n := e.cat.extents.n
-		e.mu.RUnlock()
-		e.failedSet.WaitFor(period / time.Duration(max(n, 1)))
-		if e.Err() != nil || n <= 1 {
+		list := e.ordinals()
+		if len(list) == 0 {
+			e.failedSet.WaitFor(period)
 			continue
 		}
-		if next >= n {
-			next = 1
-			e.mu.Lock()
-			e.stats.ScrubPasses++
-			e.mu.Unlock()
+		for _, o := range list {
+			e.failedSet.WaitFor(period / time.Duration(len(list)))
+			if e.Err() != nil {
+				return
+			}
+			e.scrubExtent(o)
 		}
-		e.scrubExtent(next)
-		next++
+		e.mu.Lock()
+		e.stats.ScrubPasses++
+		e.mu.Unlock()
 	}
+}
+
+// ordinals lists the extents that the directory has, in order.
+func (e *Engine) ordinals() (out []uint32) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for o := range e.cat.extents.all() {
+		out = append(out, o)
+	}
+	return out
 }
 
 // Scrub has every replica check every byte of the volume that it holds, and repairs what is damaged from good copies.
 // progress, if not nil, is told after each extent how far it is.
 func (e *Engine) Scrub(progress func(done, total int, r ScrubReport)) (total ScrubReport, err error) {
-	e.mu.RLock()
-	n := int(e.cat.extents.n)
-	e.mu.RUnlock()
-	for o := 1; o < n; o++ {
+	list := e.ordinals()
+	for i, o := range list {
 		if err := e.Err(); err != nil {
 			return total, err
 		}
-		total.add(e.scrubExtent(uint32(o)))
+		total.add(e.scrubExtent(o))
 		if progress != nil {
-			progress(o, n-1, total)
+			progress(i+1, len(list), total)
 		}
 	}
 	if total.Repaired < total.Bad {
