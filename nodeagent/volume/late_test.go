@@ -3,6 +3,7 @@ package volume
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -136,7 +137,7 @@ func (f *rotsOnce) Send(s block.StoreID, typ replica.Type, done replica.Done, pa
 // TestReadOverRecovery: what a read that began before a recovery in place found wrong says nothing, as its addresses were of a log that may have
 // lost; it is tried again (invariant E7). Found by a seed (6609). Control: without a recovery it is EIO.
 func TestReadOverRecovery(t *testing.T) {
-	for _, recovered := range []bool{false, true} {
+	for _, over := range []string{"nothing", "a recovery", "a checkpoint"} {
 		w := newWorld(t, 3)
 		d := w.deps()
 		rot := &rotsOnce{Transport: w}
@@ -150,21 +151,55 @@ func TestReadOverRecovery(t *testing.T) {
 		}
 		var seen atomic.Int64
 		rot.then = func() {
-			if !recovered {
-				return
-			}
 			e.mu.Lock()
-			e.epoch.Session++ // in each pass, for some passes
+			switch over { // in each pass, for some passes
+			case "nothing":
+				e.mu.Unlock()
+				return
+			case "a recovery":
+				e.epoch.Session++
+			default:
+				e.stats.Checkpoints++
+			}
 			e.mu.Unlock()
 			if seen.Add(1) == 100 {
 				rot.on.Store(false)
 			}
 		}
 		rot.on.Store(true)
-		if err := e.Read(make([]byte, block.PageSize), 0); (err == nil) != recovered {
-			t.Errorf("recovered %v: %v", recovered, err)
+		if err := e.Read(make([]byte, block.PageSize), 0); (err == nil) != (over != "nothing") {
+			t.Errorf("over %s: %v", over, err)
 		}
 		rot.on.Store(false)
 		e.fail(ErrClosed)
+	}
+}
+
+// TestReadTries: a read has failed when replicas have answered for so long that none has the page; what was before they answered does not count.
+func TestReadTries(t *testing.T) {
+	const s = time.Second
+	away, none := fmt.Errorf("test: %w", replica.ErrUnreachable), fmt.Errorf("test: %w", replica.ErrNotHeld)
+	type try struct {
+		at    time.Duration
+		err   error
+		final bool
+	}
+	for name, list := range map[string][]try{
+		"nobody has it":             {{0, none, false}, {10 * s, none, false}, {10*s + 1, none, true}},
+		"nobody answers":            {{0, away, false}, {3600 * s, away, false}},
+		"they answer after a while": {{0, away, false}, {30 * s, none, false}, {40 * s, none, false}, {40*s + 1, none, true}},
+		"one is away now and then":  {{0, none, false}, {9 * s, errors.Join(none, away), false}, {11 * s, none, false}, {21*s + 1, none, true}},
+		"wrong bytes":               {{0, block.ErrMismatch, true}},
+	} {
+		var tries readTries
+		for i, c := range list {
+			if got := tries.final(c.err, c.at, true); got != c.final {
+				t.Errorf("%s, try %d: final %v", name, i, got)
+			}
+		}
+	}
+	var tries readTries
+	if tries.final(none, 0, false) || tries.final(none, 3600*s, false) {
+		t.Error("without a quorum a read does not wait")
 	}
 }

@@ -22,35 +22,56 @@ func (e *Engine) Read(p []byte, off int64) error {
 	e.stats.Reads++
 	e.stats.ReadBytes += uint64(len(p))
 	e.mu.Unlock()
-	deadline := time.Duration(0)
+	var tries readTries
 	for {
 		err := error(errStale)
-		session := e.epochNow().Session
+		session, checkpoints := e.readState()
 		if !e.stale() {
 			err = reader{e: e}.readPages(page, pages, p)
 		}
-		same := e.epochNow().Session == session
-		if err == nil && same {
+		now, then := e.readState()
+		if err == nil && now == session {
 			return nil
 		}
 		if ferr := e.Err(); ferr != nil && err != nil {
 			return ferr
 		}
-		if !same {
-			continue // addresses that were looked up before a recovery may mean something else after it, or nothing (invariant E7)
+		if now != session || then != checkpoints {
+			continue // addresses that were looked up before may mean something else now, or nothing (invariant E7)
 		}
-		if !transient(err) {
-			return eio(fmt.Errorf("volume %s page %d+%d: %w", e.spec.ID, page, pages, err))
-		}
-		now := e.Env.Now()
-		if deadline == 0 {
-			deadline = now + readPatience
-		}
-		if live, quorum := e.liveMembers(); now > deadline && live >= quorum && !errors.Is(err, replica.ErrUnreachable) {
+		if live, quorum := e.liveMembers(); tries.final(err, e.Env.Now(), live >= quorum) {
 			return eio(fmt.Errorf("volume %s page %d+%d: %w", e.spec.ID, page, pages, err))
 		}
 		e.Env.Sleep(retryPause)
 	}
+}
+
+// readState is what an attempt to read holds on to: the session, whose recovery looks the journal up again, and how many checkpoints there were, whose cleaning
+// moves pages and frees what an earlier root names.
+func (e *Engine) readState() (session uint32, checkpoints uint64) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.epoch.Session, e.stats.Checkpoints
+}
+
+// readTries tells when a read that fails again and again has failed.
+type readTries struct {
+	since    time.Duration // since when replicas answer, and none has the page
+	answered bool
+}
+
+// final takes the error of an attempt under one root, and whether a quorum lives; true: there is no hope.
+func (t *readTries) final(err error, now time.Duration, quorum bool) bool {
+	switch {
+	case !transient(err):
+		return true
+	case errors.Is(err, replica.ErrUnreachable):
+		t.answered = false
+		return false
+	case !t.answered:
+		t.since, t.answered = now, true
+	}
+	return quorum && now > t.since+readPatience
 }
 
 // Turn is the right of a thread to wait for a disk: see export.Turn.

@@ -4,12 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"mynetwork.io/mynetwork/nodeagent/core/block"
 	"mynetwork.io/mynetwork/nodeagent/core/blockmap"
 	"mynetwork.io/mynetwork/nodeagent/core/journal"
-	"mynetwork.io/mynetwork/nodeagent/replica"
 )
 
 // View reads snapshots of a volume as they stand in its journal, wherever that volume is open, if it is. It takes no epoch, promises
@@ -102,7 +100,7 @@ func (v *View) Read(p []byte, off int64) error {
 // patient tries again what a replica may yet answer.
 func (v *View) patient(try func() error) error {
 	e := v.e
-	deadline := time.Duration(0)
+	var tries readTries
 	for {
 		if err := e.Err(); err != nil {
 			return err
@@ -111,11 +109,7 @@ func (v *View) patient(try func() error) error {
 		if err == nil {
 			return nil
 		}
-		now := e.Env.Now()
-		if deadline == 0 {
-			deadline = now + readPatience
-		}
-		if !transient(err) || now > deadline && !errors.Is(err, replica.ErrUnreachable) {
+		if tries.final(err, e.Env.Now(), true) {
 			return eio(fmt.Errorf("volume %s: %w", e.spec.ID, err))
 		}
 		e.refreshAncestors()
