@@ -40,46 +40,39 @@ func (e *Engine) scrubLoop() {
 	if period == 0 {
 		period = DefaultScrubPeriod
 	}
+	next := uint32(1)
 	for e.Err() == nil {
-		list := e.ordinals()
-		if len(list) == 0 {
-			e.failedSet.WaitFor(period)
+		e.mu.RLock()
+		n := e.cat.extents.n
+		e.mu.RUnlock()
+		e.failedSet.WaitFor(period / time.Duration(max(n, 1)))
+		if e.Err() != nil || n <= 1 {
 			continue
 		}
-		for _, o := range list {
-			e.failedSet.WaitFor(period / time.Duration(len(list)))
-			if e.Err() != nil {
-				return
-			}
-			e.scrubExtent(o)
+		if next >= n {
+			next = 1
+			e.mu.Lock()
+			e.stats.ScrubPasses++
+			e.mu.Unlock()
 		}
-		e.mu.Lock()
-		e.stats.ScrubPasses++
-		e.mu.Unlock()
+		e.scrubExtent(next)
+		next++
 	}
-}
-
-// ordinals lists the extents that the directory has, in order.
-func (e *Engine) ordinals() (out []uint32) {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	for o := range e.cat.extents.all() {
-		out = append(out, o)
-	}
-	return out
 }
 
 // Scrub has every replica check every byte of the volume that it holds, and repairs what is damaged from good copies.
 // progress, if not nil, is told after each extent how far it is.
 func (e *Engine) Scrub(progress func(done, total int, r ScrubReport)) (total ScrubReport, err error) {
-	list := e.ordinals()
-	for i, o := range list {
+	e.mu.RLock()
+	n := int(e.cat.extents.n)
+	e.mu.RUnlock()
+	for o := 1; o < n; o++ {
 		if err := e.Err(); err != nil {
 			return total, err
 		}
-		total.add(e.scrubExtent(o))
+		total.add(e.scrubExtent(uint32(o)))
 		if progress != nil {
-			progress(i+1, len(list), total)
+			progress(o, n-1, total)
 		}
 	}
 	if total.Repaired < total.Bad {

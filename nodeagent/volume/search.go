@@ -37,7 +37,8 @@ type survey struct {
 	answered map[block.StoreID]bool
 	lack     map[block.StoreID]bool // have said before that they may have freed the extent that is looked for
 	past     map[block.ExtentID]bool
-	silent   int // stores of the layout that did not answer
+	silent   int             // stores of the layout that did not answer
+	away     []block.StoreID // which
 }
 
 // surveyStores asks the stores of the layout, and those given, what they hold of a volume.
@@ -69,7 +70,7 @@ func (e *Engine) surveyStores(v block.VolumeID, more []block.StoreID) *survey {
 	}, nil)
 	for _, id := range layout {
 		if !s.answered[id] {
-			s.silent++
+			s.silent, s.away = s.silent+1, append(s.away, id)
 		}
 	}
 	return s
@@ -360,11 +361,11 @@ var errMayHold = errors.New("as many as may have it")
 // quorum tells, by an error, that need stores may hold an extent whose open record nobody can read.
 func (s *survey) quorum(need int) error {
 	if s.silent >= need {
-		return fmt.Errorf("%d stores do not answer, %w", s.silent, errMayHold)
+		return fmt.Errorf("stores %s do not answer, %w", s.away, errMayHold)
 	}
 	for _, x := range s.extents() {
 		if _, _, err := s.first(x); err != nil && len(s.held[x])+s.silent >= need {
-			return fmt.Errorf("%d stores have extent %s, whose open record none can show, and %d do not answer: %w: %w", len(s.held[x]), x, s.silent, errMayHold, err)
+			return fmt.Errorf("stores %s have extent %s, whose open record none can show, and %d do not answer, %w: %w", s.held[x], x, s.silent, errMayHold, err)
 		}
 	}
 	return nil
