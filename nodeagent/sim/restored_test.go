@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -338,25 +339,26 @@ func (l *rotten) onSend(_ *World, _ *proc, _ *node, r *request) bool {
 // nobody could open the volume any more. Too few can have it for anything to have been acknowledged, so it is empty. Control: a quorum has extents of which
 // nobody can read the open record, so the volume waits until somebody can.
 func TestFirstOpeningInVain(t *testing.T) {
+	inVain := func(s *script) *node {
+		n := s.node(0)
+		try := s.v.tryOpen(n, nil, true)
+		for i := range s.w.nodes[1:] {
+			s.apart(0, i+1)
+		}
+		s.w.waitFor(func() bool {
+			return slices.ContainsFunc(n.st.Extents(s.v.spec.ID), func(x block.ExtentID) bool { st, _ := n.st.Stat(x); return st.Durable.Seq > 0 })
+		})
+		s.require(!try.done, "the volume was opened with one store: %v", try.err)
+		n.end(false)
+		s.w.join()
+		s.up(0)
+		s.require(len(n.st.Extents(s.v.spec.ID)) > 0 && len(s.node(1).st.Extents(s.v.spec.ID)) == 0, "node 0 has no extent, or node 1 has one")
+		return n
+	}
 	for _, head := range []bool{false, true} {
 		l := &rotten{head: head}
 		if seed, r := playLie(3, 3, func() lie { l.on = false; return l }, func(s *script) {
-			try := s.v.tryOpen(s.node(0), nil, true)
-			s.apart(0, 1, 2)
-			v := s.v.spec.ID
-			s.w.waitFor(func() bool {
-				for _, x := range s.node(0).st.Extents(v) {
-					if st, _ := s.node(0).st.Stat(x); st.Durable.Seq > 0 {
-						return true
-					}
-				}
-				return false
-			})
-			s.require(!try.done, "the volume was opened with one store: %v", try.err)
-			s.node(0).end(false)
-			s.w.join()
-			s.up(0)
-			s.require(len(s.node(0).st.Extents(v)) > 0 && len(s.node(1).st.Extents(v)) == 0, "node 0 has no extent, or node 1 has one")
+			inVain(s)
 			l.on = true
 			again := s.v.tryOpen(s.node(1), nil, true)
 			s.wait(30 * time.Second)
@@ -366,6 +368,25 @@ func TestFirstOpeningInVain(t *testing.T) {
 		}); r.Failure != nil {
 			t.Errorf("head %v: seed %d: %v", head, seed, r.Failure)
 		}
+	}
+	if seed, r := playLie(4, 3, nil, func(s *script) { // too few stores answer, until they do
+		n := inVain(s)
+		for _, x := range n.st.Extents(s.v.spec.ID) {
+			_, err := n.st.Free(x)
+			s.require(err == nil, "%v", err)
+		}
+		s.node(2).end(false)
+		s.node(3).end(false)
+		again := s.v.tryOpen(s.node(1), nil, true)
+		s.wait(30 * time.Second)
+		s.require(!again.done, "the volume was opened although a quorum may have its journal: %v", again.err)
+		s.up(2)
+		s.up(3)
+		s.w.waitFor(func() bool { return again.done })
+		s.require(again.err == nil, "open: %v", again.err)
+		s.seated(again)
+	}); r.Failure != nil {
+		t.Errorf("stores that were away: seed %d: %v", seed, r.Failure)
 	}
 	l := &rotten{head: true}
 	if seed, r := playLie(3, 3, func() lie { l.on = false; return l }, func(s *script) {

@@ -333,6 +333,7 @@ func (e *Engine) forgotten() (at journal.Position, err error) {
 	for waits := 0; e.Err() == nil; waits++ {
 		s := e.surveyStores(e.spec.ID, nil)
 		x, found := s.newest()
+		err = nil // what a former look did not find out counts no more
 		if found {
 			found, err = s.begun(x)
 		}
