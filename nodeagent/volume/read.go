@@ -25,18 +25,18 @@ func (e *Engine) Read(p []byte, off int64) error {
 	var tries readTries
 	for {
 		err := error(errStale)
-		session, checkpoints := e.readState()
+		before := e.readState()
 		if !e.stale() {
 			err = reader{e: e}.readPages(page, pages, p)
 		}
-		now, then := e.readState()
-		if err == nil && now == session {
+		after := e.readState()
+		if err == nil && after.session == before.session {
 			return nil
 		}
 		if ferr := e.Err(); ferr != nil && err != nil {
 			return ferr
 		}
-		if now != session || then != checkpoints {
+		if after != before {
 			continue // addresses that were looked up before may mean something else now, or nothing (invariant E7)
 		}
 		if live, quorum := e.liveMembers(); tries.final(err, e.Env.Now(), live >= quorum) {
@@ -46,12 +46,17 @@ func (e *Engine) Read(p []byte, off int64) error {
 	}
 }
 
-// readState is what an attempt to read holds on to: the session, whose recovery looks the journal up again, and how many checkpoints there were, whose cleaning
-// moves pages and frees what an earlier root names.
-func (e *Engine) readState() (session uint32, checkpoints uint64) {
+// readState is what an attempt to read holds on to: the session, as a recovery gives addresses other meanings, and how many checkpoints there were, as cleaning between
+// two moves pages and frees what an earlier root names.
+type readState struct {
+	session     uint32
+	checkpoints uint64
+}
+
+func (e *Engine) readState() readState {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return e.epoch.Session, e.stats.Checkpoints
+	return readState{e.epoch.Session, e.stats.Checkpoints}
 }
 
 // readTries tells when a read that fails again and again has failed.

@@ -121,7 +121,7 @@ func TestRules(t *testing.T) {
 }
 
 // TestMovement walks random networks through one event at a time: nodes come, go, drain, die, change weight, zones
-// drain. Each step makes at most 10 % more copies than the exact balancer, which TestFlowIsExact holds to the optimum.
+// drain. Each step makes at most a quarter more copies than the exact balancer, which TestFlowIsExact holds to the optimum.
 func TestMovement(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		members, p := world(t, "first"), drawParams(t)
@@ -135,7 +135,7 @@ func TestMovement(t *testing.T) {
 			}
 			made, _ := movement(tableOf(l), tableOf(next), p)
 			exact, _ := movement(tableOf(l), tableOf(best), p)
-			if float64(made) > 1.1*float64(exact)+2 {
+			if float64(made) > 1.25*float64(exact)+2 {
 				t.Fatalf("%d copies made, %d needed: %+v\nfrom %v\nto %v", made, exact, p, l.Members(), members)
 			}
 			l = next
