@@ -135,7 +135,7 @@ func (e *Engine) peek(v block.VolumeID) (c journal.Checkpoint, latest bool, err 
 		case freed:
 			logs, _, err = e.peekChain(f.Anchor.Extent, true)
 		}
-		guess = freed && (terr != nil || s.silent > 0)
+		guess = freed && (terr != nil || len(s.silent) > 0)
 	}
 	switch {
 	case err != nil:

@@ -163,14 +163,14 @@ func (c *catalog) extentChanges() (out []extentChange) {
 
 // forgettable tells whether the directory has no use for an entry: its extent is freed. One of a weak volume stays, since what the directory does not
 // know may be of a history that was given up.
-func (x *extentChange) forgettable(weak bool) bool {
-	return x.entry.State == blockmap.ExtentFreed && !weak
+func forgettable(x *blockmap.ExtentEntry, weak bool) bool {
+	return x.State == blockmap.ExtentFreed && !weak
 }
 
 // stale has the next checkpoint take out what the directory has no use for: an earlier version left it there.
 func (c *catalog) stale(weak bool) {
 	for o, x := range c.extents.all() {
-		if (&extentChange{o, *x}).forgettable(weak) {
+		if forgettable(x, weak) {
 			c.dirty[o] = true
 		}
 	}
@@ -193,7 +193,7 @@ func (c *catalog) stores(ordinal uint32, members []block.StoreID) bool {
 func (c *catalog) extentsMerged(v block.VolumeID, taken []extentChange, weak bool) {
 	for i := range taken {
 		t := &taken[i]
-		if t.forgettable(weak) {
+		if forgettable(&t.entry, weak) {
 			delete(c.byID, extentID(v, &t.entry))
 			delete(c.dirty, t.ordinal)
 			c.extents.set(t.ordinal, noExtent)

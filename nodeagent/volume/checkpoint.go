@@ -304,7 +304,7 @@ func (w *indexWriter) mergeDir(c *journal.Checkpoint, taken []extentChange) erro
 	edits := &sortedEdits{size: blockmap.ExtentEntrySize}
 	for i := range taken {
 		edits.add(uint64(taken[i].ordinal), func(b []byte) {
-			if !taken[i].forgettable(w.e.weak()) {
+			if !forgettable(&taken[i].entry, w.e.weak()) {
 				taken[i].entry.Put(b)
 			}
 		})

@@ -135,7 +135,8 @@ func (f *rotsOnce) Send(s block.StoreID, typ replica.Type, done replica.Done, pa
 }
 
 // TestReadOverRecovery: what a read that began before a recovery in place found wrong says nothing, as its addresses were of a log that may have
-// lost; it is tried again (invariant E7). Found by a seed (6609). Control: without a recovery it is EIO.
+// lost; it is tried again (invariant E7). So is one that began before a checkpoint, whose cleaning may have freed what its root names. Found by seeds (6609, 402564).
+// Control: without either it is EIO.
 func TestReadOverRecovery(t *testing.T) {
 	for _, over := range []string{"nothing", "a recovery", "a checkpoint"} {
 		w := newWorld(t, 3)

@@ -37,8 +37,7 @@ type survey struct {
 	answered map[block.StoreID]bool
 	lack     map[block.StoreID]bool // have said before that they may have freed the extent that is looked for
 	past     map[block.ExtentID]bool
-	silent   int             // stores of the layout that did not answer
-	away     []block.StoreID // which
+	silent   []block.StoreID // stores of the layout that did not answer
 }
 
 // surveyStores asks the stores of the layout, and those given, what they hold of a volume.
@@ -70,7 +69,7 @@ func (e *Engine) surveyStores(v block.VolumeID, more []block.StoreID) *survey {
 	}, nil)
 	for _, id := range layout {
 		if !s.answered[id] {
-			s.silent, s.away = s.silent+1, append(s.away, id)
+			s.silent = append(s.silent, id)
 		}
 	}
 	return s
@@ -258,9 +257,9 @@ func (e *Engine) refind(c *chase, tails *replication.Tails) error {
 	switch {
 	case e.Err() != nil:
 		return e.Err()
-	case s.silent > 0 || (err != nil && !errors.Is(err, ErrLost)):
+	case len(s.silent) > 0 || (err != nil && !errors.Is(err, ErrLost)):
 		if c.waits%25 == 0 {
-			e.Logf("volume %s: %d of %d replicas of extent %s answer, and it is not sure that the journal has not gone on from there; to know, all stores must answer, and %d do not (%v)",
+			e.Logf("volume %s: %d of %d replicas of extent %s answer, and it is not sure that the journal has not gone on from there; to know, all stores must answer, and %s do not (%v)",
 				e.spec.ID, tails.Granted(), len(c.members), c.x, s.silent, err)
 		}
 		c.waits++
@@ -288,7 +287,7 @@ func (e *Engine) refind(c *chase, tails *replication.Tails) error {
 // anybody, and each recovery goes on behind it. errNoCopy: that is not known, and its members are asked again.
 func (e *Engine) passed(c *chase) error {
 	s := e.surveyStores(c.x.Volume, c.members)
-	if s.silent > 0 {
+	if len(s.silent) > 0 {
 		return errNoCopy
 	}
 	start, after, met, err := s.trace(c.x)
@@ -344,7 +343,7 @@ func (e *Engine) forgotten() (at journal.Position, err error) {
 			}
 		}
 		if !found && err == nil {
-			if err = s.quorum(e.structure(e.spec.Replicas)); err == nil {
+			if err = s.ruleOut(e.structure(e.spec.Replicas)); err == nil {
 				return journal.Position{}, nil
 			}
 		}
@@ -359,14 +358,14 @@ func (e *Engine) forgotten() (at journal.Position, err error) {
 // errMayHold tells that there may be a journal at a quorum of which nothing can be read.
 var errMayHold = errors.New("as many as may have it")
 
-// quorum tells, by an error, that need stores may hold an extent whose open record nobody can read.
-func (s *survey) quorum(need int) error {
-	if s.silent >= need {
-		return fmt.Errorf("stores %s do not answer, %w", s.away, errMayHold)
+// ruleOut tells, by an error, that need stores may hold an extent whose open record nobody can read.
+func (s *survey) ruleOut(need int) error {
+	if len(s.silent) >= need {
+		return fmt.Errorf("stores %s do not answer, %w", s.silent, errMayHold)
 	}
 	for _, x := range s.extents() {
-		if _, _, err := s.first(x); err != nil && len(s.held[x])+s.silent >= need {
-			return fmt.Errorf("stores %s have extent %s, whose open record none can show, and %d do not answer, %w: %w", s.held[x], x, s.silent, errMayHold, err)
+		if _, _, err := s.first(x); err != nil && len(s.held[x])+len(s.silent) >= need {
+			return fmt.Errorf("stores %s have extent %s, whose open record none can show, and stores %s do not answer, %w: %w", s.held[x], x, s.silent, errMayHold, err)
 		}
 	}
 	return nil
